@@ -1,0 +1,441 @@
+"""A client for any OpenAI-compatible endpoint: annotators, verifiers, judges, the background model.
+
+One `Client` is one endpoint and model. It bounds what is in flight and what is spent, tries again
+where trying helps, keeps every answer on disk under a key made from the request's content (a rerun
+pays nothing), and returns an answer that can't be read as the value `Unparsed`, never as a guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import jsonschema
+import openai
+from PIL import Image
+
+Message = Mapping[str, Any]
+Schema = Mapping[str, Any]
+
+_FENCED = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+IMAGE_TOKENS = 2000
+"""Upper bound taken for one image when a request's cost is set aside before it is sent."""
+
+
+class LLMError(ValueError):
+    """The endpoint gave no answer: refused for good, or still failing after every try."""
+
+
+class BudgetError(LLMError):
+    """The next request could pass the cap on tokens or cost; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model answers. Prices are per million tokens, in whatever currency the cap is in.
+
+    The key is read from the environment variable `key_variable`; an endpoint on this machine needs
+    none.
+    """
+
+    url: str
+    model: str
+    key_variable: str = "OPENAI_API_KEY"
+    prompt_price: float = 0.0
+    completion_price: float = 0.0
+
+    @classmethod
+    def from_environment(cls, prefix: str = "JOYVL_LLM") -> Self:
+        """The endpoint that `<prefix>_URL` and `<prefix>_MODEL` name; key in `<prefix>_KEY`."""
+        missing = [n for n in (f"{prefix}_URL", f"{prefix}_MODEL") if not os.environ.get(n)]
+        if missing:
+            raise LLMError(f"no endpoint: set {' and '.join(missing)} in the environment")
+        return cls(os.environ[f"{prefix}_URL"], os.environ[f"{prefix}_MODEL"], f"{prefix}_KEY")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said. `data` is the parsed JSON where a schema was asked for, else None."""
+
+    text: str
+    data: Any = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """The model answered, after every try, with a text that is not what was asked for."""
+
+    text: str
+    reason: str
+    cached: bool = False
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a client did so far. `cost` is in the currency of the endpoint's prices."""
+
+    requests: int = 0
+    cached: int = 0
+    retried: int = 0
+    unparsed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+def image_part(image: Image.Image | bytes, quality: int = 90) -> dict[str, Any]:
+    """A message part that shows `image`: a PIL image, or the bytes of a JPEG file."""
+    if isinstance(image, bytes):
+        data = image
+    else:
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "JPEG", quality=quality)
+        data = buffer.getvalue()
+    encoded = base64.b64encode(data).decode("ascii")
+    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encoded}"}}
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """A message part of plain text."""
+    return {"type": "text", "text": text}
+
+
+class Client:
+    """Asks one model, many questions at a time.
+
+    concurrency: requests in flight at once; per_minute: requests started in a minute (None: no
+    limit); timeout: seconds for one try; retries: further tries after a connection error, 408, 409,
+    429 or 5xx, waiting `backoff * 2**n` seconds with some jitter, or as long as the server asks;
+    reparses: further questions after an answer that does not fit the schema. max_cost and
+    max_tokens cap what this client may spend in its life; each request sets its upper bound aside
+    before it is sent, so the cap holds with many in flight.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        cache: Path | None = None,
+        concurrency: int = 8,
+        per_minute: float | None = None,
+        timeout: float = 120.0,
+        retries: int = 5,
+        backoff: float = 1.0,
+        reparses: int = 2,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if concurrency < 1 or retries < 0 or reparses < 0:
+            raise ValueError(f"bad limits: {concurrency=}, {retries=}, {reparses=}")
+        if per_minute is not None and per_minute <= 0:
+            raise ValueError(f"per_minute must be above 0, got {per_minute}")
+        self.endpoint = endpoint
+        self.usage = Usage()
+        self.cache = cache
+        self.retries, self.backoff, self.reparses = retries, backoff, reparses
+        self.max_cost, self.max_tokens = max_cost, max_tokens
+        self._sleep = sleep
+        self._flight = asyncio.Semaphore(concurrency)
+        self._interval = 0.0 if per_minute is None else 60.0 / per_minute
+        self._next_start = 0.0
+        self._held_tokens, self._held_cost = 0, 0.0
+        self._speaks_schema = True
+        self._openai = openai.AsyncOpenAI(
+            base_url=endpoint.url,
+            api_key=os.environ.get(endpoint.key_variable) or "none",
+            timeout=timeout,
+            max_retries=0,  # tries are ours, so that they are counted and bounded in one place
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._openai.close()
+
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        *,
+        schema: Schema | None = None,
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        sample: int = 0,
+    ) -> Answer | Unparsed:
+        """The model's answer to `messages` (Chat Completions form).
+
+        With `schema` (JSON schema) the answer's `data` is valid against it. `sample` numbers draws
+        of one request, which would share a cache entry otherwise; it is sent as the seed. Raises
+        `BudgetError` where the cap could be passed, and `LLMError` where no answer came.
+        """
+        request = {
+            "url": self.endpoint.url,
+            "model": self.endpoint.model,
+            "messages": [dict(m) for m in messages],
+            "schema": schema,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "sample": sample,
+        }
+        path = self._path(request)
+        kept = _read(path)
+        if kept is not None:
+            self.usage.cached += 1
+            return _read_answer(kept, schema, cached=True)
+        async with self._flight:
+            text = await self._answer(request, schema)
+        _write(path, {"request": _without_images(request), "text": text})
+        answer = _read_answer(text, schema, cached=False)
+        if isinstance(answer, Unparsed):
+            self.usage.unparsed += 1
+        return answer
+
+    async def ask_all(
+        self, questions: Iterable[Sequence[Message]], **settings: Any
+    ) -> list[Answer | Unparsed | LLMError]:
+        """`ask` for each, in order; what raised `LLMError` stands as that error in its place.
+
+        `BudgetError` is raised once all that was in flight has ended.
+        """
+
+        async def one(messages: Sequence[Message]) -> Answer | Unparsed | LLMError:
+            try:
+                return await self.ask(messages, **settings)
+            except LLMError as error:
+                return error
+
+        results = await asyncio.gather(*(one(messages) for messages in questions))
+        for result in results:
+            if isinstance(result, BudgetError):
+                raise result
+        return list(results)
+
+    async def _answer(self, request: Mapping[str, Any], schema: Schema | None) -> str:
+        """The text to keep: the first that fits, or the last after `reparses` more questions."""
+        messages = list(request["messages"])
+        text = await self._send(messages, request, schema)
+        for _ in range(self.reparses if schema is not None else 0):
+            answer = _read_answer(text, schema, cached=False)
+            if isinstance(answer, Answer):
+                break
+            correction = f"That is not what was asked for ({answer.reason}). Answer with JSON only."
+            again = [
+                *messages,
+                {"role": "assistant", "content": text or "(nothing)"},
+                {"role": "user", "content": correction},
+            ]
+            text = await self._send(again, request, schema)
+        return text
+
+    async def _send(
+        self, messages: Sequence[Message], request: Mapping[str, Any], schema: Schema | None
+    ) -> str:
+        """One answered request, tried as often as allowed."""
+        last = ""
+        for attempt in range(self.retries + 1):
+            held = self._set_aside(messages, request["max_tokens"])
+            try:
+                return await self._try(messages, request, schema)
+            except openai.BadRequestError as error:
+                if schema is None or not self._speaks_schema or "response_format" not in str(error):
+                    raise self._failed(error) from error
+                self._speaks_schema = False  # the schema goes into the prompt from now on
+                wait = 0.0
+            except (openai.APIConnectionError, openai.APIStatusError) as error:
+                if not _worth_another(error):
+                    raise self._failed(error) from error
+                last = f"{type(error).__name__}: {error}"
+                wait = _asked_wait(error) or self.backoff * 2**attempt * random.uniform(0.75, 1.25)
+            except openai.OpenAIError as error:
+                raise self._failed(error) from error
+            finally:
+                self._held_tokens -= held[0]
+                self._held_cost -= held[1]
+            if attempt < self.retries:
+                self.usage.retried += 1
+                await self._sleep(wait)
+        raise LLMError(f"{self.endpoint.url} gave no answer in {self.retries + 1} tries: {last}")
+
+    async def _try(
+        self, messages: Sequence[Message], request: Mapping[str, Any], schema: Schema | None
+    ) -> str:
+        await self._wait_for_turn()
+        extra: dict[str, Any] = {}
+        if schema is not None and self._speaks_schema:
+            extra["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": dict(schema), "strict": True},
+            }
+        elif schema is not None:
+            rule = "Answer with JSON only, valid against this schema: " + json.dumps(schema)
+            messages = [*messages, {"role": "user", "content": rule}]
+        self.usage.requests += 1
+        completion = await self._openai.chat.completions.create(
+            model=self.endpoint.model,
+            messages=list(messages),  # type: ignore[arg-type]  # plain data in the API's shape
+            max_tokens=request["max_tokens"],
+            temperature=request["temperature"],
+            seed=request["sample"],
+            **extra,
+        )
+        if completion.usage is not None:
+            self._count(completion.usage.prompt_tokens, completion.usage.completion_tokens)
+        if not completion.choices:
+            return ""
+        return completion.choices[0].message.content or ""
+
+    async def _wait_for_turn(self) -> None:
+        if self._interval:
+            now = time.monotonic()
+            start = max(now, self._next_start)
+            self._next_start = start + self._interval
+            if start > now:
+                await self._sleep(start - now)
+
+    def _set_aside(self, messages: Sequence[Message], max_tokens: int) -> tuple[int, float]:
+        """Reserve what the request may use at most; `BudgetError` where that passes a cap."""
+        prompt = _prompt_bound(messages)
+        tokens, cost = prompt + max_tokens, self._price(prompt, max_tokens)
+        used, spent = self.usage.tokens + self._held_tokens, self.usage.cost + self._held_cost
+        if self.max_tokens is not None and used + tokens > self.max_tokens:
+            raise BudgetError(
+                f"{used} of {self.max_tokens} tokens are used or set aside; the next request may "
+                f"need {tokens}"
+            )
+        if self.max_cost is not None and spent + cost > self.max_cost:
+            raise BudgetError(
+                f"{spent:.4f} of {self.max_cost} is spent or set aside; the next request may cost "
+                f"{cost:.4f}"
+            )
+        self._held_tokens += tokens
+        self._held_cost += cost
+        return tokens, cost
+
+    def _count(self, prompt: int, completion: int) -> None:
+        self.usage.prompt_tokens += prompt
+        self.usage.completion_tokens += completion
+        self.usage.cost += self._price(prompt, completion)
+
+    def _price(self, prompt: int, completion: int) -> float:
+        endpoint = self.endpoint
+        return (prompt * endpoint.prompt_price + completion * endpoint.completion_price) / 1e6
+
+    def _failed(self, error: openai.OpenAIError) -> LLMError:
+        hint = ""
+        if isinstance(error, openai.AuthenticationError):
+            hint = f" (the key is read from {self.endpoint.key_variable})"
+        return LLMError(f"{self.endpoint.url}: {type(error).__name__}: {error}{hint}")
+
+    def _path(self, request: Mapping[str, Any]) -> Path | None:
+        if self.cache is None:
+            return None
+        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        return self.cache / key[:2] / f"{key}.json"
+
+
+def _worth_another(error: openai.APIConnectionError | openai.APIStatusError) -> bool:
+    if isinstance(error, openai.APIConnectionError):
+        return True
+    if error.code == "insufficient_quota":  # sent as 429, and waiting does not help
+        return False
+    return error.status_code in (408, 409, 429) or error.status_code >= 500
+
+
+def _asked_wait(error: openai.APIConnectionError | openai.APIStatusError) -> float | None:
+    """Seconds that the server asked for, within reason; None where it asked for none."""
+    if not isinstance(error, openai.APIStatusError):
+        return None
+    try:
+        seconds = float(error.response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), 120.0)
+
+
+def _prompt_bound(messages: Sequence[Message]) -> int:
+    """No fewer tokens than the prompt has: a token a byte of text, `IMAGE_TOKENS` an image."""
+    total = 0
+    for message in messages:
+        content = message.get("content") or ""
+        parts = [text_part(content)] if isinstance(content, str) else content
+        total += 16
+        for part in parts:
+            is_text = part.get("type") == "text"
+            total += len(part["text"].encode()) if is_text else IMAGE_TOKENS
+    return total
+
+
+def _read_answer(text: str, schema: Schema | None, *, cached: bool) -> Answer | Unparsed:
+    if schema is None:
+        return Answer(text, cached=cached)
+    body = _THOUGHT.sub("", text).strip()
+    fenced = _FENCED.search(body)
+    try:
+        data = json.loads(fenced.group(1) if fenced else body)
+    except ValueError:
+        return Unparsed(text, "not JSON", cached)
+    error = next(jsonschema.Draft202012Validator(schema).iter_errors(data), None)
+    if error is not None:
+        return Unparsed(text, f"not valid: {error.message[:200]}", cached)
+    return Answer(text, data, cached)
+
+
+def _read(path: Path | None) -> str | None:
+    """The kept text; None where there is none. An unreadable entry counts as none."""
+    if path is None:
+        return None
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))["text"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return text if isinstance(text, str) else None
+
+
+def _write(path: Path | None, entry: Mapping[str, Any]) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
+    ) as file:
+        json.dump(entry, file, ensure_ascii=False, indent=1)
+    os.replace(file.name, path)
+
+
+def _without_images(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as a person reads it in the cache: each image as the hash of its data."""
+
+    def short(part: Any) -> Any:
+        if isinstance(part, Mapping) and part.get("type") == "image_url":
+            digest = hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16]
+            return {"type": "image_url", "sha256": digest}
+        return part
+
+    messages = [
+        {**m, "content": [short(p) for p in m["content"]]} if isinstance(m["content"], list) else m
+        for m in request["messages"]
+    ]
+    return {**request, "messages": messages}
