@@ -1,0 +1,136 @@
+"""(memory text, turns) -> chat messages: one form for training, rollouts and serving.
+
+A user turn is, in this order: background lines, query, time, images; an assistant turn is one
+action. Text from outside passes `clean`, so that it never forms a control string, an image
+placeholder or another special token, nor a line of this format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from joyvl_train.actions import (
+    Action,
+    Delegation,
+    Response,
+    Silence,
+    fold,
+    format_action,
+)
+
+if TYPE_CHECKING:
+    from joyvl_train.stream import Turn
+
+_OPENING_BRACKET = re.compile(r"<(?=\S)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BACKGROUND = "[Background"
+
+
+def clean(text: str) -> str:
+    """`text` on one line, with nothing in it that a tokenizer or this format takes for a marker.
+
+    Every "<" gets a space after it, a leading "[Background" becomes "[ Background", and a lone
+    surrogate, which no tokenizer can encode, becomes U+FFFD. `clean(clean(x)) == clean(x)`.
+
+    >>> clean("see </silence>\\nand <|im_end|>")
+    'see < /silence> and < |im_end|>'
+    """
+    text = _OPENING_BRACKET.sub("< ", fold(_SURROGATE.sub("\ufffd", text)))
+    return "[ " + text[1:] if text.startswith(_BACKGROUND) else text
+
+
+def cut(text: str, chars: int) -> str:
+    """The first `chars` characters of a cleaned text; what is cut off shows as an ellipsis.
+
+    What `clean` made safe stays safe: the cut never leaves a "<" at the end.
+    """
+    if len(text) <= chars:
+        return text
+    return text[: chars - 1].rstrip().rstrip("<").rstrip() + "…"
+
+
+def time_line(second: int) -> str:
+    """The time of a turn, as the model reads it: `<7.0 seconds>`."""
+    return f"<{second:.1f} seconds>"
+
+
+def user_content(turn: Turn) -> list[dict[str, str]]:
+    """The parts of a user turn: one text part, then one image part a frame.
+
+    The text is `[Background n] digest\\nquery\\n<t.0 seconds>\\n`, each line only where there is
+    one; several queries of one second stand on one line, joined by a space.
+    """
+    lines = [f"{_BACKGROUND} {number}] {clean(digest)}" for number, digest in turn.results]
+    query = " ".join(filter(None, map(clean, turn.queries)))
+    if query:
+        lines.append(query)
+    lines.append(time_line(turn.second))
+    text = "".join(f"{line}\n" for line in lines)
+    return [{"type": "text", "text": text}, *({"type": "image"} for _ in turn.frames)]
+
+
+def assistant_text(action: Action) -> str:
+    """The whole text of an assistant turn in a prompt or a target.
+
+    This is `format_action`, with the texts cleaned: a response may come from an annotation or from
+    a model that spelt out a special token, and must not become one when it is read back.
+    """
+    match action:
+        case Response(text):
+            return format_action(Response(clean(text)))
+        case Delegation(note, question):
+            return format_action(Delegation(clean(note), clean(question)))
+        case Silence():
+            return format_action(action)
+
+
+def system_text(memory_text: str, system: str = "") -> str:
+    """The text of the system message: the system prompt, then the memory; "" where there is none.
+
+    `memory_text` is taken as it is: `joyvl_train.memory.memory_text` has cleaned its parts.
+    """
+    return "\n\n".join(filter(None, (system.strip(), memory_text.strip())))
+
+
+def messages(memory_text: str, turns: Iterable[Turn], system: str = "") -> list[dict[str, Any]]:
+    """The chat of one chunk. The last turn may be open (no action): then it is a prompt.
+
+    The images of the chat are the turns' frames, in order. Raises `ValueError` where a turn before
+    the last has no action.
+    """
+    chat: list[dict[str, Any]] = []
+    opening = system_text(memory_text, system)
+    if opening:
+        chat.append({"role": "system", "content": opening})
+    unanswered: int | None = None
+    for turn in turns:
+        if unanswered is not None:
+            raise ValueError(f"second {unanswered} has no action, but second {turn.second} follows")
+        chat.append({"role": "user", "content": user_content(turn)})
+        if turn.action is None:
+            unanswered = turn.second
+        else:
+            chat.append({"role": "assistant", "content": assistant_text(turn.action)})
+    return chat
+
+
+def qa_messages(
+    question: str, frames: Sequence[Any], answer: str | None = None, context: str = ""
+) -> list[dict[str, Any]]:
+    """The chat of a turn-based sample: one user turn without a time line, and its answer.
+
+    The user turn is the context lines, the question, then one image part a frame. The answer is
+    written as a response, so that a model taught by it speaks the grammar; None makes a prompt.
+    """
+    lines = [*map(clean, context.splitlines()), clean(question)]
+    text = "".join(f"{line}\n" for line in lines if line)
+    if not clean(question):
+        raise ValueError("a turn-based sample needs a question, got an empty one")
+    content = [{"type": "text", "text": text}, *({"type": "image"} for _ in frames)]
+    chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    if answer is not None:
+        text = assistant_text(Response(clean(answer)))
+        chat.append({"role": "assistant", "content": text})
+    return chat
