@@ -1,0 +1,1 @@
+"""Sources of streams: real clips, annotations, and a rendered world with exact labels."""

@@ -1,0 +1,1 @@
+"""A renderer of streams with exact ground truth, deterministic from a seed."""

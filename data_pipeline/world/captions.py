@@ -1,0 +1,192 @@
+"""On-screen text: subtitles, signs, slides and app screens, in several languages.
+
+The font is the DejaVu Sans that matplotlib carries: Latin, Cyrillic and Greek with no download.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, ImageDraw, ImageFont
+
+LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "pl", "cs", "tr", "ru", "uk", "el")
+"""What can be written with no download; Chinese, Japanese and Korean need the fetched font."""
+PLACES = ("top", "center", "bottom", "full")
+STYLES = ("outline", "box", "slide", "screen")
+MAX_TEXT = 400
+
+
+class CaptionError(ValueError):
+    """A text that can't be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """Text seen in [start, stop). `size` is the letters' height relative to the frame's.
+
+    Styles "outline" and "box" lie over the picture; "slide" and "screen" (place "full") cover it:
+    the first line is the title, the others are points of the slide or buttons of the app. A text
+    that is too wide is wrapped, and then made smaller until it fits.
+    """
+
+    text: str
+    language: str
+    start: float
+    stop: float
+    place: Literal["top", "center", "bottom", "full"] = "bottom"
+    style: Literal["outline", "box", "slide", "screen"] = "outline"
+    size: float = 0.15
+
+
+def check(caption: Caption, where: str = "caption") -> None:
+    """Raise `CaptionError` where a value is out of bounds."""
+    if not caption.text.strip() or len(caption.text) > MAX_TEXT:
+        raise CaptionError(f"{where}: {len(caption.text)} characters, wanted 1 to {MAX_TEXT}")
+    if caption.place not in PLACES:
+        raise CaptionError(f"{where}: place {caption.place!r} is none of {PLACES}")
+    if caption.style not in STYLES:
+        raise CaptionError(f"{where}: style {caption.style!r} is none of {STYLES}")
+    if (caption.place == "full") != (caption.style in ("slide", "screen")):
+        raise CaptionError(f"{where}: style {caption.style!r} at place {caption.place!r}")
+    if not caption.language:
+        raise CaptionError(f"{where}: no language")
+    for name, value in (("start", caption.start), ("stop", caption.stop), ("size", caption.size)):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise CaptionError(f"{where}: {name} {value!r} is no number")
+    if caption.stop < caption.start:
+        raise CaptionError(f"{where}: {caption.start} to {caption.stop} s")
+    if not 0.02 <= caption.size <= 1:
+        raise CaptionError(f"{where}: size {caption.size} is outside [0.02, 1]")
+
+
+@lru_cache(maxsize=1)
+def _font_file() -> str:
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        raise CaptionError("the font for on-screen text is missing: install matplotlib")
+    return str(Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf")
+
+
+@lru_cache(maxsize=128)
+def _font(language: str, pixels: int) -> ImageFont.FreeTypeFont:
+    # The basic layout is the same in every build of Pillow.
+    return ImageFont.truetype(_font_file(), pixels, layout_engine=ImageFont.Layout.BASIC)
+
+
+def draw(caption: Caption, frame: Image.Image) -> None:
+    """Draw the text into the RGB frame."""
+    layer = _layer(
+        caption.text, caption.language, caption.place, caption.style, caption.size, *frame.size
+    )
+    frame.paste(layer, (0, 0), layer)
+
+
+@lru_cache(maxsize=64)
+def _layer(
+    text: str, language: str, place: str, style: str, size: float, width: int, height: int
+) -> Image.Image:
+    layer = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+    if place == "full":
+        _page(layer, text, language, style, size)
+        return layer
+    pen = ImageDraw.Draw(layer)
+    lines, font = _fitted(text, language, max(7, round(size * height)), width * 0.94, height * 0.45)
+    spacing = round(font.size * 1.2)
+    top = {
+        "top": round(height * 0.04),
+        "center": (height - spacing * len(lines)) // 2,
+        "bottom": round(height * 0.96) - spacing * len(lines),
+    }[place]
+    if style == "box":
+        widest = max(font.getlength(line) for line in lines)
+        left = (width - widest) / 2 - font.size * 0.3
+        pen.rectangle(
+            (left, top - 1, width - left, top + spacing * len(lines) + 1), fill=(16, 18, 26, 235)
+        )
+    for i, line in enumerate(lines):
+        pen.text(
+            (width / 2, top + spacing * (i + 0.5)),
+            line,
+            font=font,
+            anchor="mm",
+            fill=(255, 255, 255),
+            stroke_width=max(1, round(font.size / 11)) if style == "outline" else 0,
+            stroke_fill=(0, 0, 0),
+        )
+    return layer
+
+
+def _page(layer: Image.Image, text: str, language: str, style: str, size: float) -> None:
+    """A slide (title, line, points) or the screen of an app (bar, title, buttons)."""
+    width, height = layer.size
+    pen = ImageDraw.Draw(layer)
+    title, *points = [line for line in text.split("\n") if line.strip()]
+    screen = style == "screen"
+    pen.rectangle((0, 0, width, height), fill=(232, 236, 242) if screen else (252, 250, 244))
+    bar = round(height * 0.3)
+    pen.rectangle((0, 0, width, bar), fill=(44, 92, 180) if screen else (252, 250, 244))
+    if not screen:
+        pen.rectangle(
+            (width * 0.06, bar, width * 0.94, bar + max(1, height // 50)), fill=(200, 60, 40)
+        )
+    lines, font = _fitted(title, language, max(7, round(size * height)), width * 0.9, bar * 0.95)
+    for i, line in enumerate(lines):
+        y = bar / 2 + font.size * 1.15 * (i - (len(lines) - 1) / 2)
+        tone = (255, 255, 255) if screen else (30, 34, 60)
+        pen.text((width / 2, y), line, font=font, anchor="mm", fill=tone)
+    if not points:
+        return
+    row = (height * 0.94 - bar * 1.12) / len(points)
+    for i, point in enumerate(points):
+        top = bar * 1.12 + row * i
+        lines, font = _fitted(
+            point, language, max(7, round(size * height * 0.85)), width * 0.84, row * 0.9
+        )
+        if screen:
+            pen.rounded_rectangle(
+                (width * 0.05, top + row * 0.06, width * 0.95, top + row * 0.94),
+                height * 0.03,
+                fill=(255, 255, 255),
+                outline=(120, 130, 150),
+            )
+        for j, line in enumerate(lines):
+            y = top + row / 2 + font.size * 1.15 * (j - (len(lines) - 1) / 2)
+            pen.text((width / 2, y), line, font=font, anchor="mm", fill=(20, 22, 34))
+
+
+def _fitted(
+    text: str, language: str, pixels: int, width: float, height: float
+) -> tuple[list[str], ImageFont.FreeTypeFont]:
+    """The text in lines that fit `width` x `height`, in the largest font up to `pixels`."""
+    while True:
+        font = _font(language, pixels)
+        lines = _wrapped(text, font, width)
+        fits = all(font.getlength(line) <= width for line in lines)
+        if pixels <= 6 or (fits and len(lines) * pixels * 1.2 <= height):
+            return lines, font
+        pixels -= 1
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}" if line else word
+            if line and font.getlength(longer) > width:
+                lines.append(line)
+                line = word
+            else:
+                line = longer
+        if line:
+            lines.append(line)
+    return lines
