@@ -1,0 +1,190 @@
+"""Samples -> packed rows -> batches.
+
+A row is one or more samples end to end, `row_tokens` at most, with positions and attention kept
+inside each sample. Which samples share a row is decided from their lengths alone, so that ranks
+agree on it without rendering each other's rows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from joyvl_train.rendering import Rendered, join_images
+from joyvl_train.weights import Targets
+
+
+class Source(Protocol):
+    """Samples by number. `length` is the exact number of tokens that `render` will give."""
+
+    def __len__(self) -> int: ...
+    def length(self, index: int) -> int: ...
+    def render(self, index: int) -> tuple[Rendered, Targets]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the mixed sources: drawn with `weight` against the others', in shuffled epochs."""
+
+    name: str
+    source: Source
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The samples of one row, as (source name, index), and the plan's state after it."""
+
+    samples: tuple[tuple[str, int], ...]
+    state: Mapping[str, Any]
+
+
+class PackedRows(IterableDataset[Row]):
+    """An endless plan of rows, the same for every rank; rendering is left to `RowCollator`.
+
+    A buffer of `buffer` upcoming samples is kept; a row starts with the oldest and takes, again and
+    again, the longest that still fits. `state` (of a `Row`) goes on exactly where that row ended.
+    pack=False puts one sample in a row.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        row_tokens: int,
+        seed: int,
+        pack: bool = True,
+        buffer: int = 24,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not parts or not any(part.weight > 0 for part in parts):
+            raise ValueError("nothing to train on: no source has a weight above 0")
+        for part in parts:
+            if part.weight > 0 and not len(part.source):
+                raise ValueError(f"the source {part.name!r} has no samples")
+        self._parts = {part.name: part for part in parts if part.weight > 0}
+        self._row_tokens = row_tokens
+        self._seed = seed
+        self._pack = pack
+        self._size = buffer if pack else 1
+        self._state = state
+
+    def __iter__(self) -> Iterator[Row]:
+        state = self._state or {}
+        drawn = int(state.get("drawn", 0))
+        counts: dict[str, int] = dict(state.get("counts", {}))
+        waiting = [(str(name), int(index)) for name, index in state.get("waiting", ())]
+        lengths = {key: self._length(key) for key in waiting}
+        while True:
+            while len(waiting) < self._size:
+                key = self._draw(drawn, counts)
+                drawn += 1
+                lengths[key] = self._length(key)
+                waiting.append(key)
+            row = [waiting.pop(0)]
+            room = self._row_tokens - lengths[row[0]]
+            while self._pack:
+                fits = [key for key in waiting if lengths[key] <= room]
+                if not fits:
+                    break
+                best = max(fits, key=lambda key: lengths[key])
+                waiting.remove(best)
+                row.append(best)
+                room -= lengths[best]
+            lengths = {key: lengths[key] for key in waiting}
+            after = {"drawn": drawn, "counts": dict(counts), "waiting": list(waiting)}
+            yield Row(tuple(row), after)
+
+    def _length(self, key: tuple[str, int]) -> int:
+        name, index = key
+        length = self._parts[name].source.length(index)
+        if length > self._row_tokens:
+            raise ValueError(
+                f"sample {index} of {name!r} has {length} tokens, more than train.row_tokens="
+                f"{self._row_tokens}; raise it, or cut clips shorter (stream.chunk_seconds)"
+            )
+        return length
+
+    def _draw(self, number: int, counts: dict[str, int]) -> tuple[str, int]:
+        names = list(self._parts)
+        rng = random.Random(f"{self._seed}/mix/{number}")
+        name = rng.choices(names, [self._parts[n].weight for n in names])[0]
+        at = counts.get(name, 0)
+        counts[name] = at + 1
+        size = len(self._parts[name].source)
+        epoch, place = divmod(at, size)
+        return name, _shuffled(place, size, f"{self._seed}/{name}/{epoch}")
+
+
+def _shuffled(place: int, size: int, key: str) -> int:
+    """The `place`-th of a shuffled range(size), without holding it: an affine map modulo size."""
+    rng = random.Random(key)
+    shift = rng.randrange(size)
+    step = rng.randrange(1, size + 1)
+    while np.gcd(step, size) != 1:
+        step = rng.randrange(1, size + 1)
+    return (place * step + shift) % size
+
+
+Batch = dict[str, Any]
+
+
+class RowCollator:
+    """Renders the rows that reach this rank and makes them one batch.
+
+    The batch: input_ids [1, T]; position_ids [4, 1, T] (a text row that restarts with each sample,
+    then M-RoPE) or [1, T]; sample_lengths; the image tensors; targets [K], the positions whose
+    logits predict them [K], weights [K]; denominator; and the plan's state after the row.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._sources = {part.name: part.source for part in parts}
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        samples = [self._sources[name].render(index) for row in rows for name, index in row.samples]
+        batch = collate(samples)
+        batch["state"] = dict(rows[-1].state)
+        return batch
+
+
+def collate(samples: Sequence[tuple[Rendered, Targets]]) -> Batch:
+    """One packed batch of rendered samples; see `RowCollator` for its fields."""
+    lengths = [len(rendered) for rendered, _ in samples]
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    mrope = samples[0][0].positions.shape[0] == 3
+    rows = [rendered.positions for rendered, _ in samples]
+    restart = np.concatenate([np.arange(n) for n in lengths])[None]
+    positions = np.concatenate([restart, np.concatenate(rows, axis=1)]) if mrope else restart
+    targets = np.concatenate([t.positions + s for (_, t), s in zip(samples, starts, strict=True)])
+    ids = np.concatenate([np.asarray(rendered.ids, dtype=np.int64) for rendered, _ in samples])
+    position_ids = torch.from_numpy(positions)
+    return {
+        "input_ids": torch.from_numpy(ids)[None],
+        "position_ids": position_ids[:, None] if mrope else position_ids,
+        "sample_lengths": lengths,
+        "images": join_images([r.images for r, _ in samples if r.image_count]),
+        "targets": torch.from_numpy(ids[targets]),
+        "scored": torch.from_numpy(targets - 1),
+        "weights": torch.from_numpy(np.concatenate([t.weights for _, t in samples])),
+        "denominator": torch.tensor(sum(t.denominator for _, t in samples), dtype=torch.float64),
+        "image_count": sum(r.image_count for r, _ in samples),
+    }
+
+
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """What a model's forward takes of a batch."""
+    images: dict[str, Tensor] = dict(batch["images"])
+    if "image_grid_thw" not in images:
+        # The other architectures want a batch axis before the images.
+        images = {name: tensor[None] for name, tensor in images.items()}
+    return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], **images}
+
+
+Render = Callable[[int], tuple[Rendered, Targets]]

@@ -1,0 +1,383 @@
+"""Chat messages -> token ids and spans, through the checkpoint's own chat template and processor.
+
+A chat is rendered as segments: the opening, then by turns a user segment (which ends with the
+generation prompt) and an assistant segment (which ends with the end-of-turn token). Each segment is
+tokenized on its own, so the prompt of second t+1 extends that of second t token for token, and the
+prompt at serving equals the prefix of the training sample, by construction. SFT targets, rollouts,
+evaluation and serving all come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from joyvl_train.actions import CONTROL_TOKENS, DELEGATION, Action
+from joyvl_train.checkpoint import Processor
+from joyvl_train.conversation import assistant_text, qa_messages, system_text, user_content
+from joyvl_train.stream import Turn
+
+Kind = Literal["header", "text", "image", "control", "end"]
+
+_MARK = "qxTURNxq"
+_CACHED_SEGMENTS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens [start, stop) of one role and kind, in the turn of `second` (-1: turn-based)."""
+
+    second: int
+    role: str
+    kind: Kind
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The ids of one part of a chat. `spans` and `positions` count from the segment's start.
+
+    positions: [3, L] for models with M-RoPE (time, height, width), [1, L] for others; `advance` is
+    how far the next segment's positions lie behind this one's. images: the image processor's
+    tensors for the segment's frames, as `Processor.images` gives them.
+    """
+
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    positions: np.ndarray
+    advance: int
+    images: dict[str, torch.Tensor] = field(default_factory=dict)
+    image_count: int = 0
+
+
+@dataclass(slots=True)
+class Rendered:
+    """One chat, whole: ids [L], its spans, positions [3 or 1, L] and the tensors of its images."""
+
+    ids: list[int]
+    spans: list[Span]
+    positions: np.ndarray
+    images: dict[str, torch.Tensor]
+    image_count: int
+    turn_based: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """The fixed strings of a chat template around the texts of its turns."""
+
+    opening: str  # before the first user turn, without a system message
+    system: tuple[str, str]  # around the text of a system message
+    user: str  # before a user turn's body
+    prompt: str  # between a user turn's body and the generation prompt's end
+    lead: str  # what an assistant turn writes before its text
+    end: str  # the end-of-turn token
+    rest: str  # what follows it
+
+
+class Renderer:
+    """Renders turns for one checkpoint; see the module's text for the invariant it keeps.
+
+    Raises `ValueError` where the chat template can't be cut into turns: its user and assistant
+    parts must read the same in every turn.
+    """
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self._template = _compile(processor)
+        self.end_id = self._single(self._template.end)
+        self.stop_ids = tuple(dict.fromkeys((self.end_id, self.tokenizer.eos_token_id)))
+        self._bodies: dict[int, str] = {}
+        self._user_ids = lru_cache(_CACHED_SEGMENTS)(self._tokenize_user)
+        self._assistant = lru_cache(_CACHED_SEGMENTS)(self._tokenize_assistant)
+
+    def _single(self, text: str) -> int:
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        if len(ids) != 1:
+            raise ValueError(f"the chat template's end of turn {text!r} is no single token: {ids}")
+        return int(ids[0])
+
+    def open(self, memory_text: str = "", system: str = "") -> Segment:
+        """What stands before the first user turn: the system prompt and the memory text."""
+        text = system_text(memory_text, system)
+        if text:
+            before, after = self._template.system
+            text = before + text + after
+        else:
+            text = self._template.opening
+        ids = tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+        span = (Span(-1, "system", "header", 0, len(ids)),) if ids else ()
+        return Segment(ids, span, self._positions(ids, []), len(ids))
+
+    def user(self, turn: Turn, *, first: bool) -> Segment:
+        """A user turn and the generation prompt. `first`: no assistant turn stands before it.
+
+        The turn's frames are PIL images, or tensors that `Processor.images` made of one frame.
+        """
+        return self._user_segment(user_content(turn), turn.frames, turn.second, first)
+
+    def question(self, question: str, frames: Sequence[Any], context: str = "") -> Segment:
+        """The user turn of a turn-based sample, with its generation prompt."""
+        parts = qa_messages(question, frames, context=context)[0]["content"]
+        return self._user_segment(parts, frames, -1, True)
+
+    def assistant(self, action: Action, second: int = -1) -> Segment:
+        """An assistant turn: the action's text and the end-of-turn token."""
+        return self._assistant(assistant_text(action), second)
+
+    def segments(
+        self, memory_text: str, turns: Iterable[Turn], system: str = ""
+    ) -> Iterator[Segment]:
+        """The segments of one chunk; the last turn may be open."""
+        yield self.open(memory_text, system)
+        for index, turn in enumerate(turns):
+            yield self.user(turn, first=index == 0)
+            if turn.action is not None:
+                yield self.assistant(turn.action, turn.second)
+
+    def render(self, memory_text: str, turns: Iterable[Turn], system: str = "") -> Rendered:
+        """One chunk as a training sample, or as the prompt of its open last turn."""
+        return join(self.segments(memory_text, turns, system))
+
+    def render_question(
+        self,
+        question: str,
+        frames: Sequence[Any],
+        answer: Action | None = None,
+        context: str = "",
+        system: str = "",
+    ) -> Rendered:
+        """A turn-based sample, or with no answer its prompt."""
+        parts = [self.open("", system), self.question(question, frames, context)]
+        if answer is not None:
+            parts.append(self.assistant(answer))
+        rendered = join(parts)
+        rendered.turn_based = True
+        return rendered
+
+    def read(self, ids: Sequence[int]) -> str:
+        """The text of generated ids: without the end of turn and what the template leads in."""
+        ids = [i for i in ids if i not in self.stop_ids]
+        text: str = self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text.removeprefix(self._template.lead)
+
+    # -- pieces --------------------------------------------------------------------------------
+
+    def _user_segment(
+        self, parts: list[dict[str, str]], frames: Sequence[Any], second: int, first: bool
+    ) -> Segment:
+        images = self.processor.images(frames) if frames else {}
+        shapes = self.processor.image_shapes(images, len(frames))
+        text = "".join(part["text"] for part in parts if part["type"] == "text")
+        ids, runs = self._user_ids(text, shapes, first)
+        spans = []
+        at = 0
+        for start, stop in runs:
+            if at < start:
+                spans.append(Span(second, "user", "text", at, start))
+            spans.append(Span(second, "user", "image", start, stop))
+            at = stop
+        spans.append(Span(second, "user", "text", at, len(ids)))
+        positions = self._positions(ids, [s.grid for s in shapes])
+        advance = int(positions.max()) + 1
+        return Segment(ids, tuple(spans), positions, advance, images, len(frames))
+
+    def _tokenize_user(
+        self, text: str, shapes: tuple[Any, ...], first: bool
+    ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        for special in self.processor.specials:
+            # `clean` broke whatever begins with "<"; other tokenizers have other brackets.
+            if special in text:
+                text = text.replace(special, f"{special[0]} {special[1:]}")
+        body = self._body(len(shapes)).replace(_MARK, text.removesuffix("\n"))
+        image = self.processor.image_token
+        pieces = body.split(image)
+        if len(pieces) != len(shapes) + 1:
+            raise ValueError(f"{len(shapes)} images, but {len(pieces) - 1} places in {body!r}")
+        body = pieces[0] + "".join(
+            shape.expansion + piece for shape, piece in zip(shapes, pieces[1:], strict=True)
+        )
+        before = "" if first else self._template.rest
+        full = before + self._template.user + body + self._template.prompt
+        ids = tuple(self.tokenizer.encode(full, add_special_tokens=False))
+        return ids, _runs(ids, self.processor.image_id)
+
+    def _body(self, images: int) -> str:
+        if images not in self._bodies:
+            self._bodies[images] = _body(self.processor, self._template, images)
+        return self._bodies[images]
+
+    def _tokenize_assistant(self, text: str, second: int) -> Segment:
+        lead = self._template.lead
+        encoded = self.tokenizer(
+            lead + text + self._template.end,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+        )
+        ids = tuple(encoded["input_ids"])
+        spans = []
+        at = 0
+        for kind, stop in _cuts(lead, text, encoded["offset_mapping"], len(ids)):
+            if at < stop:
+                spans.append(Span(second, "assistant", kind, at, stop))
+                at = stop
+        return Segment(ids, tuple(spans), self._positions(ids, []), len(ids))
+
+    def _positions(self, ids: Sequence[int], grids: Sequence[tuple[int, int] | None]) -> np.ndarray:
+        """Positions of a segment that starts at 0: [3, L] under M-RoPE, else [1, L].
+
+        M-RoPE as Qwen2-VL and its successors define it for images: text counts on along all axes
+        alike; an image of h x w tokens takes the start plus (0, row, column) and moves what follows
+        by max(h, w).
+        """
+        if not self.processor.mrope:
+            return np.arange(len(ids), dtype=np.int64)[None]
+        out = np.empty((3, len(ids)), dtype=np.int64)
+        at = position = 0
+        for (start, stop), grid in zip(_runs(ids, self.processor.image_id), grids, strict=True):
+            assert grid is not None
+            height, width = grid
+            out[:, at:start] = position + np.arange(start - at)
+            position += start - at
+            rows, columns = np.divmod(np.arange(height * width), width)
+            out[0, start:stop] = position
+            out[1, start:stop] = position + rows
+            out[2, start:stop] = position + columns
+            position += max(height, width)
+            at = stop
+        out[:, at:] = position + np.arange(len(ids) - at)
+        return out
+
+
+def join(segments: Iterable[Segment]) -> Rendered:
+    """The segments of one chat as one sample."""
+    ids: list[int] = []
+    spans: list[Span] = []
+    positions: list[np.ndarray] = []
+    images: list[dict[str, torch.Tensor]] = []
+    count = offset = 0
+    for segment in segments:
+        start = len(ids)
+        ids.extend(segment.ids)
+        spans.extend(
+            Span(s.second, s.role, s.kind, s.start + start, s.stop + start) for s in segment.spans
+        )
+        positions.append(segment.positions + offset)
+        offset += segment.advance
+        if segment.image_count:
+            images.append(segment.images)
+            count += segment.image_count
+    return Rendered(ids, spans, np.concatenate(positions, axis=1), join_images(images), count)
+
+
+def join_images(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The image tensors of several segments or samples, in order (first axis: patches or images)."""
+    if not parts:
+        return {}
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _runs(ids: Sequence[int], image_id: int) -> tuple[tuple[int, int], ...]:
+    """Where image tokens stand, one run an image; images are never adjacent without a delimiter."""
+    array = np.fromiter(ids, dtype=np.int64, count=len(ids)) == image_id
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], array.astype(np.int8), [0]])))
+    return tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2))
+
+
+def _cuts(
+    lead: str, text: str, offsets: Sequence[tuple[int, int]], length: int
+) -> Iterator[tuple[Kind, int]]:
+    """(kind, token where it stops) for the parts of an assistant turn, in order."""
+    control = next(token for token in CONTROL_TOKENS if text.startswith(token))
+    borders: list[tuple[Kind, int]] = [("control", len(lead) + len(control))]
+    if DELEGATION in text:
+        at = len(lead) + text.index(DELEGATION)
+        borders += [("text", at), ("control", at + len(DELEGATION))]
+    borders.append(("text", len(lead) + len(text)))
+    for kind, border in borders:
+        yield kind, sum(start < border for start, _ in offsets[: length - 1])
+    yield "end", length
+
+
+def _apply(processor: Processor, turns: list[tuple[str, str]], prompt: bool = False) -> str:
+    messages = [{"role": role, "content": [{"type": "text", "text": t}]} for role, t in turns]
+    return processor.chat(messages, prompt)
+
+
+def _compile(processor: Processor) -> _Template:
+    users, answers = ["qxU0xq", "qxU1xq", "qxU2xq"], ["qxA0xq", "qxA1xq", "qxA2xq"]
+    turns = [
+        pair
+        for u, a in zip(users, answers, strict=True)
+        for pair in (("user", u), ("assistant", a))
+    ]
+    full = _apply(processor, turns)
+    marks = [mark for pair in zip(users, answers, strict=True) for mark in pair]
+    pieces = []
+    rest = full
+    for mark in marks:
+        before, found, rest = rest.partition(mark)
+        if not found:
+            raise ValueError(f"the chat template loses a turn's text: {full!r}")
+        pieces.append(before)
+    pieces.append(rest)
+    first, ask0, sep1, ask1, sep2, ask2, last = pieces
+    if not (ask0 == ask1 == ask2 and sep1 == sep2 and sep1.startswith(last.rstrip("\n"))):
+        raise ValueError(f"the chat template does not read the same in every turn: {full!r}")
+    prompted = _apply(processor, turns[:1], prompt=True)
+    prefix = first + marks[0]
+    if not prompted.startswith(prefix) or not ask0.startswith(prompted[len(prefix) :]):
+        raise ValueError(f"the chat template's generation prompt starts no turn: {prompted!r}")
+    prompt = prompted[len(prefix) :]
+    lead = ask0[len(prompt) :]
+    end = next((s for s in processor.specials if sep1.startswith(s)), None)
+    if end is None:
+        raise ValueError(f"the chat template ends a turn with {sep1!r}, which is no special token")
+    with_system = _apply(processor, [("system", "qxSYSxq"), *turns[:1]])
+    before, found, after = with_system.partition("qxSYSxq")
+    # A turn's head is what all user turns share: the longest common end of first and later heads.
+    user = _common_end(first, sep1[len(end) :], after.partition(marks[0])[0] if found else first)
+    after = after.partition(marks[0])[0].removesuffix(user)
+    return _Template(
+        opening=first.removesuffix(user),
+        system=(before, after),
+        user=user,
+        prompt=prompt,
+        lead=lead,
+        end=end,
+        rest=sep1[len(end) :].removesuffix(user),
+    )
+
+
+def _common_end(*texts: str) -> str:
+    shortest = min(texts, key=len)
+    for size in range(len(shortest), 0, -1):
+        if all(text.endswith(shortest[-size:]) for text in texts):
+            return shortest[-size:]
+    return ""
+
+
+def _body(processor: Processor, template: _Template, images: int) -> str:
+    """A user turn's body with `images` images; `_MARK` stands for its text, less the line break."""
+    content = [{"type": "text", "text": f"{_MARK}\n"}, *({"type": "image"},) * images]
+    text = processor.chat([{"role": "user", "content": content}], True)
+    head, tail = template.opening + template.user, template.prompt
+    # Templates may word the head by what comes first; it must still be the same head.
+    if not text.startswith(template.opening):
+        raise ValueError(f"the chat template opens differently with images: {text!r}")
+    body = text.removeprefix(head) if text.startswith(head) else ""
+    if not body.endswith(tail) or _MARK not in body:
+        raise ValueError(f"the chat template can't take text and {images} images: {text!r}")
+    return body.removesuffix(tail)

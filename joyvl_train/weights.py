@@ -1,0 +1,100 @@
+"""Spans -> the weight of each supervised token (Eq. 1 of the JoyAI-VL-Interaction report).
+
+Supervised are, of each assistant turn, the control token, the text and the end-of-turn token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from joyvl_train.actions import RESPONSE, SILENCE
+from joyvl_train.rendering import Rendered, Renderer, Span
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """The weights of Eq. 1, and what "first silence" and the mean's denominator mean.
+
+    normalizer: `tokens` divides by the number of supervised tokens (the published form), `weights`
+    by the sum of their weights. silence_run: `run` takes the first silence of every run of silences
+    for first, `after_response` only one that follows a response.
+    """
+
+    silence_first: float = 1.0
+    silence_repeat: float = 0.4
+    response: float = 1.5
+    other: float = 1.0
+    normalizer: Literal["tokens", "weights"] = "tokens"
+    silence_run: Literal["run", "after_response"] = "run"
+
+    def __post_init__(self) -> None:
+        for name in ("silence_first", "silence_repeat", "response", "other"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ValueError(f"loss.{name} is {getattr(self, name)}; it must lie in [0, 100]")
+
+
+PLAIN = LossWeights(silence_first=1.0, silence_repeat=1.0, response=1.0, other=1.0)
+"""The standard loss: turn-based samples have it whatever the weights of the others are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is scored of one sample: token positions [K] (of the targets themselves) and weights [K].
+
+    `denominator` is the sample's share of the mean's denominator.
+    """
+
+    positions: np.ndarray
+    weights: np.ndarray
+    denominator: float
+
+
+def token_weights(
+    rendered: Rendered, renderer: Renderer, weights: LossWeights, *, from_second: int = 0
+) -> Targets:
+    """The targets of one sample. Turns before `from_second` are context only (carried turns).
+
+    A run of silences starts anew at the sample's first scored turn.
+    """
+    weights = PLAIN if rendered.turn_based else weights
+    positions: list[int] = []
+    values: list[float] = []
+    before: str | None = None  # what the turn before did; None at the sample's start
+    for turn in _turns(rendered.spans):
+        if turn[0].second < from_second and not rendered.turn_based:
+            continue
+        silent = _is_silence(rendered.ids, turn[0], renderer)
+        first = before != "silence" if weights.silence_run == "run" else before == "response"
+        for span in turn:
+            value = weights.other
+            if span.kind == "control" and span is turn[0]:
+                value = weights.response
+                if silent:
+                    value = weights.silence_first if first else weights.silence_repeat
+            positions.extend(range(span.start, span.stop))
+            values.extend([value] * (span.stop - span.start))
+        before = "silence" if silent else "response"
+    array = np.asarray(values, dtype=np.float32)
+    total = float(len(array)) if weights.normalizer == "tokens" else float(array.sum())
+    return Targets(np.asarray(positions, dtype=np.int64), array, total)
+
+
+def _turns(spans: Sequence[Span]) -> list[list[Span]]:
+    turns: list[list[Span]] = []
+    for span in spans:
+        if span.role != "assistant":
+            continue
+        if not turns or turns[-1][-1].kind == "end":
+            turns.append([])
+        turns[-1].append(span)
+    return turns
+
+
+def _is_silence(ids: Sequence[int], control: Span, renderer: Renderer) -> bool:
+    text = renderer.read(ids[control.start : control.stop])
+    assert text in (SILENCE, RESPONSE), text
+    return text == SILENCE
