@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_pipeline.assets import cache_folder
+from data_pipeline.assets import CLIPS, cache_folder
 
 Pixels = NDArray[np.uint8]
 
@@ -205,7 +205,16 @@ def footage_clips(split: str | None = None) -> list[str]:
     if split is not None and split not in SPLITS:
         raise BackgroundError(f"split {split!r} is none of {SPLITS}")
     found = sorted(path.parent.name for path in _footage_folder().glob("*/clip.json"))
-    return [name for name in found if split in (None, _clip(name)["split"])]
+    folder = str(_footage_folder())
+    return [name for name in found if split in (None, _clip(folder, name)["split"])]
+
+
+def footage_shows(name: str) -> tuple[str, ...]:
+    """The names of pictures that this clip itself shows at times, of both sets.
+
+    No stream before it may be labelled as having none of them, nor count them.
+    """
+    return next((clip.shows for clip in CLIPS if clip.name == name), ())
 
 
 def _footage_folder() -> Path:
@@ -213,12 +222,12 @@ def _footage_folder() -> Path:
 
 
 @lru_cache(maxsize=64)
-def _clip(name: str) -> dict[str, Any]:
-    path = _footage_folder() / name / "clip.json"
+def _clip(folder: str, name: str) -> dict[str, Any]:
+    path = Path(folder) / name / "clip.json"
     if not path.is_file():
         raise FootageError(
-            f"footage {name!r} is not in {_footage_folder()}: run "
-            "`python -m data_pipeline.assets footage`, or choose a texture"
+            f"footage {name!r} is not in {folder}: run `python -m data_pipeline.assets footage`, "
+            "or choose a texture"
         )
     data: dict[str, Any] = json.loads(path.read_text())
     return data
@@ -226,20 +235,23 @@ def _clip(name: str) -> dict[str, Any]:
 
 def _footage(background: Background, time: float, width: int, height: int) -> Image.Image:
     """The clip's frame of that moment; past its end it runs backwards, so that nothing jumps."""
-    clip = _clip(background.name)
+    folder = str(_footage_folder())
+    clip = _clip(folder, background.name)
     last = int(clip["frames"]) - 1
     step = int((background.offset + time) * float(clip["rate"])) % max(1, 2 * last)
     index = step if step <= last else 2 * last - step
-    return _footage_frame(background.name, index, background.seed, width, height).copy()
+    return _footage_frame(folder, background.name, index, background.seed, width, height).copy()
 
 
 @lru_cache(maxsize=256)
-def _footage_frame(name: str, index: int, seed: int, width: int, height: int) -> Image.Image:
+def _footage_frame(
+    folder: str, name: str, index: int, seed: int, width: int, height: int
+) -> Image.Image:
     """A crop of the frame, of the wanted shape, by the seed zoomed up to 1.4 times and mirrored."""
     draws = np.random.default_rng([seed, 3])
     zoom, across, down = 1 + 0.4 * draws.random(), draws.random(), draws.random()
     mirrored = draws.random() < 0.5
-    with Image.open(_footage_folder() / name / f"{index:05d}.jpg") as whole:
+    with Image.open(Path(folder) / name / f"{index:05d}.jpg") as whole:
         whole.draft("RGB", (round(width * zoom), round(height * zoom)))
         scale = min(whole.width / width, whole.height / height) / zoom
         wide, high = width * scale, height * scale

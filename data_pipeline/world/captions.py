@@ -1,6 +1,7 @@
 """On-screen text: subtitles, signs, slides and app screens, in several languages.
 
 The font is the DejaVu Sans that matplotlib carries: Latin, Cyrillic and Greek with no download.
+Chinese, Japanese and Korean need the font that `python -m data_pipeline.assets fonts` fetches.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
+from data_pipeline.assets import cache_folder
+
 LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "pl", "cs", "tr", "ru", "uk", "el")
-"""What can be written with no download; Chinese, Japanese and Korean need the fetched font."""
+"""What can be written with no download; "-Latn" after any code stands for its romanization."""
+CJK = ("zh", "ja", "ko")
 PLACES = ("top", "center", "bottom", "full")
 STYLES = ("outline", "box", "slide", "screen")
 MAX_TEXT = 400
@@ -53,8 +57,8 @@ def check(caption: Caption, where: str = "caption") -> None:
         raise CaptionError(f"{where}: style {caption.style!r} is none of {STYLES}")
     if (caption.place == "full") != (caption.style in ("slide", "screen")):
         raise CaptionError(f"{where}: style {caption.style!r} at place {caption.place!r}")
-    if not caption.language:
-        raise CaptionError(f"{where}: no language")
+    if not caption.language.endswith("-Latn") and caption.language not in LANGUAGES + CJK:
+        raise CaptionError(f"{where}: language {caption.language!r} is none of {LANGUAGES + CJK}")
     for name, value in (("start", caption.start), ("stop", caption.stop), ("size", caption.size)):
         if (
             isinstance(value, bool)
@@ -68,18 +72,42 @@ def check(caption: Caption, where: str = "caption") -> None:
         raise CaptionError(f"{where}: size {caption.size} is outside [0.02, 1]")
 
 
-@lru_cache(maxsize=1)
-def _font_file() -> str:
+def languages() -> tuple[str, ...]:
+    """The languages that can be written on this machine."""
+    return LANGUAGES + (CJK if _cjk_file().is_file() else ())
+
+
+def _cjk_file() -> Path:
+    return cache_folder() / "fonts" / "cjk.otf"
+
+
+def _font_file(language: str) -> Path:
+    if language in CJK:
+        if not _cjk_file().is_file():
+            raise CaptionError(
+                f"no font for {language!r} in {cache_folder()}: run "
+                "`python -m data_pipeline.assets fonts`, or choose another language"
+            )
+        return _cjk_file()
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise CaptionError("the font for on-screen text is missing: install matplotlib")
-    return str(Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf")
+    return Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf"
 
 
 @lru_cache(maxsize=128)
 def _font(language: str, pixels: int) -> ImageFont.FreeTypeFont:
     # The basic layout is the same in every build of Pillow.
-    return ImageFont.truetype(_font_file(), pixels, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(_font_file(language), pixels, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _check_letters(text: str, language: str) -> None:
+    """Raise `CaptionError` for a letter that the font has not, instead of drawing an empty box."""
+    font = _font(language, 24)
+    missing = bytes(font.getmask("\U0010ffff"))
+    for letter in sorted(set(text)):
+        if not letter.isspace() and bytes(font.getmask(letter)) == missing:
+            raise CaptionError(f"the font for {language!r} has no {letter!r} (in {text[:60]!r})")
 
 
 def draw(caption: Caption, frame: Image.Image) -> None:
@@ -94,6 +122,7 @@ def draw(caption: Caption, frame: Image.Image) -> None:
 def _layer(
     text: str, language: str, place: str, style: str, size: float, width: int, height: int
 ) -> Image.Image:
+    _check_letters(text, language)
     layer = Image.new("RGBA", (width, height), (0, 0, 0, 0))
     if place == "full":
         _page(layer, text, language, style, size)
@@ -169,19 +198,20 @@ def _fitted(
     """The text in lines that fit `width` x `height`, in the largest font up to `pixels`."""
     while True:
         font = _font(language, pixels)
-        lines = _wrapped(text, font, width)
+        lines = _wrapped(text, font, width, "" if language in CJK else " ")
         fits = all(font.getlength(line) <= width for line in lines)
         if pixels <= 6 or (fits and len(lines) * pixels * 1.2 <= height):
             return lines, font
         pixels -= 1
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, between: str) -> list[str]:
+    """Lines no wider than `width` where words allow; between "" breaks after any letter."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}" if line else word
+        for word in paragraph.split() if between else paragraph.strip():
+            longer = f"{line}{between}{word}" if line else word
             if line and font.getlength(longer) > width:
                 lines.append(line)
                 line = word

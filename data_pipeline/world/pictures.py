@@ -128,7 +128,8 @@ DRAWN: tuple[Picture, ...] = (
 )
 
 PHOTO: tuple[Picture, ...] = tuple(
-    Picture(p.names[0], p.names, p.plural, p.category, article=p.article) for p in photos.PHOTOS
+    Picture(p.names[0], p.names, p.plural, p.category, p.states, article=p.article)
+    for p in photos.PHOTOS
 )
 
 _BY_NAME = {
@@ -230,7 +231,7 @@ def _master_side(size: int) -> int:
 @lru_cache(maxsize=256)
 def _master(picture_set: str, name: str, colour: str, state: str, side: int) -> Image.Image:
     if picture_set == "photo":
-        return photos.load(name)
+        return photos.load(name, state)
     whole = _painted(name, colour, state, side)
     # All states share one frame, so that a change of state neither moves nor resizes the thing.
     states = picture(name).states or ("",)

@@ -55,7 +55,7 @@ class Track:
     """One picture on its way through the scene; seen in [start, stop) and nowhere else.
 
     Between keys position, size and angle move linearly; before the first and after the last key
-    they rest. Pictures face right; `mirrored` turns them left. Higher `z` is nearer.
+    they rest. Drawn pictures face right; `mirrored` turns them left. Higher `z` is nearer.
     """
 
     picture: str
