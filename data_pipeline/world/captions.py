@@ -16,6 +16,7 @@ from typing import Literal
 from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.assets import cache_folder
+from data_pipeline.world.keeping import kept
 
 LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "pl", "cs", "tr", "ru", "uk", "el")
 """What can be written with no download; "-Latn" after any code stands for its romanization."""
@@ -118,7 +119,7 @@ def draw(caption: Caption, frame: Image.Image) -> None:
     frame.paste(layer, (0, 0), layer)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _layer(
     text: str, language: str, place: str, style: str, size: float, width: int, height: int
 ) -> Image.Image:

@@ -29,6 +29,9 @@ COLOURS: dict[str, Colour] = {
 }
 
 MAX_PIXELS = 4096
+_SMALL = 128
+"""Sprites up to this size are kept ready, larger ones are made each time: memory stays bounded."""
+_SMALL_MASTER = 256
 
 
 class PictureError(ValueError):
@@ -204,14 +207,17 @@ def sprite(
     if not 1 <= size <= 2 * MAX_PIXELS:
         raise PictureError(f"{name!r}: size {size!r} is outside [1, {2 * MAX_PIXELS}]")
     state = state or (shown.states[0] if shown.states else "")
-    return _sized(picture_set, name, colour, state, size, round(angle) % 360, mirrored)
+    key = (picture_set, name, colour, state, size, round(angle) % 360, mirrored)
+    return _small(*key) if size <= _SMALL else _sized(*key)
 
 
-@lru_cache(maxsize=2048)
 def _sized(
     picture_set: str, name: str, colour: str, state: str, size: int, angle: int, mirrored: bool
 ) -> Image.Image:
-    master = _master(picture_set, name, colour, state, _master_side(size))
+    side = _master_side(size)
+    master = (_master if side == _SMALL_MASTER else _large_master)(
+        picture_set, name, colour, state, side
+    )
     scale = size / max(master.size)
     shape = (max(1, round(master.width * scale)), max(1, round(master.height * scale)))
     # Premultiplied while resizing, else the colour of transparent pixels bleeds into the edge.
@@ -223,13 +229,15 @@ def _sized(
     return small.convert("RGBA")
 
 
+_small = lru_cache(maxsize=2048)(_sized)
+
+
 def _master_side(size: int) -> int:
     """At least four times the size asked for, up to what is worth drawing."""
-    return 256 if size <= 64 else 512 if size <= 128 else 1024
+    return _SMALL_MASTER if size <= 64 else 512 if size <= 128 else 1024
 
 
-@lru_cache(maxsize=256)
-def _master(picture_set: str, name: str, colour: str, state: str, side: int) -> Image.Image:
+def _painted_master(picture_set: str, name: str, colour: str, state: str, side: int) -> Image.Image:
     if picture_set == "photo":
         return photos.load(name, state)
     whole = _painted(name, colour, state, side)
@@ -240,7 +248,11 @@ def _master(picture_set: str, name: str, colour: str, state: str, side: int) -> 
     return whole.crop((min(left), min(top), max(right), max(bottom)))
 
 
-@lru_cache(maxsize=64)
+_master = lru_cache(maxsize=512)(_painted_master)
+_large_master = lru_cache(maxsize=24)(_painted_master)
+
+
+@lru_cache(maxsize=16)
 def _painted(name: str, colour: str, state: str, side: int) -> Image.Image:
     pen = Pen(side)
     PAINTERS[name](pen, COLOURS[colour] if colour else _NATURAL.get(name, _ELSE), state)

@@ -16,8 +16,8 @@ def person(pen: Pen, colour: Colour, state: str) -> None:
     pen.line((36, 42), (25, 63), fill=colour, width=9)
     pen.disc(24, 65, 5, SKIN)
     if state == "waving":
-        pen.line((64, 42), (80, 16), fill=colour, width=9)
-        pen.disc(82, 11, 6, SKIN)
+        pen.line((64, 44), (84, 18), fill=colour, width=10)
+        pen.disc(86, 11, 8, SKIN)
     else:
         pen.line((64, 42), (75, 63), fill=colour, width=9)
         pen.disc(76, 65, 5, SKIN)

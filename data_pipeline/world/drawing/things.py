@@ -156,10 +156,10 @@ def scissors(pen: Pen, colour: Colour, state: str) -> None:
 
 
 def chair(pen: Pen, colour: Colour, state: str) -> None:
-    pen.block(20, 4, 30, 98, WOOD, 2)
-    pen.block(72, 60, 81, 98, WOOD, 2)
-    pen.block(20, 6, 34, 54, colour, 4)
-    pen.block(18, 52, 84, 65, colour, 4)
+    pen.block(20, 56, 30, 98, shade(colour, -0.35), 2)
+    pen.block(72, 58, 82, 98, shade(colour, -0.35), 2)
+    pen.block(17, 4, 36, 60, colour, 5)
+    pen.block(17, 48, 86, 66, colour, 5)
 
 
 def house(pen: Pen, colour: Colour, state: str) -> None:
@@ -183,11 +183,11 @@ def flag(pen: Pen, colour: Colour, state: str) -> None:
 
 def traffic_light(pen: Pen, colour: Colour, state: str) -> None:
     pen.block(45, 74, 55, 99, GREY)
-    pen.block(28, 2, 72, 80, (44, 46, 52), 8)
+    pen.block(24, 1, 76, 82, (44, 46, 52), 8)
     lit = {"red": (255, 40, 30), "yellow": (255, 220, 30), "green": (40, 240, 80)}
     for i, (name, tone) in enumerate(lit.items()):
         on = name == (state or "red")
-        pen.disc(50, 16 + 25 * i, 11.5, tone if on else shade(tone, -0.82))
+        pen.disc(50, 15.5 + 26 * i, 12.4, tone if on else shade(tone, -0.82))
 
 
 PAINTERS: dict[str, Callable[[Pen, Colour, str], None]] = {

@@ -49,9 +49,9 @@ def bicycle(pen: Pen, colour: Colour, state: str) -> None:
     for x in (23, 77):
         pen.arc(x, 66, 22, 0, 360, INK, 6)
         pen.disc(x, 66, 4, INK)
-    pen.line((23, 66), (40, 34), (68, 34), (50, 66), (23, 66), fill=colour, width=6)
-    pen.line((40, 34), (50, 66), fill=colour, width=6)
-    pen.line((77, 66), (66, 22), (80, 18), fill=colour, width=6)
+    pen.line((23, 66), (40, 34), (68, 34), (50, 66), (23, 66), fill=colour, width=9)
+    pen.line((40, 34), (50, 66), fill=colour, width=9)
+    pen.line((77, 66), (66, 22), (80, 18), fill=colour, width=9)
     pen.line((32, 26), (48, 26), fill=INK, width=6)
 
 
@@ -67,12 +67,12 @@ def plane(pen: Pen, colour: Colour, state: str) -> None:
     """From the side, climbing a little."""
     pen.area((4, 20), (18, 20), (32, 48), (12, 48), fill=colour)
     pen.area((44, 44), (30, 16), (42, 16), (66, 44), fill=shade(WHITE, -0.2))
-    pen.block(6, 40, 98, 60, WHITE, 10)
-    pen.block(6, 53, 92, 58, colour, 2)
+    pen.block(6, 40, 98, 60, colour, 10)
+    pen.block(6, 54, 92, 58, WHITE, 2)
     pen.area((84, 42), (92, 42), (97, 49), (84, 49), fill=GLASS)
     for x in (34, 46, 58, 70):
-        pen.disc(x, 47, 2.6, (70, 110, 160))
-    pen.area((42, 56), (70, 56), (36, 92), (24, 92), fill=shade(colour, -0.1))
+        pen.disc(x, 47, 2.6, GLASS)
+    pen.area((42, 56), (70, 56), (36, 92), (24, 92), fill=shade(colour, -0.25))
 
 
 def train(pen: Pen, colour: Colour, state: str) -> None:
@@ -92,10 +92,10 @@ def train(pen: Pen, colour: Colour, state: str) -> None:
 
 def rocket(pen: Pen, colour: Colour, state: str) -> None:
     pen.area((36, 78), (64, 78), (50, 99), fill=(255, 160, 30))
-    pen.area((34, 50), (16, 84), (36, 76), fill=colour)
-    pen.area((66, 50), (84, 84), (64, 76), fill=colour)
-    pen.area((34, 78), (32, 40), (50, 2), (68, 40), (66, 78), fill=WHITE)
-    pen.area((37, 28), (50, 2), (63, 28), fill=colour)
+    pen.area((34, 48), (12, 86), (36, 76), fill=shade(colour, -0.3))
+    pen.area((66, 48), (88, 86), (64, 76), fill=shade(colour, -0.3))
+    pen.area((32, 78), (30, 40), (50, 2), (70, 40), (68, 78), fill=colour)
+    pen.area((38, 26), (50, 2), (62, 26), fill=WHITE)
     pen.disc(50, 46, 10, (60, 120, 190))
     pen.disc(50, 46, 6, GLASS)
 
