@@ -1,0 +1,218 @@
+"""Alerts: tell me when something comes, goes or changes, among things that look like it."""
+
+from __future__ import annotations
+
+from data_pipeline.world.stories.draft import (
+    COLOUR_NAMES,
+    LEFT,
+    Actor,
+    Clash,
+    Draft,
+    Kind,
+    appeared,
+    is_now,
+    left,
+    named,
+)
+
+
+def visits(
+    draft: Draft, name: str, others: list[str], start: int, colour: str = "", share: float = 0.7
+) -> list[Actor]:
+    """From `start` on the thing comes and goes among `others`; returns its visits, in order.
+
+    It is never there twice at once, and stays away for a second at least between visits.
+    """
+    rng, found = draft.rng, list[Actor]()
+    current: Actor | None = None
+    passing: list[Actor] = []
+    for second in draft.beats(start, 2, 3):
+        if current and second >= current.came + 2 and rng.random() < 0.75:
+            draft.leave(current, second)
+            current = None
+            continue
+        old = [x for x in passing if second >= x.came + 2]
+        if old and (len(passing) > 1 or rng.random() < 0.5):
+            gone = rng.choice(old)
+            passing.remove(gone)
+            draft.leave(gone, second)
+            continue
+        away = not found or (found[-1].gone is not None and found[-1].gone < second - 1)
+        if current is None and away and (rng.random() < share or not others):
+            current = draft.enter(name, second, colour, told=bool(colour))
+            found.append(current)
+        elif others:
+            free = [n for n in others if not draft.recent(n, second)]
+            if free:
+                passing.append(enter_other(draft, rng.choice(free), second, colour, name))
+    if not found and share > 0:
+        raise Clash("the thing never came")
+    return found
+
+
+def enter_other(draft: Draft, name: str, second: int, colour: str, target: str) -> Actor:
+    """Something that is not meant: the same thing in another colour, or another thing."""
+    thing = draft.thing(name)
+    if not colour or not thing.colours:
+        return draft.enter(name, second)
+    colours = [c for c in COLOUR_NAMES if c != colour] if name == target else [colour]
+    return draft.enter(name, second, draft.rng.choice(colours), told=True)
+
+
+def appear(draft: Draft) -> None:
+    """Each coming is reported once, however long the thing stays."""
+    name, text = draft.choose("appear", draft.names)
+    query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
+    for actor in visits(draft, name, draft.others(name), 3):
+        draft.say(actor.came_at, appeared(actor), query, named(actor), until=draft.held(actor))
+
+
+def first(draft: Draft) -> None:
+    """The first coming alone is reported."""
+    name, text = draft.choose("first", draft.names)
+    query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
+    actor = visits(draft, name, draft.others(name), 3)[0]
+    draft.say(actor.came_at, appeared(actor), query, named(actor), until=draft.held(actor))
+
+
+def never(draft: Draft) -> None:
+    """What is asked for never comes, though things like it do."""
+    event = draft.rng.choice(("appear", "first", "leave"))
+    name, text = draft.choose(event, draft.names)
+    draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
+    visits(draft, name, draft.others(name), 3, share=0.0)
+
+
+def colour(draft: Draft) -> None:
+    """One colour of a thing; the same thing in other colours is none of it."""
+    tones = draft.rng.sample(COLOUR_NAMES, 3)
+    nouns = [f"{tone} {name}" for tone in tones for name in draft.colourful]
+    noun, text = draft.choose("appear", nouns)
+    tone, name = noun.split(" ", 1)
+    query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name, tone)))
+    other = [n for n in draft.colourful if n != name]
+    others = [name, *draft.rng.sample(other, min(3, len(other)))]
+    for actor in visits(draft, name, others, 3, tone):
+        draft.say(actor.came_at, appeared(actor), query, named(actor), until=draft.held(actor))
+
+
+def either(draft: Draft) -> None:
+    """Two things are asked for at once."""
+    name, text = draft.choose("either", draft.names)
+    second = draft.rng.choice([n for n in draft.fellows("either", draft.names, text) if n != name])
+    draft.record("either", second, text)
+    both = draft.mention(name) | {f"{k}2": v for k, v in draft.mention(second).items()}
+    query = draft.ask(draft.rng.randint(0, 2), text.format(**both))
+    found = 0
+    for entry in draft.parade([name, second, *draft.others(name, second)], draft.beats(3, 2, 3)):
+        if entry.what == "came" and entry.actor.picture.name in (name, second):
+            found += 1
+            actor = entry.actor
+            draft.say(entry.at, appeared(actor), query, named(actor), until=draft.held(actor))
+    if not found:
+        raise Clash("neither came")
+
+
+def leave(draft: Draft) -> None:
+    """Each going of a thing is reported."""
+    name, text = draft.choose("leave", draft.names)
+    query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
+    gone = 0
+    for actor in visits(draft, name, draft.others(name), 1):
+        if actor.gone is not None and actor.gone > 2:
+            gone += 1
+            draft.say(actor.gone_at, left(actor), query, named(actor, LEFT))
+    if not gone:
+        raise Clash("it never left")
+
+
+def state(draft: Draft) -> None:
+    """A thing changes to a state and back; another thing changes beside it."""
+    rng = draft.rng
+    pairs = [f"{n}: {s}" for n in draft.stateful for s in draft.thing(n).states]
+    pair, text = draft.choose("state", pairs)
+    name, wanted = pair.split(": ")
+    rest = [s for s in draft.thing(name).states if s != wanted]
+    actor = draft.enter(name, 0, state=rng.choice(rest))
+    other = rng.choice([n for n in draft.stateful if n != name])
+    beside = draft.enter(other, rng.randint(0, 1))
+    query = draft.ask(rng.randint(0, 2), text.format(state=wanted, **draft.mention(name)))
+    times: list[tuple[int, float]] = []
+    for second in draft.beats(3, 2, 3):
+        if rng.random() < 0.7:
+            now = actor.states[-1][2]
+            goal = wanted if now != wanted and rng.random() < 0.75 else rng.choice(rest)
+            if goal != now:
+                times.append((second, draft.change(actor, second, goal).at))
+        else:
+            states = [s for s in beside.picture.states if s != beside.states[-1][2]]
+            draft.change(beside, second, rng.choice(states))
+    times.append((draft.seconds, draft.seconds))
+    for (second, at), (end, _) in zip(times, times[1:], strict=False):
+        if actor.state(second) == wanted:
+            rule = named(actor, wanted)
+            draft.say(at, is_now(actor, wanted), query, rule, until=float(end))
+    if len(draft.events) < 2:
+        raise Clash("the state never came")
+
+
+def hold(draft: Draft) -> None:
+    """The instruction asks for a response in every second of a thing's stay."""
+    _hold(draft, "hold", True)
+
+
+def hold_once(draft: Draft) -> None:
+    """One response for each stay, though it lasts."""
+    _hold(draft, "hold_once", False)
+
+
+def _hold(draft: Draft, event: str, repeat: bool) -> None:
+    name, text = draft.choose(event, draft.countable)
+    query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
+    for actor in visits(draft, name, draft.others(name, count=3), 3, share=0.7):
+        said = f"The {actor.noun} is there."
+        until = draft.held(actor)
+        draft.say(actor.came_at, said, query, named(actor), until=until, repeat=repeat)
+
+
+def later(draft: Draft) -> None:
+    """An instruction given in the middle counts from then on; an earlier one may stand beside it."""
+    rng = draft.rng
+    name, text = draft.choose("appear", draft.names)
+    middle = draft.seconds // 2 - 2
+    others = [n for n in draft.others(name) if n in draft.fellows("appear", draft.names, text)]
+    former = others[0] if others and rng.random() < 0.6 else None
+    former_query = None
+    if former:
+        draft.record("appear", former, text)
+        former_query = draft.ask(0, text.format(**draft.mention(former)))
+    query = draft.ask(middle, text.format(**draft.mention(name)))
+    wanted = [name] if former is None else [name, former]
+    pool = [n for n in (*wanted, *wanted, *others) if n]
+    beats = [s for s in draft.beats(2, 2, 3) if abs(s - middle) > 0]
+    reports = 0
+    for entry in draft.parade(pool, beats):
+        actor = entry.actor
+        if entry.what != "came" or actor.picture.name not in wanted:
+            continue
+        answered = query if actor.picture.name == name else former_query
+        if actor.picture.name == name and entry.second < middle:
+            continue
+        reports += 1
+        draft.say(entry.at, appeared(actor), answered, named(actor), until=draft.held(actor))
+    if not reports:
+        raise Clash("nothing to report")
+
+
+KINDS = {
+    "appear": Kind(appear, 2.0),
+    "first": Kind(first),
+    "never": Kind(never, 1.4),
+    "colour": Kind(colour, 1.0, ("colours",)),
+    "either": Kind(either),
+    "leave": Kind(leave),
+    "state": Kind(state, 1.2, ("states",)),
+    "hold": Kind(hold),
+    "hold_once": Kind(hold_once, 0.7),
+    "later": Kind(later, 0.7),
+}

@@ -1,0 +1,220 @@
+"""Casual talk of several turns over the stream, with follow-ups that depend on earlier turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from data_pipeline.world.stories.draft import Actor, Clash, Draft, Kind, named
+from data_pipeline.world.stories.qa import moments, scene
+from data_pipeline.world.words import PEOPLE, capital
+from joyvl_train.timeline import Rule
+
+SAY: dict[str, tuple[str, ...]] = {
+    "hello": ("Hi!", "Hello there.", "Hey!", "Good morning!", "Hello!", "Hi, are you there?",
+              "Hey, hello.", "Good evening."),
+    "how": ("How are you?", "How are you doing?", "Are you well?", "How is it going?",
+            "How do you feel?", "Everything fine with you?", "How are things?", "You all right?"),
+    "thanks": ("Thanks!", "Thank you.", "Thank you very much.", "Many thanks.", "Thanks a lot!",
+               "Great, thanks.", "That helps, thank you.", "Cheers, thanks."),
+    "bye": ("Bye!", "Goodbye.", "See you later.", "I have to go now.", "Bye for now.",
+            "That is all, bye.", "Until next time.", "See you!"),
+    "who": ("Who are you?", "What are you?", "What can you do?", "What do you do here?",
+            "Tell me about yourself.", "What is your job?", "And who are you?", "Are you a robot?"),
+    "name": ("My name is {x}.", "I am {x}.", "Call me {x}.", "I'm {x}, by the way.",
+             "People call me {x}.", "This is {x} speaking.", "You can call me {x}.",
+             "Hello, {x} here."),
+    "name_back": ("What is my name?", "Do you remember my name?", "Who am I?",
+                  "Can you say my name?", "What am I called?", "Do you know who I am?",
+                  "Say my name.", "How am I called?"),
+    "like": ("My favourite is the {x}.", "I really like the {x}.", "I love the {x} most.",
+             "The {x} is what I like best.", "I am fond of the {x}.", "Nothing beats the {x}.",
+             "Of all things I like the {x}.", "The {x} makes me happy."),
+    "like_back": ("What is my favourite?", "What do I like best?", "What did I say I like?",
+                  "Do you remember what I like?", "Which thing do I love most?",
+                  "What am I fond of?", "What makes me happy?", "What was my favourite again?"),
+    "see": ("What is there to see?", "Do you see something?", "Anything in view?",
+            "What are you looking at?", "So, what do you see?", "What have we got here?",
+            "Describe the view for me.", "What is in front of you?"),
+    "it_colour": ("What colour is it?", "And its colour?", "Which colour does it have?",
+                  "In which colour?", "What is its colour?", "Can you tell its colour?",
+                  "And what colour, please?", "Its colour is what?"),
+    "it_there": ("Is it still there?", "Do you still see it?", "Is it there yet?",
+                 "Has it stayed?", "Is it still in view?", "Can you still see it?",
+                 "It is still there, isn't it?", "Still there?"),
+    "it_like": ("Do you like it?", "Is it nice?", "Do you find it pretty?", "Does it please you?",
+                "Would you want one?", "Is it to your taste?", "How do you like it?",
+                "You like it, don't you?"),
+    "again": ("What was that again?", "Say that again.", "Sorry, what did you say?",
+              "Could you repeat that?", "Pardon?", "Once more, please.",
+              "I did not get that, again?", "Repeat, please."),
+}  # fmt: skip
+
+
+@dataclass
+class Talk:
+    """What was said so far, as far as later turns depend on it."""
+
+    draft: Draft
+    name: str = ""
+    favourite: str = ""
+    subject: Actor | None = None
+    last: tuple[str, Rule] | None = None
+    done: set[str] = field(default_factory=set)
+
+    def turn(self, second: int, event: str, thing: str, said: str, rule: Rule) -> None:
+        """One turn of the user's with its reply."""
+        _, text = self.draft.pick(event, [thing], SAY[event])
+        query = self.draft.ask(second, text.format(x=thing), polite=False)
+        self.draft.reply(second, said, query, rule)
+        self.last = (said, rule)
+        self.done.add(event)
+
+
+Move = Callable[[Talk, int], None]
+
+
+def _exact(text: str) -> Rule:
+    return Rule("exact", (text,))
+
+
+def _fixed(event: str, said: str, *facts: str) -> Move:
+    """A turn with one reply."""
+
+    def move(talk: Talk, second: int) -> None:
+        if event in talk.done and event != "thanks":
+            raise Clash(f"{event} was said")
+        talk.turn(second, event, "you", said, Rule("key_facts", facts) if facts else _exact(said))
+
+    return move
+
+
+hello = _fixed("hello", "Hello!", "hello|hi|hey")
+how = _fixed("how", "I am fine, thanks.", "fine|well|good|great")
+thanks = _fixed("thanks", "You are welcome.", "welcome")
+bye = _fixed("bye", "Goodbye!", "goodbye|bye")
+who = _fixed("who", "I watch and tell you what I see.", "watch|see")
+
+
+def name(talk: Talk, second: int) -> None:
+    if talk.name:
+        raise Clash("the name is known")
+    talk.name = talk.draft.rng.choice(PEOPLE)
+    talk.turn(second, "name", talk.name, f"Hello, {talk.name}.", Rule("key_facts", (talk.name,)))
+
+
+def name_back(talk: Talk, second: int) -> None:
+    if not talk.name:
+        raise Clash("no name yet")
+    said = f"You are {talk.name}."
+    talk.turn(second, "name_back", talk.name, said, Rule("key_facts", (talk.name,)))
+
+
+def like(talk: Talk, second: int) -> None:
+    if talk.favourite:
+        raise Clash("the favourite is known")
+    talk.favourite = talk.draft.rng.choice(talk.draft.countable)
+    said = f"The {talk.favourite} is nice."
+    talk.turn(second, "like", talk.favourite, said, Rule("key_facts", (talk.favourite,)))
+
+
+def like_back(talk: Talk, second: int) -> None:
+    if not talk.favourite:
+        raise Clash("no favourite yet")
+    rule = Rule("key_facts", (talk.favourite,))
+    talk.turn(second, "like_back", talk.favourite, f"The {talk.favourite}.", rule)
+
+
+def see(talk: Talk, second: int) -> None:
+    here = talk.draft.present(second)
+    if len(here) != 1:
+        raise Clash("not one thing to see")
+    (actor,) = here
+    talk.turn(second, "see", actor.picture.name, f"I see {actor.a}.", named(actor))
+    talk.subject = actor
+
+
+def it_colour(talk: Talk, second: int) -> None:
+    actor = _subject(talk)
+    if not actor.colour or not actor.there(second) or "it_colour" in talk.done:
+        raise Clash("no colour to tell")
+    said, rule = f"It is {actor.colour}.", Rule("key_facts", (actor.colour,))
+    talk.turn(second, "it_colour", f"{actor.colour} {actor.picture.name}", said, rule)
+
+
+def it_there(talk: Talk, second: int) -> None:
+    actor = _subject(talk)
+    yes = actor.there(second)
+    if not yes and talk.draft.recent_other(actor, second):
+        raise Clash("another one of its kind is there")
+    said = (
+        f"Yes, the {actor.picture.name} is there." if yes else f"No, the {actor.picture.name} left."
+    )
+    rule = Rule("key_facts", ("yes" if yes else "no",))
+    talk.turn(second, "it_there", actor.picture.name, said, rule)
+
+
+def it_like(talk: Talk, second: int) -> None:
+    actor = _subject(talk)
+    said = f"Yes, I like the {actor.picture.name}."
+    talk.turn(second, "it_like", actor.picture.name, said, named(actor))
+
+
+def again(talk: Talk, second: int) -> None:
+    if talk.last is None:
+        raise Clash("nothing was said yet")
+    said, rule = talk.last
+    talk.turn(second, "again", said, said, rule)
+
+
+def _subject(talk: Talk) -> Actor:
+    if talk.subject is None:
+        raise Clash("nothing is being talked about")
+    return talk.subject
+
+
+SMALL: tuple[Move, ...] = (hello, how, who, name, name_back, like, like_back, thanks, again)
+LOOKING: tuple[Move, ...] = (see, see, it_colour, it_there, it_like, it_like, hello, again)
+MEMORY: tuple[Move, ...] = (name, like, name_back, like_back, see, how, hello, it_there)
+
+
+def _talk(draft: Draft, moves: tuple[Move, ...]) -> None:
+    """Turns at random seconds: one after the other, with more weight on follow-ups."""
+    scene(draft, most=1 if see in moves else 2, low=3, high=6)
+    talk = Talk(draft)
+    turns = moments(draft, start=0, gap=3)
+    for second in turns[:-1]:
+        for move in draft.rng.sample(moves, len(moves)):
+            mark, subject = draft.mark(), talk.subject
+            try:
+                move(talk, second)
+                break
+            except Clash:
+                draft.undo(mark)
+                talk.subject = subject
+    if turns and talk.last:
+        move = draft.rng.choice((bye, thanks))
+        move(talk, turns[-1])
+    if len(draft.events) < 4:
+        raise Clash("too little was said")
+    draft.must_own()
+
+
+def small_talk(draft: Draft) -> None:
+    _talk(draft, SMALL)
+
+
+def looking(draft: Draft) -> None:
+    _talk(draft, LOOKING)
+
+
+def memory(draft: Draft) -> None:
+    _talk(draft, MEMORY)
+
+
+KINDS = {"small_talk": Kind(small_talk), "looking": Kind(looking), "memory": Kind(memory)}
+
+
+def texts() -> list[str]:
+    """What users say in talk, for a tokenizer to learn from."""
+    return [capital(text.format(x=PEOPLE[0])) for lines in SAY.values() for text in lines]

@@ -1,0 +1,567 @@
+"""A stream in the making: its scene, the log of what happens in it, and what is said.
+
+A story calls `enter`, `change` and `leave` in order of time and says what is due. Geometry decides
+the second in which something is seen: a thing has come in the first second at whose end at least
+60 % of its box lies inside the frame, and is gone in the first at whose end at most 15 % do. A
+second's frames all come before its end, so the label can be seen in the second's last frame.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from data_pipeline.world import backgrounds as world_backgrounds
+from data_pipeline.world import scene as world_scene
+from data_pipeline.world.captions import Caption
+from data_pipeline.world.pictures import COLOURS, Picture, picture_set
+from data_pipeline.world.scene import Cut, Key, Scene, Track
+from data_pipeline.world.splits import Split, allowed, composition, group, own_pairs
+from data_pipeline.world.words import ASK, STATES, a, capital, forms, listed, wording
+from joyvl_train.timeline import Clip, Event, Rule, Timeline
+
+SEEN = 0.6
+GONE = 0.15
+"""Parts of a thing's box inside the frame from which it has come, and down to which it is gone."""
+
+SIDE = 96
+"""Width and height of the scenes, in pixels; they are drawn at any other size as well."""
+
+BOX = ((0.27, 0.28), (0.73, 0.28), (0.27, 0.72), (0.73, 0.72))
+"""Centres of the places where things stand; no two things share one."""
+
+COLOUR_NAMES = tuple(COLOURS)
+
+What = Literal["came", "left", "changed"]
+
+
+class Clash(Exception):
+    """This draw of a story doesn't work out; the next one is taken."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of stream: `write` tells its story into a draft; `weight` is its share in the
+    family. `needs` is what the picture set must offer: "states", "colours"."""
+
+    write: Callable[[Draft], None]
+    weight: float = 1.0
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Actor:
+    """A thing in the scene. `came` and `gone` are seconds (`gone` None: it stays to the end);
+    `came_at` and `gone_at` the moments inside them. `told`: its colour is part of its name.
+    `states` lists (second, moment, state)."""
+
+    picture: Picture
+    colour: str
+    place: int
+    x: float
+    y: float
+    size: float
+    came: int
+    came_at: float
+    inward: float | None  # speed of coming in, frame sides a second; None: all at once
+    mirrored: bool
+    told: bool = False
+    states: list[tuple[int, float, str]] = field(default_factory=list)
+    gone: int | None = None
+    gone_at: float = 0.0
+    outward: float | None = None
+    edge: tuple[int, int] = (0, 0)
+    waypoints: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @property
+    def noun(self) -> str:
+        """Its name, with the colour where that is told."""
+        return f"{self.colour} {self.picture.name}" if self.told else self.picture.name
+
+    @property
+    def a(self) -> str:
+        return a(self.noun, self.picture.article)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What must be said to name it: any of its names, and its colour where that is told."""
+        named = "|".join(self.picture.names)
+        return (self.colour, named) if self.told else (named,)
+
+    def state(self, second: int) -> str:
+        """Its state at the end of `second`."""
+        return [state for when, _, state in self.states if when <= second][-1]
+
+    def there(self, second: int) -> bool:
+        """Whether it is clearly visible at the end of `second`."""
+        return self.came <= second and (self.gone is None or second < self.gone)
+
+    def track(self, duration: float) -> Track:
+        """Its way through the scene."""
+        far_x = -self.size / 2 if self.edge[0] < 0 else 1 + self.size / 2
+        far_y = -self.size / 2 if self.edge[1] < 0 else 1 + self.size / 2
+        outside = (far_x, self.y) if self.edge[0] else (self.x, far_y)
+        path = abs(self.x - outside[0]) + abs(self.y - outside[1])
+        start, stop = self.came_at, duration if self.gone is None else self.gone_at
+        spots: list[tuple[float, float, float]] = [(start, self.x, self.y)]
+        if self.inward is not None:
+            start = self.came_at - SEEN * self.size / self.inward
+            spots = [(start, *outside), (start + path / self.inward, self.x, self.y)]
+        spots += self.waypoints
+        if self.gone is not None and self.outward is not None:
+            stop = self.gone_at + GONE * self.size / self.outward
+            spots += [(stop - path / self.outward, self.x, self.y), (stop, *outside)]
+        moments = [t for t, _, _ in spots] + [t for _, t, _ in self.states[1:]]
+        times = sorted({round(t, 3) for t in moments})
+        keys = []
+        for t in times:
+            x, y = _between(spots, t)
+            state = [s for _, at, s in self.states if at <= t + 5e-4 or at == self.states[0][1]][-1]
+            keys.append(Key(t, round(x, 4), round(y, 4), self.size, state=state))
+        return Track(
+            self.picture.name,
+            round(start, 3),
+            round(stop, 3),
+            tuple(keys),
+            colour=self.colour,
+            mirrored=self.mirrored,
+        )
+
+
+def _between(spots: Sequence[tuple[float, float, float]], time: float) -> tuple[float, float]:
+    before = [spot for spot in spots if spot[0] <= time]
+    after = [spot for spot in spots if spot[0] > time]
+    if not before or not after:
+        return (before[-1] if before else after[0])[1:]
+    (t0, x0, y0), (t1, x1, y1) = before[-1], after[0]
+    part = (time - t0) / (t1 - t0)
+    return x0 + (x1 - x0) * part, y0 + (y1 - y0) * part
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log: in `second`, at the moment `at`, the actor came, left or changed."""
+
+    second: int
+    at: float
+    what: What
+    actor: Actor
+    state: str = ""
+
+
+@lru_cache(maxsize=4096)
+def _pairs(
+    event: str, things: tuple[str, ...], wordings: tuple[str, ...], split: Split
+) -> list[tuple[str, str]]:
+    return own_pairs(event, things, wordings, split)
+
+
+class Draft:
+    """What a story writes into. `seconds` is the whole length of the stream."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        split: Split,
+        seconds: int,
+        pictures: Literal["drawn", "photo"],
+        backgrounds: Mapping[str, float],
+    ) -> None:
+        self.rng = rng
+        self.split: Split = split
+        self.seconds = seconds
+        self.pictures = pictures
+        self.backgrounds = backgrounds
+        self.things = picture_set(pictures)
+        self.opening = ""
+        self.meta: dict[str, object] = {}
+        self.actors: list[Actor] = []
+        self.captions: list[Caption] = []
+        self.events: list[Event] = []
+        self.log: list[Entry] = []
+        self.compositions: list[str] = []
+        self.places = list(range(len(BOX)))
+        self._onsets: list[tuple[int, int]] = []
+
+    # What there is to choose from.
+
+    def thing(self, name: str) -> Picture:
+        return next(p for p in self.things if p.name == name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All things by name."""
+        return tuple(p.name for p in self.things)
+
+    @property
+    def countable(self) -> tuple[str, ...]:
+        """Things of which there can be several."""
+        return tuple(p.name for p in self.things if p.article in ("a", "an"))
+
+    @property
+    def colourful(self) -> tuple[str, ...]:
+        """Things that come in several colours, with a singular name."""
+        return tuple(p.name for p in self.things if p.colours and p.article in ("a", "an"))
+
+    @property
+    def stateful(self) -> tuple[str, ...]:
+        """Things whose states can be told with "is"."""
+        return tuple(
+            p.name for p in self.things if len(p.states) > 1 and set(p.states) <= set(STATES)
+        )
+
+    def choose(
+        self, event: str, things: Iterable[str], ask: str | Sequence[str] | None = None
+    ) -> tuple[str, str]:
+        """A (thing, wording) of `event` that belongs to this split, recorded as a composition."""
+        wordings = ASK[ask or event] if ask is None or isinstance(ask, str) else tuple(ask)
+        pairs = _pairs(event, tuple(sorted(things)), wordings, self.split)
+        if not pairs:
+            raise Clash(f"{event}: the split {self.split} holds none of these")
+        thing, text = self.rng.choice(pairs)
+        self.compositions.append(composition(event, thing, text))
+        return thing, text
+
+    def pick(
+        self, event: str, things: Iterable[str], ask: str | Sequence[str] | None = None
+    ) -> tuple[str, str]:
+        """As `choose`, but where the split holds none of these a pair of training will do."""
+        wordings = ASK[ask or event] if ask is None or isinstance(ask, str) else tuple(ask)
+        names = tuple(sorted(things))
+        splits: tuple[Split, ...] = (self.split, "train")
+        for split in splits:
+            pairs = _pairs(event, names, wordings, split)
+            if pairs:
+                thing, text = self.rng.choice(pairs)
+                self.compositions.append(composition(event, thing, text))
+                return thing, text
+        raise Clash(f"{event}: the split {self.split} holds none of these")
+
+    @property
+    def own(self) -> bool:
+        """Whether the stream holds a composition that is its split's alone."""
+        return any(group(key) == self.split for key in self.compositions)
+
+    def must_own(self) -> None:
+        """Raise `Clash` unless a composition of the split's own is among those recorded."""
+        if not self.own:
+            raise Clash("no composition of the split's own")
+
+    def mark(self) -> tuple[int, int, int]:
+        """A point that `undo` goes back to: what was said, asked and recorded until now."""
+        return len(self.events), len(self.compositions), len(self._onsets)
+
+    def undo(self, mark: tuple[int, int, int]) -> None:
+        del self.events[mark[0] :], self.compositions[mark[1] :], self._onsets[mark[2] :]
+
+    def fellows(self, event: str, things: Iterable[str], text: str) -> list[str]:
+        """Those of `things` that may be reported under this wording as well."""
+        return [t for t in things if allowed(composition(event, t, text), self.split)]
+
+    def record(self, event: str, thing: str, text: str) -> None:
+        """Record a further composition; raises `Clash` where the split may not hold it."""
+        key = composition(event, thing, text)
+        if not allowed(key, self.split):
+            raise Clash(key)
+        if key not in self.compositions:
+            self.compositions.append(key)
+
+    def mention(self, name: str, colour: str = "") -> dict[str, str]:
+        """Forms of one of the thing's names, most often its first."""
+        thing = self.thing(name)
+        noun = thing.name if self.rng.random() < 0.7 else self.rng.choice(thing.names)
+        return forms(f"{colour} {noun}" if colour else noun, thing.article)
+
+    def alike(self, name: str) -> list[str]:
+        """Things of the same category, which are easily mistaken for it."""
+        category = self.thing(name).category
+        return [p.name for p in self.things if p.category == category and p.name != name]
+
+    def others(self, *names: str, count: int = 6) -> list[str]:
+        """Some other things, those like the first of `names` ahead of the rest."""
+        near = [n for n in self.alike(names[0]) if n not in names]
+        self.rng.shuffle(near)
+        rest = [n for n in self.names if n not in names and n not in near]
+        return (near[: count // 2] + self.rng.sample(rest, min(count, len(rest))))[:count]
+
+    # What happens.
+
+    def beats(self, start: int, low: int, high: int, stop: int | None = None) -> list[int]:
+        """Seconds from `start` to before `stop` (the stream's last but one), `low` to `high`
+        apart."""
+        found, second = [], start
+        while second < (self.seconds - 1 if stop is None else stop):
+            found.append(second)
+            second += self.rng.randint(low, high)
+        return found
+
+    def present(self, second: int) -> list[Actor]:
+        """The actors visible at the end of `second`, in order of coming."""
+        return [actor for actor in self.actors if actor.there(second)]
+
+    def enter(
+        self, name: str, second: int, colour: str = "", state: str = "", told: bool = False
+    ) -> Actor:
+        """A thing comes: it is first seen at the end of `second`, all at once or moving in.
+
+        At second 0 it is there from the start. Where no colour is asked for, some things get one.
+        Raises `Clash` where no place is free.
+        """
+        rng, thing = self.rng, self.thing(name)
+        if not colour and thing.colours and rng.random() < 0.4:
+            colour = rng.choice(COLOUR_NAMES)
+        taken = {
+            actor.place for actor in self.actors if actor.gone is None or actor.gone >= second - 1
+        }
+        free = [place for place in self.places if place not in taken]
+        if not free:
+            raise Clash(f"no place for {name} at {second} s")
+        place = rng.choice(free)
+        moving = second > 0 and rng.random() < 0.5
+        actor = Actor(
+            thing,
+            colour,
+            place,
+            BOX[place][0] + rng.uniform(-0.02, 0.02),
+            BOX[place][1] + rng.uniform(-0.02, 0.02),
+            round(rng.uniform(0.32, 0.46), 3),
+            second,
+            0.0 if second == 0 else round(second + rng.uniform(0.05, 0.55), 2),
+            rng.uniform(0.7, 2.0) if moving else None,
+            rng.random() < 0.5,
+            told,
+            edge=rng.choice(
+                ((-1 if BOX[place][0] < 0.5 else 1, 0), (0, -1 if BOX[place][1] < 0.5 else 1))
+            ),
+        )
+        first = state or (thing.states[0] if thing.states else "")
+        actor.states.append((second, actor.came_at, first))
+        self.actors.append(actor)
+        self.log.append(Entry(second, actor.came_at, "came", actor, first))
+        return actor
+
+    def leave(self, actor: Actor, second: int) -> Entry:
+        """The actor goes: it is first gone at the end of `second`."""
+        assert actor.gone is None and second >= actor.came + 2, (actor.came, second)
+        actor.gone, actor.gone_at = second, round(second + self.rng.uniform(0.4, 0.85), 2)
+        if self.rng.random() < 0.5:
+            actor.outward = self.rng.uniform(0.9, 2.0)
+        entry = Entry(second, actor.gone_at, "left", actor)
+        self.log.append(entry)
+        return entry
+
+    def change(self, actor: Actor, second: int, state: str) -> Entry:
+        """The actor's state changes in `second`."""
+        assert actor.there(second) and second > actor.states[-1][0]
+        at = round(second + self.rng.uniform(0.05, 0.85), 2)
+        actor.states.append((second, at, state))
+        entry = Entry(second, at, "changed", actor, state)
+        self.log.append(entry)
+        return entry
+
+    def parade(
+        self,
+        names: Sequence[str],
+        seconds: Sequence[int],
+        most: int = 3,
+        coloured: Sequence[str] = (),
+        told: bool = False,
+    ) -> list[Entry]:
+        """At each of `seconds` something comes or goes: at most `most` at once, none twice at
+        once; those of `coloured` in a colour of their own. Returns its part of the log."""
+        log: list[Entry] = []
+        fresh = list(names)
+        for second in seconds:
+            here = [actor for actor in self.present(second) if actor.came <= second - 2]
+            count = len(self.present(second))
+            coming = [n for n in fresh if all(n != x.picture.name for x in self.actors)]
+            if not coming:
+                here_names = {x.picture.name for x in self.present(second)}
+                coming = [n for n in fresh if n not in here_names and not self.recent(n, second)]
+            go = here and (count >= most or not coming or (count > 0 and self.rng.random() < 0.4))
+            if go:
+                log.append(self.leave(self.rng.choice(here), second))
+            elif coming and count < most:
+                name = self.rng.choice(coming)
+                colour = self.rng.choice(COLOUR_NAMES) if name in coloured else ""
+                self.enter(name, second, colour, told=told and bool(colour))
+                log.append(self.log[-1])
+        return log
+
+    def recent(self, name: str, second: int) -> bool:
+        """Whether the thing is there, or was a moment ago."""
+        return any(
+            x.picture.name == name and (x.gone is None or x.gone >= second - 1) for x in self.actors
+        )
+
+    def recent_other(self, actor: Actor, second: int) -> bool:
+        """Whether another thing of the actor's name is there."""
+        return any(
+            x is not actor and x.picture.name == actor.picture.name for x in self.present(second)
+        )
+
+    def quiet(self, second: int) -> bool:
+        """Whether nothing comes, goes or changes in this second."""
+        return all(entry.second != second for entry in self.log)
+
+    # What is said.
+
+    def free(self, second: int, early: int = 0, late: int = 1) -> bool:
+        """Whether a response due in `second` leaves the windows of all others alone."""
+        return 0 <= second < self.seconds and all(
+            second - early > last or second + late < first for first, last in self._onsets
+        )
+
+    def ask(self, second: int, text: str, polite: bool = True) -> str:
+        """The user says `text` in `second`; returns the event's id."""
+        if not 0 <= second < self.seconds:
+            raise Clash(f"a question at {second} s")
+        at = round(second + self.rng.uniform(0.02, 0.4), 2)
+        text = wording(self.rng, text) if polite else text
+        return self._add(Event(f"q{len(self.events)}", at, "user", text))
+
+    def result(self, second: int, text: str, answers: str) -> str:
+        """The background model returns `text` in `second`."""
+        at = round(second + self.rng.uniform(0.05, 0.6), 2)
+        return self._add(Event(f"b{len(self.events)}", at, "background", text, answers=answers))
+
+    def say(
+        self,
+        at: float,
+        text: str,
+        answers: str | None,
+        rule: Rule,
+        until: float | None = None,
+        repeat: bool = False,
+        question: str | None = None,
+        early: int | None = None,
+        late: int | None = None,
+    ) -> str:
+        """A response is due at the moment `at`. Raises `Clash` where windows would overlap."""
+        second = int(at)
+        before, after = early or 0, 1 if late is None else late
+        if not self.free(second, before, after):
+            raise Clash(f"two responses around {second} s")
+        if repeat and until is not None:
+            after = max(after, int(until) - second)
+        self._onsets.append((second - before, second + after))
+        event = Event(
+            f"a{len(self.events)}",
+            at,
+            "assistant",
+            text,
+            question=question,
+            until=until,
+            repeat=repeat,
+            answers=answers,
+            rule=rule,
+            early=early,
+            late=late,
+        )
+        return self._add(event)
+
+    def reply(self, second: int, text: str, answers: str, rule: Rule) -> str:
+        """A response at the end of the second in which it was asked for."""
+        return self.say(second + 0.95, text, answers, rule)
+
+    def held(self, actor: Actor) -> float:
+        """Until when the actor is there, as `Event.until`: whole seconds."""
+        return float(self.seconds if actor.gone is None else actor.gone)
+
+    def _add(self, event: Event) -> str:
+        self.events.append(event)
+        return event.id
+
+    # The end.
+
+    def timeline(self, family: str, kind: str, clip_id: str, rate: float) -> Timeline:
+        """The finished record; the scene is drawn before a background of the wanted kinds."""
+        rng = self.rng
+        scene = Scene(
+            SIDE,
+            SIDE,
+            float(self.seconds),
+            rng.randrange(2**31),
+            self._cuts(),
+            tuple(actor.track(float(self.seconds)) for actor in self.actors),
+            tuple(self.captions),
+            self.pictures,
+            noise=rng.choice((0.0, 0.01, 0.02)),
+            drift=rng.choice((0.0, 0.03)),
+        )
+        roles = {"user": 0, "background": 1, "assistant": 2}
+        events = sorted(self.events, key=lambda e: (e.time, roles[e.role]))
+        return Timeline(
+            Clip(clip_id, float(self.seconds), scene=world_scene.to_json(scene)),
+            family,
+            "world",
+            tuple(events),
+            rate,
+            self.opening,
+            {
+                "kind": kind,
+                "split": self.split,
+                "pictures": self.pictures,
+                "background": scene.cuts[0].background.kind,
+                "compositions": list(self.compositions),
+                **self.meta,
+            },
+        )
+
+    def _cuts(self) -> tuple[Cut, ...]:
+        rng = self.rng
+        kinds = sorted(self.backgrounds)
+        kind = rng.choices(kinds, [self.backgrounds[k] for k in kinds])[0]
+        seed = rng.randrange(2**31)
+        if kind == "footage":
+            name = rng.choice(world_backgrounds.footage_clips(self.split))
+            shown = world_backgrounds.Background(
+                "footage", name, seed, offset=round(rng.uniform(0, 60), 1)
+            )
+        elif kind == "texture":
+            motion = (0.0, 0.0)
+            if rng.random() < 0.3:
+                motion = (round(rng.uniform(-0.1, 0.1), 3), round(rng.uniform(-0.1, 0.1), 3))
+            name = rng.choice(world_backgrounds.TEXTURES)
+            shown = world_backgrounds.Background("texture", name, seed, motion)
+        else:
+            shown = world_backgrounds.Background(
+                "plain", rng.choice(sorted(world_backgrounds.PLAIN)), seed
+            )
+        return (Cut(0.0, shown),)
+
+
+def appeared(actor: Actor) -> str:
+    return f"{capital(actor.a)} appeared."
+
+
+def left(actor: Actor) -> str:
+    return f"The {actor.noun} left."
+
+
+def is_now(actor: Actor, state: str) -> str:
+    return f"The {actor.noun} is {state}."
+
+
+def seen_now(actors: Sequence[Actor]) -> tuple[str, Rule]:
+    """What is in view, as a response and its rule."""
+    if not actors:
+        return "Nothing.", Rule("key_facts", ("nothing|none|empty",))
+    facts = tuple(fact for actor in actors for fact in actor.facts)
+    return f"{capital(listed([actor.a for actor in actors]))}.", Rule("key_facts", facts)
+
+
+def named(actor: Actor, *facts: str) -> Rule:
+    """The rule that the actor's name must be said, and the further `facts`."""
+    return Rule("key_facts", (*actor.facts, *facts))
+
+
+def number(value: int) -> Rule:
+    return Rule("number", (str(value),))
+
+
+CAME = "appeared|came|arrived|comes|appears|here|there"
+LEFT = "left|gone|leaves|disappeared|away"

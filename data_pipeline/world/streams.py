@@ -1,0 +1,226 @@
+"""Streams of the rendered world: an exactly labelled timeline from a few plain arguments.
+
+    timeline = stream("alerting", seed=7, split="train")
+    frames = WorldFrames(timeline, size=64)
+
+Equal arguments give equal timelines in every process. Training, validation and test differ by seed
+and by composition (`data_pipeline.world.splits`); the families "screens" and "cadence" exist in the
+test split only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from PIL import Image
+
+from data_pipeline.world import scene as world_scene
+from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world.languages import LINES, ROMANIZED, WORDS
+from data_pipeline.world.pictures import COLOURS, picture_set
+from data_pipeline.world.splits import Split, check_split
+from data_pipeline.world.stories import (
+    alerting,
+    chat,
+    commentary,
+    counting,
+    delegation,
+    procedure,
+    qa,
+    recall,
+    screens,
+    translation,
+)
+from data_pipeline.world.stories.draft import Clash, Draft, Kind
+from data_pipeline.world.words import a, plural
+from joyvl_train.timeline import Timeline
+
+PictureSet = Literal["drawn", "photo"]
+
+STORIES: dict[str, dict[str, Kind]] = {
+    "alerting": alerting.KINDS,
+    "qa": qa.KINDS,
+    "counting": counting.KINDS,
+    "commentary": commentary.KINDS,
+    "chat": chat.KINDS,
+    "delegation": delegation.KINDS,
+    "translation": translation.KINDS,
+    "recall": recall.KINDS,
+    "procedure": procedure.KINDS,
+    "screens": screens.KINDS,
+    "cadence": commentary.CADENCE,
+}
+"""Family -> its kinds."""
+
+HELD_OUT = ("screens", "cadence")
+"""Families of the test split alone."""
+
+FAMILIES = tuple(name for name in STORIES if name not in HELD_OUT)
+"""Families of every split, the default mix."""
+
+SECONDS = (12, 32)
+"""Bounds of a stream's length where none is asked for."""
+
+BACKGROUNDS = ("plain", "texture")
+
+_TRIES = 400
+
+
+def kinds(family: str, pictures: PictureSet = "drawn") -> tuple[str, ...]:
+    """The kinds of `family` that can be told with this picture set."""
+    if family not in STORIES:
+        raise ValueError(f"family {family!r} is none of {', '.join(STORIES)}")
+    things = picture_set(pictures)
+    offered = {
+        "states": any(p.states for p in things),
+        "colours": any(p.colours for p in things),
+        "jumpers": any(p.name in counting.JUMPERS for p in things),
+    }
+    return tuple(k for k, kind in STORIES[family].items() if all(offered[n] for n in kind.needs))
+
+
+def stream(
+    family: str,
+    seed: int,
+    split: Split,
+    *,
+    pictures: PictureSet = "drawn",
+    kind: str | None = None,
+    seconds: int | None = None,
+    frames_per_second: float = 1.0,
+    backgrounds: Sequence[str] | Mapping[str, float] = BACKGROUNDS,
+) -> Timeline:
+    """One stream: `clip.scene` is its script, `events` what is asked and due.
+
+    kind: one of `kinds(family)`, drawn by weight where None. seconds: the length, 8 or more; drawn
+    from `SECONDS` where None. backgrounds: kinds of background ("plain", "texture", "footage") with
+    equal or given weights. Raises `ValueError` for what doesn't exist.
+    """
+    check_split(split)
+    offered = kinds(family, pictures)
+    if family in HELD_OUT and split != "test":
+        raise ValueError(
+            f"family {family!r} is held out of the split {split!r}; it is in test only"
+        )
+    if kind is not None and kind not in offered:
+        raise ValueError(f"kind {kind!r} is none of {', '.join(offered)} of {family!r}")
+    if seconds is not None and (isinstance(seconds, bool) or not 8 <= seconds <= 3600):
+        raise ValueError(f"seconds {seconds!r}: a stream has 8 to 3600")
+    if frames_per_second != int(frames_per_second) or not 1 <= frames_per_second <= 60:
+        raise ValueError(f"frames_per_second {frames_per_second!r}: a whole number from 1 to 60")
+    weights = _weights(backgrounds, split)
+    key = f"{family}/{kind}/{split}/{seed}/{pictures}/{seconds}"
+    rng = random.Random(key)
+    if kind is None:
+        kind = rng.choices(offered, [STORIES[family][k].weight for k in offered])[0]
+    clip_id = f"world-{pictures}-{split}-{family}-{kind}-{seed}"
+    for attempt in range(_TRIES):
+        rng = random.Random(f"{key}/{kind}/{attempt}")
+        length = rng.randint(*SECONDS) if seconds is None else seconds
+        draft = Draft(rng, split, length, pictures, weights)
+        try:
+            STORIES[family][kind].write(draft)
+        except Clash:
+            continue
+        return draft.timeline(family, kind, clip_id, float(frames_per_second))
+    raise ValueError(
+        f"no stream of {family}/{kind} in {seconds} seconds with {pictures} pictures, {split} split"
+    )
+
+
+def streams(
+    split: Split,
+    seed: int,
+    count: int,
+    mix: Sequence[str] | Mapping[str, float] = FAMILIES,
+    pictures: PictureSet = "drawn",
+    *,
+    seconds: int | None = None,
+    frames_per_second: float = 1.0,
+    backgrounds: Sequence[str] | Mapping[str, float] = BACKGROUNDS,
+) -> Iterator[Timeline]:
+    """`count` streams, families by `mix` (names, or name -> weight) in about equal spacing.
+
+    The first n of a longer call are those of a shorter one. Streams of different `seed` differ.
+    """
+    shares = dict(mix) if isinstance(mix, Mapping) else dict.fromkeys(mix, 1.0)
+    total = sum(shares.values())
+    if not shares or total <= 0 or min(shares.values()) < 0:
+        raise ValueError(f"mix {mix!r} has no weight to draw by")
+    owed = dict.fromkeys(shares, 0.0)
+    for i in range(count):
+        for family, share in shares.items():
+            owed[family] += share / total
+        family = max(owed, key=lambda name: owed[name])
+        owed[family] -= 1
+        yield stream(
+            family,
+            seed * 1_000_003 + i,
+            split,
+            pictures=pictures,
+            seconds=seconds,
+            frames_per_second=frames_per_second,
+            backgrounds=backgrounds,
+        )
+
+
+def _weights(backgrounds: Sequence[str] | Mapping[str, float], split: Split) -> dict[str, float]:
+    given = (
+        dict(backgrounds) if isinstance(backgrounds, Mapping) else dict.fromkeys(backgrounds, 1.0)
+    )
+    known = ("plain", "texture", "footage")
+    for name, weight in given.items():
+        if name not in known or weight < 0:
+            raise ValueError(f"backgrounds: {name!r} with weight {weight!r}; known are {known}")
+    if sum(given.values()) <= 0:
+        raise ValueError("backgrounds: none has a weight")
+    if given.get("footage") and not footage_clips(split):
+        raise ValueError(
+            f"backgrounds: no footage of the split {split!r} in the cache: run "
+            "`python -m data_pipeline.assets footage`, or leave footage out"
+        )
+    return given
+
+
+class WorldFrames:
+    """The frames of a timeline whose clip is a scene, by second; `size` in pixels, (width, height)
+    or one side of a square."""
+
+    def __init__(self, timeline: Timeline, size: int | tuple[int, int]) -> None:
+        if timeline.clip.scene is None:
+            raise ValueError(f"clip {timeline.clip.id!r} has no scene")
+        self._scene = world_scene.from_json(timeline.clip.scene)
+        self._size = (size, size) if isinstance(size, int) else size
+        self._rate = int(timeline.frames_per_second)
+        self.seconds = timeline.clip.seconds or 0
+
+    def frames(self, second: int) -> tuple[Image.Image, ...]:
+        """The frames of second t: number i shows the last instant before t + (i + 1) / rate."""
+        if not 0 <= second < self.seconds:
+            raise ValueError(f"second {second} of a clip of {self.seconds}")
+        last = self._scene.duration - 1e-3
+        times = [second + (i + 1) / self._rate - 1e-3 for i in range(self._rate)]
+        return tuple(world_scene.draw(self._scene, min(t, last), *self._size) for t in times)
+
+
+def texts(seed: int) -> Iterator[str]:
+    """Endless text of the world for a tokenizer: instructions, responses, memory, names, numbers."""
+    for pictures in ("drawn", "photo"):
+        for thing in picture_set(pictures):
+            for name in thing.names:
+                yield f"{a(name, thing.article)}, the {name}, {plural(name)}"
+    yield from COLOURS
+    yield from (f"{foreign}: {english}" for (_, foreign), english in (WORDS | LINES).items())
+    yield from (f"{word} {roman} {english}" for (_, word), (roman, english) in ROMANIZED.items())
+    yield from map(str, range(1000))
+    rng = random.Random(f"texts/{seed}")
+    while True:
+        timeline = stream(rng.choice(FAMILIES), rng.randrange(10**9), "train")
+        if timeline.opening:
+            yield timeline.opening
+        for event in timeline.events:
+            yield event.text
+            if event.question:
+                yield event.question
