@@ -206,7 +206,7 @@ class WorldFrames:
 
 
 def texts(seed: int) -> Iterator[str]:
-    """Endless text of the world for a tokenizer: instructions, responses, memory, names, numbers."""
+    """Endless text for a tokenizer: names, numbers, instructions, responses, memory."""
     for pictures in ("drawn", "photo"):
         for thing in picture_set(pictures):
             for name in thing.names:

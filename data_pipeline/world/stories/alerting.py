@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-from data_pipeline.world.stories.draft import (
-    COLOUR_NAMES,
-    LEFT,
-    Actor,
-    Clash,
-    Draft,
-    Kind,
-    appeared,
-    is_now,
-    left,
-    named,
-)
+from itertools import pairwise
+
+from data_pipeline.world.stories.actor import LEFT, Actor, appeared, is_now, left, named
+from data_pipeline.world.stories.draft import COLOUR_NAMES, Clash, Draft, Kind
+from joyvl_train.timeline import Rule
 
 
 def visits(
-    draft: Draft, name: str, others: list[str], start: int, colour: str = "", share: float = 0.7
+    draft: Draft, name: str, others: list[str], start: int, colour: str = "", share: float = 0.6
 ) -> list[Actor]:
-    """From `start` on the thing comes and goes among `others`; returns its visits, in order.
+    """From about `start` on the thing comes and goes among `others`; returns its visits, in order.
 
-    It is never there twice at once, and stays away for a second at least between visits.
+    It is never there twice at once, and stays away for a second at least between visits. `share` is
+    the part of what happens that is about it.
     """
     rng, found = draft.rng, list[Actor]()
     current: Actor | None = None
     passing: list[Actor] = []
-    for second in draft.beats(start, 2, 3):
-        if current and second >= current.came + 2 and rng.random() < 0.75:
+    if others and rng.random() < 0.4:
+        passing.append(enter_other(draft, rng.choice(others), 0, colour, name))
+    for second in draft.beats(start + rng.randint(0, 3), 2, 3):
+        away = not found or (found[-1].gone is not None and found[-1].gone < second - 1)
+        if current and second >= current.came + 2 and rng.random() < 0.65:
             draft.leave(current, second)
             current = None
-            continue
-        old = [x for x in passing if second >= x.came + 2]
-        if old and (len(passing) > 1 or rng.random() < 0.5):
-            gone = rng.choice(old)
-            passing.remove(gone)
-            draft.leave(gone, second)
-            continue
-        away = not found or (found[-1].gone is not None and found[-1].gone < second - 1)
-        if current is None and away and (rng.random() < share or not others):
+        elif current is None and away and rng.random() < share:
             current = draft.enter(name, second, colour, told=bool(colour))
             found.append(current)
-        elif others:
+        else:
+            old = [x for x in passing if second >= x.came + 2]
             free = [n for n in others if not draft.recent(n, second)]
-            if free:
+            if old and (len(passing) > 1 or not free or rng.random() < 0.45):
+                gone = rng.choice(old)
+                passing.remove(gone)
+                draft.leave(gone, second)
+            elif free and len(passing) < 2:
                 passing.append(enter_other(draft, rng.choice(free), second, colour, name))
     if not found and share > 0:
         raise Clash("the thing never came")
@@ -148,7 +142,7 @@ def state(draft: Draft) -> None:
             states = [s for s in beside.picture.states if s != beside.states[-1][2]]
             draft.change(beside, second, rng.choice(states))
     times.append((draft.seconds, draft.seconds))
-    for (second, at), (end, _) in zip(times, times[1:], strict=False):
+    for (second, at), (end, _) in pairwise(times):
         if actor.state(second) == wanted:
             rule = named(actor, wanted)
             draft.say(at, is_now(actor, wanted), query, rule, until=float(end))
@@ -175,8 +169,24 @@ def _hold(draft: Draft, event: str, repeat: bool) -> None:
         draft.say(actor.came_at, said, query, named(actor), until=until, repeat=repeat)
 
 
+def stop(draft: Draft) -> None:
+    """The user has heard enough: from then on nothing is reported."""
+    rng = draft.rng
+    name, text = draft.choose("appear", draft.names)
+    query = draft.ask(rng.randint(0, 2), text.format(**draft.mention(name)))
+    found = visits(draft, name, draft.others(name), 3)
+    if len(found) < 2:
+        raise Clash("nothing to stop before")
+    last = found[rng.randint(1, len(found) - 1)]
+    end = last.came - 2
+    for actor in found[: found.index(last)]:
+        draft.say(actor.came_at, appeared(actor), query, named(actor), until=draft.held(actor))
+    _, words = draft.pick("stop", ["you"])
+    draft.reply(end, "Okay.", draft.ask(end, words), Rule("key_facts", ("okay|ok|fine|sure",)))
+
+
 def later(draft: Draft) -> None:
-    """An instruction given in the middle counts from then on; an earlier one may stand beside it."""
+    """An instruction given in the middle counts from then on, beside an earlier one or alone."""
     rng = draft.rng
     name, text = draft.choose("appear", draft.names)
     middle = draft.seconds // 2 - 2
@@ -215,4 +225,5 @@ KINDS = {
     "hold": Kind(hold),
     "hold_once": Kind(hold_once, 0.7),
     "later": Kind(later, 0.7),
+    "stop": Kind(stop, 0.7),
 }

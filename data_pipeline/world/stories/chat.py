@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data_pipeline.world.stories.draft import Actor, Clash, Draft, Kind, named
+from data_pipeline.world.stories.actor import Actor, named
+from data_pipeline.world.stories.draft import Clash, Draft, Kind
 from data_pipeline.world.stories.qa import moments, scene
 from data_pipeline.world.words import PEOPLE, capital
 from joyvl_train.timeline import Rule
@@ -65,7 +66,7 @@ class Talk:
     def turn(self, second: int, event: str, thing: str, said: str, rule: Rule) -> None:
         """One turn of the user's with its reply."""
         _, text = self.draft.pick(event, [thing], SAY[event])
-        query = self.draft.ask(second, text.format(x=thing), polite=False)
+        query = self.draft.ask(second, text.format(x=thing), plain=True)
         self.draft.reply(second, said, query, rule)
         self.last = (said, rule)
         self.done.add(event)

@@ -5,19 +5,17 @@ At a fixed cadence it is held out of training: the family "cadence" exists in th
 
 from __future__ import annotations
 
-from data_pipeline.world.stories.draft import (
+from data_pipeline.world.stories.actor import (
     CAME,
     LEFT,
-    Clash,
-    Draft,
     Entry,
-    Kind,
     appeared,
     is_now,
     left,
     named,
     seen_now,
 )
+from data_pipeline.world.stories.draft import Clash, Draft, Kind
 from data_pipeline.world.words import capital
 
 

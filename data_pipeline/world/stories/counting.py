@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from data_pipeline.world.stories.actor import appeared, named, number, seen_now
 from data_pipeline.world.stories.alerting import visits
-from data_pipeline.world.stories.draft import (
-    Clash,
-    Draft,
-    Kind,
-    appeared,
-    named,
-    number,
-    seen_now,
-)
+from data_pipeline.world.stories.draft import Clash, Draft, Kind
 from data_pipeline.world.stories.qa import moments, try_question
 
 
@@ -86,7 +79,7 @@ def states(draft: Draft) -> None:
         second += rng.randint(1, 3)
 
 
-JUMPERS = ("ball", "balloon", "apple", "box", "hat", "person", "cat", "star", "heart", "drum")
+JUMPERS = ("ball", "balloon", "apple", "box", "hat", "star", "heart", "drum", "cup", "book")
 
 
 def bounces(draft: Draft) -> None:

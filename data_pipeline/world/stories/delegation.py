@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data_pipeline.world.splits import composition, group
-from data_pipeline.world.stories.draft import Actor, Clash, Draft, Kind, appeared, named, number
+from data_pipeline.world.stories.actor import Actor, appeared, named, number
+from data_pipeline.world.stories.draft import Clash, Draft, Kind
 from data_pipeline.world.stories.qa import ask_is_there, ask_now, moments, try_question
+from data_pipeline.world.words import capital
 from joyvl_train.timeline import Rule
 
 ASK_HARD: dict[str, tuple[str, ...]] = {
@@ -106,7 +108,7 @@ def lookup(draft: Draft, second: int, first: bool) -> Hard:
 
     thing, text = _drawn(draft, "lookup", question, first)
     value = rng.randint(1000, 99999)
-    digest = f"{thing[8:-1]} is {value}."
+    digest = f"{capital(thing[8:-1])} is {value}."
     rule = Rule("key_facts", (str(value),))
     return Hard(text.format(q=thing), NOTES["lookup"], thing, digest, f"It is {value}.", rule)
 
@@ -150,7 +152,7 @@ Maker = Callable[[Draft, int, bool], Hard]
 def hand_off(draft: Draft, hard: Hard, second: int) -> int | None:
     """Delegate in `second`; returns the second of the result, None where the stream ends first."""
     note = Rule("key_facts", ("let me|moment|will",))
-    query = draft.ask(second, hard.query, polite=False)
+    query = draft.ask(second, hard.query, plain=True)
     task = draft.say(second + 0.95, hard.note, query, note, question=hard.question)
     back = second + draft.rng.randint(3, 12)
     if not draft.free(back):
@@ -169,7 +171,7 @@ def hand_off(draft: Draft, hard: Hard, second: int) -> int | None:
 def easy_sum(draft: Draft, second: int) -> None:
     x, y = draft.rng.randint(1, 9), draft.rng.randint(1, 9)
     _, text = draft.pick("easy", [f"{x} {y}"], ASK_HARD["easy"])
-    query = draft.ask(second, text.format(x=x, y=y), polite=False)
+    query = draft.ask(second, text.format(x=x, y=y), plain=True)
     draft.reply(second, str(x + y), query, number(x + y))
 
 
@@ -186,12 +188,14 @@ def _story(draft: Draft, makers: tuple[Maker, ...], alert: bool, easy: bool) -> 
     draft.enter(pool[0], 0)
     comings: list[Actor] = []
     for beat in draft.beats(2, 2, 4):
-        here = {x.picture.name for x in draft.present(beat)}
+        here = draft.present(beat)
         old = [x for x in draft.present(beat) if beat >= x.came + 2]
-        if len(here) > 1 and old:
+        if old and (len(here) > 2 or (len(here) > 1 and rng.random() < 0.6)):
             draft.leave(rng.choice(old), beat)
         elif watched and not draft.recent(watched[0], beat) and rng.random() < 0.5:
             comings.append(draft.enter(watched[0], beat))
+        elif seen in makers and old and rng.random() < 0.5:
+            draft.enter(old[0].picture.name, beat)  # several of one thing, to be counted
         else:
             free = [n for n in pool if not draft.recent(n, beat)]
             draft.enter(rng.choice(free), beat)

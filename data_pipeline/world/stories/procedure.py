@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_pipeline.world.stories.draft import Clash, Draft, Kind
-from data_pipeline.world.words import ASK
+from data_pipeline.world.wordings import ASK
 from joyvl_train.timeline import Rule
 
 DONE = "All done."
@@ -40,7 +40,8 @@ def put_things(draft: Draft) -> None:
     steps, query, asked = _story(draft, "put", things)
     facts = ["|".join(draft.thing(n).names) for n in names]
     _next(draft, asked + 0.95, query, steps, 0, facts)
-    wrong = [n for n in draft.alike(names[0]) + list(draft.countable) if n not in names]
+    wrong = [n for n in draft.countable if n not in names]
+    rng.shuffle(wrong)
     second, done = asked, 0
     while done < count:
         second += rng.randint(2, 4)

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
-from data_pipeline.world.stories.draft import (
-    COLOUR_NAMES,
-    Actor,
-    Clash,
-    Draft,
-    Entry,
-    Kind,
-    appeared,
-    named,
-    seen_now,
-)
+from data_pipeline.world.stories.actor import Actor, Entry, appeared, named, seen_now
+from data_pipeline.world.stories.draft import COLOUR_NAMES, Clash, Draft, Kind
 from data_pipeline.world.words import capital
 from joyvl_train.timeline import Rule
 
@@ -41,6 +33,8 @@ def came(draft: Draft, second: int) -> list[Entry]:
 
 def ask_now(draft: Draft, second: int) -> None:
     here = draft.present(second)
+    if len({x.picture.name for x in here}) < len(here):
+        raise Clash("several of one thing")
     _, text = draft.pick("now", [x.noun for x in here] or ["nothing"])
     for actor in here:
         draft.record("now", actor.noun, text)
@@ -90,7 +84,7 @@ def ask_before(draft: Draft, second: int) -> None:
     names = [e.actor.picture.name for e in entries]
     pairs = {
         late.actor.picture.name: early.actor
-        for early, late in zip(entries, entries[1:], strict=False)
+        for early, late in pairwise(entries)
         if names.count(late.actor.picture.name) == 1 and late.second > early.second
     }
     name, text = draft.pick("before", list(pairs))

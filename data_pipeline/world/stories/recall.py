@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from data_pipeline.world.stories.actor import appeared, named, number
 from data_pipeline.world.stories.alerting import visits
-from data_pipeline.world.stories.draft import (
-    COLOUR_NAMES,
-    Clash,
-    Draft,
-    Kind,
-    appeared,
-    named,
-    number,
-)
+from data_pipeline.world.stories.draft import COLOUR_NAMES, Clash, Draft, Kind
 from data_pipeline.world.stories.qa import (
     ask_before,
     ask_came_first,
@@ -149,7 +142,7 @@ def standing(draft: Draft) -> None:
     order = text.format(**draft.mention(name))
     draft.opening = f"Instructions:\n{rng.randint(0, 40)} s: {order}"
     if rng.random() < 0.5:
-        memos, past = _memos(draft)
+        _, past = _memos(draft)
         if past.startswith("Earlier"):
             draft.opening = f"{past}\n{draft.opening}"
     for actor in visits(draft, name, draft.others(name), rng.randint(1, 3)):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Literal
+
 from data_pipeline.world.captions import Caption
 from data_pipeline.world.languages import LINES, ROMANIZED, WORDS
 from data_pipeline.world.stories.draft import Clash, Draft, Kind
-from data_pipeline.world.words import ASK, capital
+from data_pipeline.world.wordings import ASK
+from data_pipeline.world.words import capital
 from joyvl_train.timeline import Rule
 
+Place = Literal["top", "center", "bottom"]
 Table = dict[tuple[str, str], str]
 
 
@@ -24,20 +29,16 @@ def _pool(draft: Draft, event: str, ask: str, table: Table) -> tuple[list[tuple[
     return list(shown.values()), wording
 
 
-def _show(
-    draft: Draft, second: int, stop: float, text: str, language: str, **look: object
-) -> float:
+def _show(draft: Draft, second: int, stop: float, text: str, language: str, place: Place) -> float:
     """Put a text on the screen in `second`; returns the moment."""
     at = round(second + draft.rng.uniform(0.05, 0.6), 2)
-    place = look.get("place", "center")
-    assert place in ("top", "center", "bottom")
     draft.captions.append(
         Caption(
             text,
             language,
             at,
             stop,
-            place=place,  # type: ignore[arg-type]
+            place=place,
             style=draft.rng.choice(("outline", "box")),
             size=round(draft.rng.uniform(0.2, 0.28), 2),
         )
@@ -49,14 +50,14 @@ def _spans(draft: Draft, start: int, low: int, high: int) -> list[tuple[int, flo
     """When texts are on the screen: (first second, moment of the end), with pauses between some."""
     beats = [*draft.beats(start, low, high), draft.seconds]
     spans = []
-    for second, following in zip(beats, beats[1:], strict=False):
+    for second, following in pairwise(beats):
         pause = draft.rng.random() < 0.4 and following - second > 2
         stop = following - 1 + 0.02 if pause else following + 0.02
         spans.append((second, min(stop, float(draft.seconds))))
     return spans
 
 
-def _translated(draft: Draft, event: str, ask: str, table: Table, place: str) -> None:
+def _translated(draft: Draft, event: str, ask: str, table: Table, place: Place) -> None:
     pool, wording = _pool(draft, event, ask, table)
     query = draft.ask(draft.rng.randint(0, 1), wording)
     draft.places = []
