@@ -1,0 +1,551 @@
+"""The engine against `generate` on the full prompt, on small random models with lively outputs."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Processor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+)
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+from joyvl_train.actions import (
+    RESPONSE,
+    SILENCE,
+    Delegation,
+    Response,
+    Silence,
+)
+from joyvl_train.checkpoint import Processor, TinyShape, build_tiny, train_tokenizer
+from joyvl_train.engine import Engine
+from joyvl_train.rendering import Renderer
+from joyvl_train.sampling import Draw, Sampling, choose
+from joyvl_train.stream import Stream, StreamSettings
+
+LIMIT = 10
+TIE = 1e-4  # two logits closer than this may swap between two orders of summation
+WORDS = ["the red ball rolls left and a dog runs by", "seconds", "fire now", "[Background 1] ok"]
+SHAPE = TinyShape(
+    vocabulary=420,
+    hidden=48,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    feed_forward=96,
+    vision_hidden=32,
+    vision_layers=2,
+    vision_heads=2,
+    vision_feed_forward=48,
+    deepstack=(0,),
+    side=64,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(WORDS * 3, SHAPE.vocabulary)
+
+
+def enliven(model: Any, renderer: Renderer, steps: int = 100) -> Any:
+    """A model whose replies are lively: large random weights, so that they depend on all of the
+    input with clear winners, then a few steps on streams, so that they mostly keep the grammar."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1 and "norm" not in name:
+                noise = torch.randn(weight.shape, generator=generator)
+                weight.copy_(noise * 1.3 / weight[0].numel() ** 0.5)
+        table = model.get_output_embeddings().weight
+        table.copy_(torch.randn(table.shape, generator=generator) * 0.2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    rng = random.Random(0)
+    says = {0: Silence(), 1: Response("fire now"), 2: Delegation("wait", "how many seconds")}
+    for _ in range(steps):
+        stream = Stream(StreamSettings(chunk_seconds=8, lead=2))
+        for second in range(6):
+            kind = rng.choice([0, 0, 1, 2])
+            stream.observe(second, [picture(rng)], [WORDS[kind]] if kind else [])
+            stream.act(says[kind])
+        sample = renderer.render("", stream.turns)
+        ids = torch.tensor([sample.ids])
+        labels = torch.full_like(ids, -100)
+        for span in sample.spans:
+            if span.role == "assistant" and span.kind != "header":
+                labels[0, span.start : span.stop] = ids[0, span.start : span.stop]
+        inputs = model_inputs(renderer, sample)
+        model(input_ids=ids, labels=labels, **inputs).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def model_inputs(renderer: Renderer, rendered: Any) -> dict[str, Any]:
+    """What transformers takes beside the ids."""
+    if not renderer.processor.mrope:
+        return {name: tensor[None] for name, tensor in rendered.images.items()}
+    types = (torch.tensor([rendered.ids]) == renderer.processor.image_id).int()
+    return {"mm_token_type_ids": types, **rendered.images}
+
+
+@pytest.fixture(scope="module")
+def qwen3(tokenizer: Any) -> tuple[Any, Renderer]:
+    model, processor = build_tiny(tokenizer, SHAPE, 0)
+    renderer = Renderer(processor)
+    return enliven(model, renderer), renderer
+
+
+def qwen2_5(tokenizer: Any) -> tuple[Any, Renderer]:
+    """M-RoPE in blocks, and windows in the vision tower."""
+    special = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": SHAPE.vocabulary,
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_theta": 10000.0,
+            "rope_scaling": {"rope_type": "default", "mrope_section": [2, 2, 2]},
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": 48,
+            "patch_size": 16,
+            "window_size": 64,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=special("<|image_pad|>"),
+        video_token_id=special("<|video_pad|>"),
+        vision_start_token_id=special("<|vision_start|>"),
+        vision_end_token_id=special("<|vision_end|>"),
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    images = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 1024, "longest_edge": 65536}, patch_size=16
+    )
+    return model, Renderer(Processor(tokenizer, images, "<|image_pad|>"))
+
+
+IDEFICS_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% for p in m.content %}"
+    "{% if p.type == 'text' %}{{ p.text }}{% else %}{{ '<image>' }}{% endif %}{% endfor %}"
+    "{{ '<end_of_utterance>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def idefics3(_: Any) -> tuple[Any, Renderer]:
+    """Positions on one axis, keys and values without groups, its own image placeholders."""
+    tokenizer = train_tokenizer(WORDS * 3, SHAPE.vocabulary)
+    tokenizer.chat_template = IDEFICS_TEMPLATE
+    images = Idefics3ImageProcessorPil(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    whole = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=IDEFICS_TEMPLATE)
+    config = Idefics3Config(
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+    )
+    torch.manual_seed(0)
+    model = Idefics3ForConditionalGeneration(config)
+    return model, Renderer(Processor(tokenizer, images, "<image>", whole))
+
+
+def picture(rng: random.Random) -> Image.Image:
+    width, height = rng.choice([(32, 32), (64, 32), (64, 64)])
+    return Image.frombytes("RGB", (width, height), rng.randbytes(width * height * 3))
+
+
+def full_generate(model: Any, renderer: Renderer, stream: Stream, limit: int) -> list[int]:
+    """The ids that transformers generates for the open turn, from nothing."""
+    prompt = renderer.render(stream.memory_text, stream.turns)
+    ids = torch.tensor([prompt.ids])
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=limit,
+        do_sample=False,
+        eos_token_id=list(renderer.stop_ids),
+        **model_inputs(renderer, prompt),
+    )
+    return list(output[0, len(prompt.ids) :].tolist())
+
+
+def drive(
+    model: Any,
+    renderer: Renderer,
+    streams: int,
+    seconds: int,
+    seed: int,
+    check: bool = True,
+    **settings: Any,
+) -> tuple[list[Any], Engine]:
+    """Ragged streams with dropped seconds, texts, several frames, overruled and malformed replies;
+    every reply is compared with a generation from nothing. Returns the replies."""
+    rng = random.Random(seed)
+    engine = Engine(model, renderer, max_new_tokens=LIMIT, details=True, **settings)
+    open_streams = [Stream(StreamSettings(chunk_seconds=8, lead=2)) for _ in range(streams)]
+    handles = [engine.open(stream) for stream in open_streams]
+    replies = []
+    ties = 0
+    for second in range(seconds):
+        active = [i for i in range(streams) if rng.random() < 0.85]
+        for i in active:
+            frames = [picture(rng) for _ in range(rng.choice([1, 1, 2]))]
+            queries = [rng.choice(WORDS) * rng.randint(1, 4)] if rng.random() < 0.3 else []
+            open_streams[i].observe(second, frames, queries)
+        if not active:
+            continue
+        rng.shuffle(active)
+        for i, reply in zip(active, engine.step([handles[i] for i in active]), strict=True):
+            stream = open_streams[i]
+            if check:
+                prompt = renderer.render(stream.memory_text, stream.turns)
+                assert reply.prompt_tokens == len(prompt.ids)
+                reference = full_generate(model, renderer, stream, LIMIT)
+                if list(reply.tokens) != reference:
+                    assert min(reply.gaps) < TIE, (second, i, reply, reference)
+                    ties += 1
+            replies.append(reply)
+            action = reply.action or Silence()
+            if rng.random() < 0.2:
+                action = rng.choice([Response("fire now"), Delegation("wait", "how many")])
+            stream.act(action)
+    assert ties <= len(replies) // 20
+    return replies, engine
+
+
+def test_one_stream_says_what_generate_says(qwen3: Any) -> None:
+    replies, _ = drive(*qwen3, streams=1, seconds=25, seed=1)
+    assert len({reply.tokens for reply in replies}) > 3
+
+
+def test_ragged_batch_says_what_generate_says(qwen3: Any) -> None:
+    replies, engine = drive(*qwen3, streams=5, seconds=22, seed=2)
+    kinds = {type(reply.action) for reply in replies}
+    # The test is worth something only where all of this occurred.
+    assert Silence in kinds and Response in kinds and type(None) in kinds
+    assert any(reply.truncated for reply in replies)
+    assert engine.forwards < 12 * 22
+
+
+def test_without_increments_the_same(qwen3: Any) -> None:
+    step_by_step, _ = drive(*qwen3, streams=2, seconds=9, seed=3)
+    whole, engine = drive(*qwen3, streams=2, seconds=9, seed=3, incremental=False)
+    assert [r.tokens for r in whole] == [r.tokens for r in step_by_step]
+    assert [r.prompt_tokens for r in whole] == [r.prompt_tokens for r in step_by_step]
+    assert engine.forwards == 0
+
+
+@pytest.mark.parametrize("build", [qwen2_5, idefics3])
+def test_other_architectures_through_the_same_code(build: Any, tokenizer: Any) -> None:
+    model, renderer = build(tokenizer)
+    enliven(model, renderer)
+    replies, engine = drive(model, renderer, streams=3, seconds=12, seed=2)
+    assert engine.incremental and engine.forwards > 0
+    assert len({reply.tokens for reply in replies}) > 2
+    whole, _ = drive(model, renderer, streams=3, seconds=4, seed=2, incremental=False)
+    assert [r.tokens for r in whole] == [r.tokens for r in replies[: len(whole)]]
+
+
+def test_what_attends_otherwise_generates_from_the_whole_prompt(qwen3: Any) -> None:
+    model, renderer = qwen3
+    assert Engine(model, renderer).incremental
+    text = model.config.get_text_config()
+    text.layer_types = ["sliding_attention", *["full_attention"] * (SHAPE.layers - 1)]
+    try:
+        assert not Engine(model, renderer).incremental
+    finally:
+        del text.layer_types
+
+
+def test_how_rows_are_batched_changes_nothing(qwen3: Any) -> None:
+    plain, _ = drive(*qwen3, streams=3, seconds=10, seed=4, check=False)
+    model, renderer = qwen3
+    assert renderer.read(Engine(model, renderer)._silence) == SILENCE
+    other, _ = drive(model, renderer, streams=3, seconds=10, seed=4, check=False, batch_tokens=1)
+    assert [r.tokens for r in other] == [r.tokens for r in plain]
+
+
+def test_a_silent_second_costs_one_forward(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer)
+    stream = Stream()
+    handle = engine.open(stream)
+    rng = random.Random(0)
+    spent = []
+    for second in range(12):
+        stream.observe(second, [picture(rng)])
+        before = engine.forwards, engine.encoded_tokens
+        (reply,) = engine.step([handle])
+        stream.act(Silence())
+        if reply.action == Silence() and second:
+            spent.append(engine.forwards - before[0])
+            assert engine.encoded_tokens - before[1] < 60  # the new second, not the history
+    assert len(spent) > 4 and set(spent) == {1}
+    assert engine.vision.encoded == 12
+
+
+def test_positions_are_those_of_the_whole_prompt(qwen3: Any) -> None:
+    model, renderer = qwen3
+    stream = Stream()
+    rng = random.Random(5)
+    for second in range(4):
+        stream.observe(second, [picture(rng), picture(rng)], ["fire now"])
+        stream.act(Response("fire now"))
+    sample = renderer.render("a memory", stream.turns)
+    ids = torch.tensor([sample.ids])
+    types = (ids == renderer.processor.image_id).int()
+    expected, _ = model.model.get_rope_index(ids, types, sample.images["image_grid_thw"])
+    assert torch.equal(torch.from_numpy(sample.positions), expected[:, 0])
+
+
+def sampled(model: Any, renderer: Renderer, chosen: list[int], **settings: Any) -> dict[int, Any]:
+    """Streams `chosen` of a fixed set, driven together; the token ids of each."""
+    engine = Engine(model, renderer, max_new_tokens=6, temperature=1.3, **settings)
+    streams = {i: Stream() for i in chosen}
+    handles = {i: engine.open(streams[i], seed=i) for i in chosen}
+    said: dict[int, Any] = {i: [] for i in chosen}
+    for second in range(6):
+        for i in chosen:
+            streams[i].observe(second, [picture(random.Random(100 * second))])
+        for i, reply in zip(chosen, engine.step(list(handles.values())), strict=True):
+            said[i].append(reply.tokens)
+            streams[i].act(reply.action or Silence())
+    return said
+
+
+def test_draws_do_not_depend_on_the_batch(qwen3: Any) -> None:
+    together = sampled(*qwen3, chosen=[0, 1, 2, 3], seed=7)
+    assert sampled(*qwen3, chosen=[2], seed=7)[2] == together[2]
+    assert sampled(*qwen3, chosen=[3, 1], seed=7)[1] == together[1]
+    assert len({str(said) for said in together.values()}) > 1  # each draws its own
+    assert sampled(*qwen3, chosen=[0, 1, 2, 3], seed=8) != together
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(4000, 1)
+    for top_p, expected in ((1.0, [0.644, 0.237, 0.087, 0.032]), (0.7, [0.731, 0.269, 0, 0])):
+        draws = [
+            Draw(Sampling(temperature=1.0, top_p=top_p), torch.Generator().manual_seed(i))
+            for i in range(len(logits))
+        ]
+        tokens = torch.tensor(choose(logits, draws, frozenset({3}), details=True))
+        shares = torch.bincount(tokens, minlength=4) / len(tokens)
+        assert torch.allclose(shares, torch.tensor(expected), atol=0.03)
+        assert [d.ended for d in draws] == (tokens == 3).tolist()
+        first = draws[0]
+        assert first.logprobs[0] == pytest.approx(logits[0].log_softmax(-1)[tokens[0]].item())
+
+
+def test_fork_goes_on_from_what_is_encoded(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer, max_new_tokens=8)
+    stream = Stream()
+    rng = random.Random(6)
+    handle = engine.open(stream)
+    for second in range(3):
+        stream.observe(second, [picture(rng)], ["fire now"])
+        engine.step([handle])
+        stream.act(Response("wait"))
+    stream.observe(3, [picture(rng), picture(rng)], ["seconds"])
+    engine.prefill([handle])
+    before = engine.encoded_tokens
+    forks = [engine.fork(handle) for _ in range(3)]
+    replies = engine.step([handle, *forks])
+    assert engine.encoded_tokens - before <= 4 * (1 + len(engine._silence))
+    assert len({reply.tokens for reply in replies}) == 1
+    assert list(replies[0].tokens) == full_generate(model, renderer, stream, 8)
+    # From here each goes its own way, and the frames they share are encoded once.
+    frames = (picture(rng),)
+    encoded = engine.vision.encoded
+    says = [Silence(), Response("fire now"), Delegation("wait", "how many"), Silence()]
+    for handle_, action in zip([handle, *forks], says, strict=True):
+        engine.stream(handle_).act(action)
+        engine.stream(handle_).observe(4, frames)
+    assert engine.vision.encoded == encoded
+    for reply, one in zip(engine.step([handle, *forks]), [handle, *forks], strict=True):
+        assert list(reply.tokens) == full_generate(model, renderer, engine.stream(one), 8)
+    assert engine.vision.encoded == encoded + 1
+
+
+def test_closed_rows_are_used_again(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer, max_new_tokens=6)
+    rng = random.Random(8)
+    streams = [Stream() for _ in range(4)]
+    handles = [engine.open(stream) for stream in streams]
+
+    def second(number: int) -> None:
+        for stream in streams:
+            stream.observe(number, [picture(rng)], ["fire now"] * rng.randint(0, 1))
+        for stream, reply in zip(streams, engine.step(handles), strict=True):
+            assert list(reply.tokens) == full_generate(model, renderer, stream, 6)
+            stream.act(reply.action or Silence())
+
+    second(0)
+    rows = engine._store.rows
+    for number in (1, 2, 3):  # the first one ends, a new one begins
+        engine.close(handles.pop(0))
+        streams.pop(0)
+        streams.append(Stream())
+        handles.append(engine.open(streams[-1]))
+        second(number)
+    assert len(engine) == 4 and engine._store.rows == rows
+    for handle in handles:
+        engine.close(handle)
+    assert len(engine) == 0 and engine._store.layers == []
+    with pytest.raises(ValueError, match="not open"):
+        engine.step([handles[0]])
+
+
+def test_limit_cuts_and_closes(qwen3: Any) -> None:
+    model, renderer = qwen3
+    for limit in (1, 2, 3):
+        engine = Engine(model, renderer, max_new_tokens=limit)
+        stream = Stream()
+        handle = engine.open(stream)
+        stream.observe(0, [picture(random.Random(3))], ["fire now"])
+        (reply,) = engine.step([handle])
+        assert len(reply.tokens) <= limit
+        assert reply.truncated == (reply.tokens[-1] not in renderer.stop_ids)
+        assert list(reply.tokens) == full_generate(model, renderer, stream, limit)
+        if reply.text == RESPONSE:
+            assert reply.truncated and reply.error == "empty response"
+
+
+def test_turn_based_prompts(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer, max_new_tokens=6)
+    rng = random.Random(9)
+    prompts = [
+        renderer.render_question("what is it " * n, [picture(rng) for _ in range(n)])
+        for n in (1, 2, 3, 1, 2)
+    ]
+    replies = engine.generate_batch(prompts, batch=2)
+    for prompt, reply in zip(prompts, replies, strict=True):
+        ids = torch.tensor([prompt.ids])
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=6,
+            do_sample=False,
+            eos_token_id=list(renderer.stop_ids),
+            **model_inputs(renderer, prompt),
+        )
+        assert list(reply.tokens) == output[0, len(prompt.ids) :].tolist()
+        assert reply.prompt_tokens == len(prompt.ids)
+    assert len(engine) == 0
+
+
+def test_prompt_from_a_chat_text(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer)
+    frames = [picture(random.Random(1)), picture(random.Random(2))]
+    expected = renderer.render_question("what is it", frames)
+    content = [{"type": "text", "text": "what is it\n"}, {"type": "image"}, {"type": "image"}]
+    text = renderer.processor.chat([{"role": "user", "content": content}], True)
+    found = engine.prompt(text, frames)
+    assert found.ids == expected.ids
+    assert (found.positions == expected.positions).all()
+    with pytest.raises(ValueError, match="1 images, but 2 places"):
+        engine.prompt(text, frames[:1])
+
+
+def test_training_mode_and_attention_are_put_back(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer)
+    stream = Stream()
+    handle = engine.open(stream)
+    model.train()
+    stream.observe(0, [picture(random.Random(0))])
+    engine.step([handle])
+    assert model.training and model.config.get_text_config()._attn_implementation == "sdpa"
+    model.eval()
+
+
+def test_a_failed_step_can_be_repeated(qwen3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer, max_new_tokens=6)
+    stream = Stream()
+    handle = engine.open(stream)
+    rng = random.Random(4)
+    stream.observe(0, [picture(rng)], ["fire now"])
+    engine.step([handle])
+    stream.act(Response("fire now"))
+    stream.observe(1, [picture(rng)])
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.vision, "_run", lambda images: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.step([handle])
+    (reply,) = engine.step([handle])
+    assert list(reply.tokens) == full_generate(model, renderer, stream, 6)
+
+
+def test_misuse_is_told(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer)
+    stream = Stream()
+    handle = engine.open(stream)
+    with pytest.raises(ValueError, match="not open"):
+        engine.step([handle])
+    stream.observe(0, [picture(random.Random(0))])
+    with pytest.raises(ValueError, match="twice"):
+        engine.step([handle, handle])
+    engine.step([handle])
+    with pytest.raises(ValueError, match="second 0 was stepped already"):
+        engine.step([handle])
+    for bad in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_new_tokens": 0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Engine(model, renderer, **bad)
+
+
+def test_a_peft_model_streams_as_its_base(qwen3: Any, tokenizer: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model, processor = build_tiny(tokenizer, SHAPE, 0)
+    model.load_state_dict(qwen3[0].state_dict())
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    plain, _ = drive(*qwen3, streams=2, seconds=6, seed=11, check=False)
+    tuned, _ = drive(wrapped, Renderer(processor), streams=2, seconds=6, seed=11, check=False)
+    assert [r.tokens for r in tuned] == [r.tokens for r in plain]
