@@ -1,0 +1,488 @@
+"""Free-running evaluation: a policy streams clips with its own past in its history.
+
+A model is driven through the same `Stream` as in serving and training. What came of a clip is its
+`Trace`, from which every measure, table and strip is computed; a file of traces is kept with a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tqdm import tqdm
+
+from joyvl_train.actions import (
+    Action,
+    Delegation,
+    Response,
+    Silence,
+    format_action,
+    parse_action,
+    spoken,
+)
+from joyvl_train.background import SimulatedBackground
+from joyvl_train.memory import Memory, Summary, log_summary
+from joyvl_train.stream import Result, Stream, StreamSettings, Summarize, queries_by_second
+from joyvl_train.timeline import Rule, Timeline
+from joyvl_train.timing import (
+    EARLY,
+    LATE,
+    Delegated,
+    Emission,
+    Onset,
+    Right,
+    Score,
+    aggregate,
+    due,
+    said_right,
+    score,
+)
+
+if TYPE_CHECKING:
+    from joyvl_train.frames import Frames
+    from joyvl_train.rendering import Rendered, Renderer
+
+    Case = tuple[Timeline, Frames]
+
+
+class Answer(Protocol):
+    """What is read of an `engine.Reply`."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def action(self) -> Action | None: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def truncated(self) -> bool: ...
+
+
+class Streamer(Protocol):
+    """What is used of an `engine.Engine` to stream clips."""
+
+    def open(self, stream: Stream, seed: int | None = None) -> int: ...
+    def step(self, handles: Sequence[int]) -> Sequence[Answer]: ...
+    def close(self, handle: int) -> None: ...
+
+
+class Asked(Protocol):
+    """What is used of an `engine.Engine` to ask turn-based questions."""
+
+    @property
+    def renderer(self) -> Renderer: ...
+    def generate_batch(self, prompts: Sequence[Rendered]) -> Sequence[Answer]: ...
+
+
+# Traces
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One second: what came in, and what was shown.
+
+    `malformed` is the reason where the reply was outside the grammar; then `reply` is its text and
+    the action is silence. `truncated`: the reply was cut at the token limit.
+    """
+
+    second: int
+    action: Action = field(default_factory=Silence)
+    queries: tuple[str, ...] = ()
+    results: tuple[Result, ...] = ()
+    malformed: str | None = None
+    reply: str | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A policy on a clip. `onsets` are those that were due, given what the policy delegated."""
+
+    clip: str
+    family: str
+    source: str
+    policy: str
+    steps: tuple[Step, ...]
+    onsets: tuple[Onset, ...]
+
+    @property
+    def seconds(self) -> range:
+        """From 0 to the last second stepped; seconds without frames in between are no steps."""
+        return range(self.steps[-1].second + 1 if self.steps else 0)
+
+    @property
+    def emissions(self) -> list[Emission]:
+        """What was said, by second; of a delegation, its note."""
+        return [
+            Emission(step.second, text, isinstance(step.action, Delegation))
+            for step in self.steps
+            if (text := spoken(step.action)) is not None
+        ]
+
+    def score(self, right: Right = said_right) -> Score:
+        """The counts of the clip."""
+        return score(
+            self.onsets,
+            self.emissions,
+            [step.second for step in self.steps],
+            right,
+            malformed=sum(step.malformed is not None for step in self.steps),
+            truncated=sum(step.truncated for step in self.steps),
+        )
+
+
+def metrics(
+    traces: Iterable[Trace],
+    prefix: str = "eval",
+    right: Right = said_right,
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """The measures of `timing.aggregate` over traces, by family."""
+    scores: dict[str, list[Score]] = {}
+    for trace in traces:
+        scores.setdefault(trace.family, []).append(trace.score(right))
+    return aggregate(scores, prefix, samples, seed)
+
+
+def to_json(trace: Trace) -> dict[str, Any]:
+    """Plain data for a JSON line. What a step lacks is left out; silence is the action left out."""
+    steps = []
+    for step in trace.steps:
+        item: dict[str, Any] = {"second": step.second}
+        if not isinstance(step.action, Silence):
+            item["action"] = format_action(step.action)
+        if step.queries:
+            item["queries"] = list(step.queries)
+        if step.results:
+            item["results"] = [list(result) for result in step.results]
+        if step.malformed is not None:
+            item |= {"malformed": step.malformed, "reply": step.reply}
+        if step.truncated:
+            item["truncated"] = True
+        steps.append(item)
+    onsets = []
+    for onset in trace.onsets:
+        item = {name: getattr(onset, name) for name in Onset.__slots__}
+        if onset.rule is not None:
+            item["rule"] = {"kind": onset.rule.kind, "facts": list(onset.rule.facts)}
+        onsets.append(item)
+    head = {name: getattr(trace, name) for name in ("clip", "family", "source", "policy")}
+    return {**head, "steps": steps, "onsets": onsets}
+
+
+def from_json(data: Mapping[str, Any]) -> Trace:
+    """The trace of a JSON line; `ValueError` where it isn't one."""
+    try:
+        steps = []
+        for item in data["steps"]:
+            action = parse_action(item["action"]) if "action" in item else Silence()
+            queries = tuple(item.get("queries", ()))
+            results = tuple((number, text) for number, text in item.get("results", ()))
+            rest = (item.get("malformed"), item.get("reply"), item.get("truncated", False))
+            steps.append(Step(item["second"], action, queries, results, *rest))
+        onsets = []
+        for item in data["onsets"]:
+            rule = item.get("rule")
+            if rule is not None:
+                rule = Rule(rule["kind"], tuple(rule["facts"]))
+            onsets.append(Onset(**{**item, "rule": rule}))
+        head = (data["clip"], data["family"], data["source"], data["policy"])
+        return Trace(*head, tuple(steps), tuple(onsets))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"not a trace: {type(error).__name__}: {error}") from error
+
+
+def write_traces(path: str | Path, traces: Iterable[Trace]) -> None:
+    """A JSON line a trace, written to a temporary name and renamed."""
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        for trace in traces:
+            file.write(json.dumps(to_json(trace), ensure_ascii=False) + "\n")
+    os.replace(part, path)
+
+
+def read_traces(path: str | Path) -> list[Trace]:
+    """The traces of a file; `ValueError` names the line that isn't one."""
+    traces = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            traces.append(from_json(json.loads(line)))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+    return traces
+
+
+# A model, streaming
+
+
+class _Run:
+    """One clip on its way."""
+
+    def __init__(
+        self,
+        index: int,
+        case: Case,
+        settings: StreamSettings,
+        seed: int,
+        window: tuple[int, int],
+        summarize: Summarize,
+    ) -> None:
+        self.index, (self.timeline, self.frames) = index, case
+        self.stream = Stream(settings, Memory(opening=self.timeline.opening))
+        self.handle = -1
+        self.second = 0
+        self._window, self._summarize = window, summarize
+        self._background = SimulatedBackground(self.timeline, seed, early=window[0], late=window[1])
+        self._queries = queries_by_second(self.timeline)
+        self._delegated: dict[int, int] = {}  # task number -> second
+        self._returned: dict[int, int] = {}
+        self._steps: list[Step] = []
+
+    @property
+    def over(self) -> bool:
+        return self.second >= self.frames.seconds
+
+    def begin(self) -> bool:
+        """Open the turn of this second; False where there are no frames and so no turn."""
+        now = self.second
+        results = self._background.due(now)
+        turn = self.stream.observe(
+            now, self.frames.frames(now), self._queries.get(now, ()), results
+        )
+        return turn is not None
+
+    def end(self, reply: Answer | None) -> None:
+        """Close the turn with what the user is shown, if one was opened, and go on."""
+        turn = self.stream.open_turn
+        if turn is not None and reply is not None:
+            action = reply.action if reply.action is not None else Silence()
+            number = self.stream.act(action)
+            if number is not None and isinstance(action, Delegation):
+                self._delegated[number] = turn.second
+                self._background.dispatch(turn.second, number, action)
+            self._returned |= {number: turn.second for number, _ in turn.results}
+            malformed = None if reply.action is not None else (reply.error or "malformed")
+            text = None if malformed is None else reply.text
+            self._steps.append(
+                Step(
+                    turn.second,
+                    action,
+                    turn.queries,
+                    turn.results,
+                    malformed,
+                    text,
+                    reply.truncated,
+                )
+            )
+        seconds = self.stream.due_summary()
+        if seconds is not None:
+            text = self._summarize(self.stream.due_turns())
+            self.stream.add_summary(Summary(seconds.start, seconds.stop, text))
+        self.second += 1
+
+    def trace(self, policy: str) -> Trace:
+        delegated = {
+            event.id: Delegated(self._delegated[number], self._returned.get(number))
+            for number, event in self._background.matched.items()
+        }
+        onsets = due(self.timeline, delegated, *self._window)
+        return _trace(self.timeline, policy, self._steps, onsets)
+
+
+def _trace(
+    timeline: Timeline, policy: str, steps: Iterable[Step], onsets: Iterable[Onset]
+) -> Trace:
+    head = (timeline.clip.id, timeline.family, timeline.source, policy)
+    return Trace(*head, tuple(steps), tuple(onsets))
+
+
+def _check(case: Case) -> None:
+    timeline, frames = case
+    if timeline.clip.seconds != frames.seconds:
+        raise ValueError(
+            f"clip {timeline.clip.id!r} lasts {timeline.clip.seconds} s by its record, but its "
+            f"frames {frames.seconds} s; settle the record on the frames first"
+        )
+
+
+def free_runs(
+    engine: Streamer,
+    cases: Sequence[Case],
+    settings: StreamSettings | None = None,
+    *,
+    batch: int = 32,
+    seed: int = 0,
+    early: int = EARLY,
+    late: int = LATE,
+    summarize: Summarize = log_summary,
+    policy: str = "model",
+    progress: bool = True,
+) -> Iterator[tuple[int, Trace]]:
+    """(index of the case, trace) of each clip as it ends; `batch` streams advance in step.
+
+    Queries come at their seconds; results at the policy's own delegation plus the gold delay, from
+    a `SimulatedBackground` of `seed`. A malformed reply stands as silence and is counted. Chunks
+    are summarized by `summarize`, as in training. `early` and `late` hold for onsets that name no
+    window. Raises `ValueError` where a record and its frames differ in length.
+    """
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; it must be 1 or more")
+    for case in cases:
+        _check(case)
+    waiting = deque(enumerate(cases))
+    running: list[_Run] = []
+    total = sum(frames.seconds for _, frames in cases)
+    bar = tqdm(total=total, desc=policy, unit="s", unit_scale=True, disable=not progress)
+    try:
+        with bar:
+            while waiting or running:
+                while waiting and len(running) < batch:
+                    index, case = waiting.popleft()
+                    run = _Run(
+                        index, case, settings or StreamSettings(), seed, (early, late), summarize
+                    )
+                    run.handle = engine.open(run.stream, index)
+                    running.append(run)
+                asked = [run for run in running if not run.over and run.begin()]
+                replies = engine.step([run.handle for run in asked]) if asked else []
+                answers = dict(zip([run.index for run in asked], replies, strict=True))
+                for run in running:
+                    if not run.over:
+                        run.end(answers.get(run.index))
+                        bar.update()
+                for run in [run for run in running if run.over]:
+                    engine.close(run.handle)
+                    running.remove(run)
+                    yield run.index, run.trace(policy)
+    finally:
+        for run in running:
+            engine.close(run.handle)
+
+
+def free_run(
+    engine: Streamer,
+    cases: Sequence[Case],
+    settings: StreamSettings | None = None,
+    **options: Any,
+) -> list[Trace]:
+    """The traces of `free_runs`, in the order of `cases`; it takes the same options."""
+    traces = dict(free_runs(engine, cases, settings, **options))
+    return [traces[index] for index in range(len(cases))]
+
+
+def polled(
+    engine: Asked,
+    cases: Sequence[Case],
+    *,
+    period: int = 5,
+    batch: int = 32,
+    early: int = EARLY,
+    late: int = LATE,
+    policy: str = "polled",
+    progress: bool = True,
+) -> list[Trace]:
+    """A turn-based model, asked the newest query anew in the last of every `period` seconds.
+
+    The prompt is that query with the frames of the one second, and the opening memory as context;
+    nothing is asked before the first query. What is answered is said; nothing it delegates is
+    done.
+    """
+    if period < 1 or batch < 1:
+        raise ValueError(f"period is {period} and batch {batch}; each must be 1 or more")
+    asked = []
+    for index, (timeline, frames) in enumerate(cases):
+        _check((timeline, frames))
+        queries = queries_by_second(timeline)
+        newest = ""
+        for second in range(frames.seconds):
+            newest = " ".join(queries.get(second, ())) or newest
+            if newest and second % period == period - 1:
+                asked.append((index, second, newest))
+    steps: list[dict[int, Step]] = [
+        {t: Step(t, queries=queries_by_second(timeline).get(t, ())) for t in range(frames.seconds)}
+        for timeline, frames in cases
+    ]
+    with tqdm(total=len(asked), desc=policy, unit="ask", disable=not progress) as bar:
+        for start in range(0, len(asked), batch):
+            part = asked[start : start + batch]
+            shown = [(item, cases[item[0]][1].frames(item[1])) for item in part]
+            shown = [(item, pictures) for item, pictures in shown if pictures]
+            prompts = [
+                engine.renderer.render_question(question, pictures, context=cases[index][0].opening)
+                for (index, _, question), pictures in shown
+            ]
+            replies = engine.generate_batch(prompts) if prompts else []
+            for ((index, second, _), _), reply in zip(shown, replies, strict=True):
+                malformed = None if reply.action is not None else (reply.error or "malformed")
+                steps[index][second] = Step(
+                    second,
+                    reply.action if reply.action is not None else Silence(),
+                    steps[index][second].queries,
+                    malformed=malformed,
+                    reply=None if malformed is None else reply.text,
+                    truncated=reply.truncated,
+                )
+            bar.update(len(part))
+    return [
+        _trace(timeline, policy, steps[index].values(), due(timeline, {}, early, late))
+        for index, (timeline, _) in enumerate(cases)
+    ]
+
+
+# Trivial policies, without a model
+
+
+def trivial(
+    timelines: Sequence[Timeline], period: int = 5, early: int = EARLY, late: int = LATE
+) -> dict[str, list[Trace]]:
+    """Traces of three policies on the clips: `always_silent`, `always_speaking` and `poll`.
+
+    `poll` speaks in the last of every `period` seconds. What the two say is what is said most
+    often in the clips of the family: the best that one fixed text can do. They read neither frames
+    nor queries and never delegate.
+    """
+    if period < 1:
+        raise ValueError(f"period is {period}; it must be 1 or more")
+    said: dict[str, Counter[str]] = {}
+    for timeline in timelines:
+        texts = [event.text for event in timeline.of("assistant") if event.question is None]
+        said.setdefault(timeline.family, Counter()).update(texts)
+    # Of equally frequent texts the first by the alphabet.
+    usual = {
+        family: min(counts, key=lambda text: (-counts[text], text), default="Yes.")
+        for family, counts in said.items()
+    }
+    policies: dict[str, Callable[[int], bool]] = {
+        "always_silent": lambda second: False,
+        "always_speaking": lambda second: True,
+        "poll": lambda second: second % period == period - 1,
+    }
+    return {
+        name: [_fixed(t, name, speaks, usual[t.family], (early, late)) for t in timelines]
+        for name, speaks in policies.items()
+    }
+
+
+def _fixed(
+    timeline: Timeline,
+    policy: str,
+    speaks: Callable[[int], bool],
+    text: str,
+    window: tuple[int, int],
+) -> Trace:
+    seconds = timeline.clip.seconds
+    if seconds is None:
+        raise ValueError(f"the duration of clip {timeline.clip.id!r} is unknown")
+    queries = queries_by_second(timeline)
+    steps = [
+        Step(t, Response(text) if speaks(t) else Silence(), queries.get(t, ()))
+        for t in range(seconds)
+    ]
+    return _trace(timeline, policy, steps, due(timeline, {}, *window))
