@@ -247,17 +247,19 @@ def test_nothing_is_due_where_nothing_was_seen():
 
 def test_a_block_can_have_a_text_of_its_own():
     stream = Stream(replace(SHORT, limits=Limits(mid=2)))
-    for second in range(31):
+    for second in range(51):
         drive(stream, [second])
         due = stream.due_summary()
         if due:
             stream.add_summary(Summary(due.start, due.stop, f"until {due.stop}"))
-        if stream.due_merge():
-            with pytest.raises(ValueError, match=r"no block of seconds \[0, 7\) is due"):
-                stream.add_merge(Summary(0, 7, "x"))
-            stream.add_merge(Summary(0, 17, "both"))
-    assert stream.memory.long == (Summary(0, 17, "both"),)
-    assert stream.memory.mid == (Summary(17, 27, "until 27"),)
+        mid = stream.due_merge()
+        if mid:
+            with pytest.raises(ValueError, match=r"no block of seconds \[1, 7\) is due"):
+                stream.add_merge(Summary(1, 7, "x"))
+            stream.add_merge(Summary(mid[0].start, mid[1].stop, f"both until {mid[1].stop}"))
+    blocks = Summary(0, 17, "both until 17"), Summary(17, 37, "both until 37")
+    assert stream.memory.long == blocks
+    assert stream.memory.mid == (Summary(37, 47, "until 47"),)
 
 
 # Properties
