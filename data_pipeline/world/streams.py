@@ -33,7 +33,7 @@ from data_pipeline.world.stories import (
     screens,
     translation,
 )
-from data_pipeline.world.stories.draft import Clash, Draft, Kind
+from data_pipeline.world.stories.draft import Clash, Draft, Kind, stateful
 from data_pipeline.world.words import a, plural
 from joyvl_train.timeline import Timeline
 
@@ -74,7 +74,9 @@ def kinds(family: str, pictures: PictureSet = "drawn") -> tuple[str, ...]:
         raise ValueError(f"family {family!r} is none of {', '.join(STORIES)}")
     things = picture_set(pictures)
     offered = {
-        "states": any(p.states for p in things),
+        # With fewer than three, some split has no composition of its own.
+        "states": len(stateful(things)) >= 3,
+        "switches": {thing for thing, _ in procedure.VERBS} <= {p.name for p in things},
         "colours": any(p.colours for p in things),
         "jumpers": any(p.name in counting.JUMPERS for p in things),
     }

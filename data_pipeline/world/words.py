@@ -20,8 +20,10 @@ _PLURALS = {
     "leaf": "leaves",
     "wolf": "wolves",
     "cactus": "cacti",
+    "tomato": "tomatoes",
+    "potato": "potatoes",
 }
-_MANY = {"scissors", "glasses", "shears", "flames", "fumes", "trousers", "jeans"}
+_MANY = {"scissors", "glasses", "shears", "flames", "fumes", "grapes", "trousers", "jeans"}
 """Nouns that are plural already."""
 
 STATES = (
@@ -38,7 +40,8 @@ def plural(noun: str) -> str:
     >>> plural("red box"), plural("person"), plural("butterfly")
     ('red boxes', 'people', 'butterflies')
     """
-    *before, last = noun.split(" ")
+    head, of, rest = noun.partition(" of ")
+    *before, last = head.split(" ")
     if last in _PLURALS:
         last = _PLURALS[last]
     elif last in _MANY:
@@ -49,7 +52,7 @@ def plural(noun: str) -> str:
         last = last[:-1] + "ies"
     else:
         last += "s"
-    return " ".join([*before, last])
+    return " ".join([*before, last]) + of + rest
 
 
 def a(noun: str, article: str = "a") -> str:
@@ -60,7 +63,7 @@ def a(noun: str, article: str = "a") -> str:
     """
     if article in ("the", "some"):
         return f"{article} {noun}"
-    if noun.split(" ")[-1] in _MANY:
+    if noun.split(" of ")[0].split(" ")[-1] in _MANY:
         return f"some {noun}"
     vowel = noun[0].lower() in "aeiou" and not noun.lower().startswith(("uni", "use", "eu", "one"))
     return f"{'an' if vowel else 'a'} {noun}"

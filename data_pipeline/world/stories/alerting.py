@@ -128,8 +128,8 @@ def state(draft: Draft) -> None:
     name, wanted = pair.split(": ")
     rest = [s for s in draft.thing(name).states if s != wanted]
     actor = draft.enter(name, 0, state=rng.choice(rest))
-    other = rng.choice([n for n in draft.stateful if n != name])
-    beside = draft.enter(other, rng.randint(0, 1))
+    others = [n for n in draft.stateful if n != name]
+    beside = draft.enter(rng.choice(others), rng.randint(0, 1)) if others else None
     query = draft.ask(rng.randint(0, 2), text.format(state=wanted, **draft.mention(name)))
     times: list[tuple[int, float]] = []
     for second in draft.beats(3, 2, 3):
@@ -138,7 +138,7 @@ def state(draft: Draft) -> None:
             goal = wanted if now != wanted and rng.random() < 0.75 else rng.choice(rest)
             if goal != now:
                 times.append((second, draft.change(actor, second, goal).at))
-        else:
+        elif beside:
             states = [s for s in beside.picture.states if s != beside.states[-1][2]]
             draft.change(beside, second, rng.choice(states))
     times.append((draft.seconds, draft.seconds))

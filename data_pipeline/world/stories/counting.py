@@ -79,7 +79,24 @@ def states(draft: Draft) -> None:
         second += rng.randint(1, 3)
 
 
-JUMPERS = ("ball", "balloon", "apple", "box", "hat", "star", "heart", "drum", "cup", "book")
+JUMPERS = (
+    "basketball",
+    "soccer ball",
+    "tennis ball",
+    "rubber duck",
+    "teddy bear",
+    "orange",
+    "ball",
+    "balloon",
+    "apple",
+    "box",
+    "hat",
+    "star",
+    "heart",
+    "drum",
+    "cup",
+    "book",
+)
 
 
 def bounces(draft: Draft) -> None:

@@ -45,6 +45,15 @@ class Kind:
     needs: tuple[str, ...] = ()
 
 
+def stateful(things: Iterable[Picture]) -> tuple[str, ...]:
+    """Those of `things`, by name, whose states can be told with "is": "The door is open."."""
+    return tuple(
+        p.name
+        for p in things
+        if p.article in ("a", "an") and len(p.states) > 1 and set(p.states) <= set(STATES)
+    )
+
+
 @lru_cache(maxsize=4096)
 def _pairs(
     event: str, things: tuple[str, ...], wordings: tuple[str, ...], split: Split
@@ -102,9 +111,7 @@ class Draft:
     @property
     def stateful(self) -> tuple[str, ...]:
         """Things whose states can be told with "is"."""
-        return tuple(
-            p.name for p in self.things if len(p.states) > 1 and set(p.states) <= set(STATES)
-        )
+        return stateful(self.things)
 
     def choose(
         self, event: str, things: Iterable[str], ask: str | Sequence[str] | None = None
@@ -166,7 +173,10 @@ class Draft:
         """Forms of one of the thing's names, most often its first."""
         thing = self.thing(name)
         noun = thing.name if self.rng.random() < 0.7 else self.rng.choice(thing.names)
-        return forms(f"{colour} {noun}" if colour else noun, thing.article)
+        found = forms(f"{colour} {noun}" if colour else noun, thing.article)
+        if noun == thing.name:
+            found["s"] = f"{colour} {thing.plural}".strip()
+        return found
 
     def alike(self, name: str) -> list[str]:
         """Things of the same category, which are easily mistaken for it."""

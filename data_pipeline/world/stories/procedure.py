@@ -109,5 +109,5 @@ def switch_things(draft: Draft) -> None:
 
 KINDS = {
     "put": Kind(put_things),
-    "switch": Kind(switch_things, 1.0, ("states",)),
+    "switch": Kind(switch_things, 1.0, ("switches",)),
 }
