@@ -8,7 +8,7 @@ agree on it without rendering each other's rows.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,11 +31,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the mixed sources: drawn with `weight` against the others', in shuffled epochs."""
+    """One of the mixed sources: drawn with `weight` against the others', in shuffled epochs.
+
+    shuffled=False keeps the source's own order, for a pool that grows harder as training goes on.
+    """
 
     name: str
     source: Source
     weight: float
+    shuffled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ class PackedRows(IterableDataset[Row]):
         counts[name] = at + 1
         size = len(self._parts[name].source)
         epoch, place = divmod(at, size)
+        if not self._parts[name].shuffled:
+            return name, place
         return name, _shuffled(place, size, f"{self._seed}/{name}/{epoch}")
 
 
@@ -185,6 +191,3 @@ def model_inputs(batch: Batch) -> dict[str, Any]:
         # The other architectures want a batch axis before the images.
         images = {name: tensor[None] for name, tensor in images.items()}
     return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], **images}
-
-
-Render = Callable[[int], tuple[Rendered, Targets]]

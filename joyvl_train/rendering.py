@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 
 from joyvl_train.actions import CONTROL_TOKENS, DELEGATION, Action
-from joyvl_train.checkpoint import Processor
+from joyvl_train.checkpoint import ImageShape, Processor
 from joyvl_train.conversation import assistant_text, qa_messages, system_text, user_content
 from joyvl_train.stream import Turn
 
@@ -98,6 +99,7 @@ class Renderer:
         self.end_id = self._single(self._template.end)
         self.stop_ids = tuple(dict.fromkeys((self.end_id, self.tokenizer.eos_token_id)))
         self._bodies: dict[int, str] = {}
+        self._shapes: dict[tuple[int, int], ImageShape] = {}
         self._user_ids = lru_cache(_CACHED_SEGMENTS)(self._tokenize_user)
         self._assistant = lru_cache(_CACHED_SEGMENTS)(self._tokenize_assistant)
 
@@ -164,6 +166,40 @@ class Renderer:
         rendered = join(parts)
         rendered.turn_based = True
         return rendered
+
+    def shape(self, size: tuple[int, int]) -> ImageShape:
+        """How a frame of `size` (width, height) reads in a prompt."""
+        if size not in self._shapes:
+            blank = [Image.new("RGB", size)]
+            images = self.processor.images(blank)
+            self._shapes[size] = self.processor.image_shapes(images, 1)[0]
+        return self._shapes[size]
+
+    def length(
+        self, memory_text: str, turns: Iterable[Turn], shape: ImageShape, system: str = ""
+    ) -> int:
+        """The number of tokens of a chunk whose frames all have `shape`; pictures aren't read."""
+        total = len(self.open(memory_text, system).ids)
+        for index, turn in enumerate(turns):
+            text = "".join(p["text"] for p in user_content(turn) if p["type"] == "text")
+            total += len(self._user_ids(text, (shape,) * len(turn.frames), index == 0)[0])
+            if turn.action is not None:
+                total += len(self.assistant(turn.action, turn.second).ids)
+        return total
+
+    def question_length(
+        self,
+        question: str,
+        shapes: tuple[ImageShape, ...],
+        answer: Action,
+        context: str = "",
+        system: str = "",
+    ) -> int:
+        """The number of tokens of a turn-based sample whose frames have `shapes`."""
+        parts = qa_messages(question, shapes, context=context)[0]["content"]
+        text = "".join(p["text"] for p in parts if p["type"] == "text")
+        ids = self._user_ids(text, shapes, True)[0]
+        return len(self.open("", system).ids) + len(ids) + len(self.assistant(answer).ids)
 
     def read(self, ids: Sequence[int]) -> str:
         """The text of generated ids: without the end of turn and what the template leads in."""

@@ -1,0 +1,128 @@
+"""The world as training clips and held-out clips: timelines by number, drawn when looked at."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world.splits import Split
+from data_pipeline.world.streams import (
+    FAMILIES,
+    HELD_OUT,
+    STORIES,
+    PictureSet,
+    WorldFrames,
+    stream,
+    streams,
+)
+from joyvl_train.config import UserError, nearest
+from joyvl_train.timeline import Timeline
+
+_KEPT = 512
+
+PLAIN_MIX = {"plain": 1.0, "texture": 2.0}
+FOOTAGE_MIX = {"plain": 1.0, "texture": 2.0, "footage": 1.0}
+
+
+def backgrounds(split: Split) -> Mapping[str, float]:
+    """The mix of backgrounds: with real footage where some of this split has been fetched."""
+    return FOOTAGE_MIX if footage_clips(split) else PLAIN_MIX
+
+
+def family_weights(families: Sequence[str], mix: Mapping[str, float]) -> dict[str, float]:
+    """Family -> weight; empty `families` are all that training may hold.
+
+    Raises `UserError` for a family that there isn't, or that is held out of training.
+    """
+    for name in (*families, *mix):
+        if name in HELD_OUT:
+            raise UserError(f"data.families: {name!r} is held out of training; take it out")
+        if name not in STORIES:
+            raise UserError(
+                f"data.families: {name!r} is no family of the world.{nearest(name, STORIES)} "
+                f"There are {', '.join(FAMILIES)}"
+            )
+    return {name: mix.get(name, 1.0) for name in (families or FAMILIES)}
+
+
+class WorldStreams:
+    """`count` clips of one split, by number; equal arguments give equal clips in every process."""
+
+    def __init__(
+        self,
+        split: Split,
+        seed: int,
+        count: int,
+        weights: Mapping[str, float],
+        pictures: PictureSet,
+        side: int,
+        frames_per_second: float = 1.0,
+    ) -> None:
+        self._split = split
+        self._seed = seed
+        self._count = count
+        self._names = list(weights)
+        self._weights = list(weights.values())
+        self._pictures = pictures
+        self._side = side
+        self._rate = frames_per_second
+        self._backgrounds = backgrounds(split)
+        self._timeline = lru_cache(_KEPT)(self._make)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[Timeline, WorldFrames]:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        timeline = self._timeline(index)
+        return timeline, WorldFrames(timeline, self._side)
+
+    def _make(self, index: int) -> Timeline:
+        rng = random.Random(f"world/{self._split}/{self._seed}/{index}")
+        return stream(
+            rng.choices(self._names, self._weights)[0],
+            self._seed * 1_000_003 + index,
+            self._split,
+            pictures=self._pictures,
+            frames_per_second=self._rate,
+            backgrounds=self._backgrounds,
+        )
+
+
+def held_out(
+    split: Split,
+    seed: int,
+    *,
+    count: int = 0,
+    hours: float = 0.0,
+    families: Sequence[str],
+    pictures: PictureSet,
+    side: int,
+    frames_per_second: float = 1.0,
+) -> list[tuple[Timeline, WorldFrames]]:
+    """Clips to be scored: `count` of them, or where that is 0 as many as last `hours` together.
+
+    Families come in equal parts.
+    """
+    cases: list[tuple[Timeline, WorldFrames]] = []
+    seconds = 0
+    # No clip of the world is shorter than 8 s, so that this many always last long enough.
+    most = count or int(hours * 3600 / 8) + 1
+    for timeline in streams(
+        split,
+        seed,
+        most,
+        families,
+        pictures,
+        frames_per_second=frames_per_second,
+        backgrounds=backgrounds(split),
+    ):
+        if not count and seconds >= hours * 3600:
+            break
+        frames = WorldFrames(timeline, side)
+        seconds += frames.seconds
+        cases.append((timeline, frames))
+    return cases

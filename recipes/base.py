@@ -1,0 +1,151 @@
+"""Train a small model to see and to name, from turn-based questions alone: it learns no timing."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from data_pipeline.world import stills
+from data_pipeline.world.streams import texts as stream_texts
+from joyvl_train import content
+from joyvl_train.actions import spoken
+from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
+from joyvl_train.collate import Part
+from joyvl_train.config import Config
+from joyvl_train.engine import Engine
+from joyvl_train.rendering import Renderer
+from joyvl_train.report import page, plot, section, table
+from joyvl_train.run import Run
+from joyvl_train.samples import QuestionSamples
+from joyvl_train.trainer import generating, save_final
+from joyvl_train.training import fit
+
+_TEXTS = 60_000
+_STAGES = ((0.08, "early"), (0.25, "middle"), (1.0, "late"))
+"""Which pool is drawn from up to which share of the training."""
+
+
+def main(config: Config, run: Run) -> None:
+    """Tokenizer -> model -> turn-based samples -> training -> accuracy on unseen questions."""
+    run.use_threads()
+    tokenizer = train_tokenizer(corpus_texts(config.seed), TinyShape().vocabulary)
+    shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
+    model, processor = build_tiny(tokenizer, shape, config.seed)
+    renderer = Renderer(processor)
+    parts = [Part("stills", Growing(config, renderer), 1.0, shuffled=False)]
+
+    def validate(step: int) -> dict[str, float]:
+        found = accuracy(model, renderer, config, "validation", config.data.validation_streams)
+        return {f"validation/{kind}": value for kind, (value, _) in found.items()}
+
+    run.keep_log(0 if not run.finished else config.train.steps)
+    figures = fit(
+        model,
+        processor,
+        parts,
+        config.train,
+        config.engine,
+        run.dir / "steps",
+        seed=config.seed,
+        workers=config.data.workers,
+        log=lambda line: run.log(int(line["step"]), line),
+        validate=validate,
+    )
+    save_final(model, processor, run.checkpoint, None)
+    found = accuracy(model, renderer, config, "test", 40 * config.data.validation_streams)
+    run.metrics(figures)
+    run.metrics({f"eval/{kind}": value for kind, (value, _) in found.items()})
+    run.metrics({f"eval/{kind}.count": count for kind, (_, count) in found.items()})
+    write_report(run, found)
+    run.say(f"names and answers right: {found['all'][0]:.3f} of {found['all'][1]}")
+    run.finish(latest=True)
+
+
+def corpus_texts(seed: int) -> Iterator[str]:
+    """The texts that the tokenizer is trained on."""
+    pools = (stills.texts(seed), stream_texts(seed))
+    return itertools.chain.from_iterable(itertools.islice(pool, _TEXTS) for pool in pools)
+
+
+class Growing(QuestionSamples):
+    """An endless pool of stills whose kinds and backgrounds grow harder as training goes on."""
+
+    def __init__(self, config: Config, renderer: Renderer) -> None:
+        count = config.train.steps * config.train.rows_per_step * config.train.accumulation
+        # About how many samples the run will draw: it sets the pace of the stages.
+        drawn = max(1, count * config.train.row_tokens // 60)
+
+        @lru_cache(maxsize=4096)
+        def item(index: int) -> Any:
+            stage = next(name for share, name in _STAGES if index <= share * drawn or share == 1.0)
+            pool = stills.pool(stage)
+            return stills.still(
+                f"{config.seed}/{index}",
+                "train",
+                kind=draw(pool.mix, f"{config.seed}/kind/{index}"),
+                pictures=config.data.kind,
+                backgrounds=pool.backgrounds,
+            )
+
+        super().__init__(item, 10**9, renderer, side=config.data.size)
+
+
+def draw(weights: Mapping[str, float], key: str) -> str:
+    """One of `weights` by its weight, the same for the same key."""
+    return random.Random(key).choices(list(weights), list(weights.values()))[0]
+
+
+def accuracy(
+    model: Any, renderer: Renderer, config: Config, split: str, count: int
+) -> dict[str, tuple[float, int]]:
+    """Kind -> (share answered right, count), on `count` unseen questions; "all" for all of them."""
+    pool = stills.pool("late")
+    items = [
+        stills.still(
+            f"{config.data.seed}/{index}",
+            split,
+            kind=draw(pool.mix, f"{split}/{config.data.seed}/{index}"),
+            pictures=config.data.kind,
+            backgrounds=pool.backgrounds,
+        )
+        for index in range(count)
+    ]
+    prompts = [
+        renderer.render_question(item.question, item.frames(config.data.size), None, item.context)
+        for item in items
+    ]
+    with generating(model) as plain:
+        engine = Engine(plain, renderer, max_new_tokens=config.eval.max_new_tokens)
+        replies = engine.generate_batch(prompts)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for item, reply in zip(items, replies, strict=True):
+        said = spoken(reply.action) if reply.action is not None else None
+        good = said is not None and bool(content.right(item.rule, item.answer, said))
+        right[item.kind].append(good)
+        right["all"].append(good)
+    return {kind: (sum(hits) / len(hits), len(hits)) for kind, hits in sorted(right.items())}
+
+
+def write_report(run: Run, found: dict[str, tuple[float, int]]) -> None:
+    """report.html: the loss, the validation curves, and accuracy by kind."""
+    log = run.read_log()
+    curves = {"loss": [(r["step"], r["train/loss"]) for r in log if "train/loss" in r]}
+    seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in log:
+        for key, value in row.items():
+            if key.startswith("validation/"):
+                seen[key.removeprefix("validation/")].append((row["step"], value))
+    rows = [[kind, f"{value:.3f}", str(count)] for kind, (value, count) in found.items()]
+    page(
+        run.report,
+        "The base model: what it sees and names",
+        [
+            section("Accuracy on unseen questions", table(["kind", "right", "of"], rows)),
+            section("Training loss", plot(curves, x="step", y="loss")),
+            section("Validation accuracy", plot(dict(seen), x="step", y="share right")),
+        ],
+    )
