@@ -23,6 +23,7 @@ from data_pipeline.world.pictures import COLOURS, picture_set
 from data_pipeline.world.splits import Split, check_split
 from data_pipeline.world.stories import (
     alerting,
+    backdrop,
     chat,
     commentary,
     counting,
@@ -118,10 +119,12 @@ def stream(
     if kind is None:
         kind = rng.choices(offered, [STORIES[family][k].weight for k in offered])[0]
     clip_id = f"world-{pictures}-{split}-{family}-{kind}-{seed}"
+    # The story is the same before any background but footage, which shows things of its own.
+    background = backdrop.choose(random.Random(f"{key}/background"), weights, split)
     for attempt in range(_TRIES):
         rng = random.Random(f"{key}/{kind}/{attempt}")
         length = rng.randint(*SECONDS) if seconds is None else seconds
-        draft = Draft(rng, split, length, pictures, weights)
+        draft = Draft(rng, split, length, pictures, background)
         try:
             STORIES[family][kind].write(draft)
         except Clash:

@@ -23,7 +23,7 @@ _PLURALS = {
     "tomato": "tomatoes",
     "potato": "potatoes",
 }
-_MANY = {"scissors", "glasses", "shears", "flames", "fumes", "grapes", "trousers", "jeans"}
+MANY = {"scissors", "glasses", "shears", "flames", "fumes", "grapes", "trousers", "jeans"}
 """Nouns that are plural already."""
 
 STATES = (
@@ -44,7 +44,7 @@ def plural(noun: str) -> str:
     *before, last = head.split(" ")
     if last in _PLURALS:
         last = _PLURALS[last]
-    elif last in _MANY:
+    elif last in MANY:
         pass
     elif last.endswith(("s", "x", "z", "ch", "sh")):
         last += "es"
@@ -63,7 +63,7 @@ def a(noun: str, article: str = "a") -> str:
     """
     if article in ("the", "some"):
         return f"{article} {noun}"
-    if noun.split(" of ")[0].split(" ")[-1] in _MANY:
+    if noun.split(" of ")[0].split(" ")[-1] in MANY:
         return f"some {noun}"
     vowel = noun[0].lower() in "aeiou" and not noun.lower().startswith(("uni", "use", "eu", "one"))
     return f"{'an' if vowel else 'a'} {noun}"

@@ -55,7 +55,7 @@ def enter_other(draft: Draft, name: str, second: int, colour: str, target: str) 
 
 def appear(draft: Draft) -> None:
     """Each coming is reported once, however long the thing stays."""
-    name, text = draft.choose("appear", draft.names)
+    name, text = draft.choose("appear", draft.singular)
     query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
     for actor in visits(draft, name, draft.others(name), 3):
         draft.say(actor.came_at, appeared(actor), query, named(actor), until=draft.held(actor))
@@ -63,7 +63,7 @@ def appear(draft: Draft) -> None:
 
 def first(draft: Draft) -> None:
     """The first coming alone is reported."""
-    name, text = draft.choose("first", draft.names)
+    name, text = draft.choose("first", draft.singular)
     query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
     actor = visits(draft, name, draft.others(name), 3)[0]
     draft.say(actor.came_at, appeared(actor), query, named(actor), until=draft.held(actor))
@@ -72,7 +72,7 @@ def first(draft: Draft) -> None:
 def never(draft: Draft) -> None:
     """What is asked for never comes, though things like it do."""
     event = draft.rng.choice(("appear", "first", "leave"))
-    name, text = draft.choose(event, draft.names)
+    name, text = draft.choose(event, draft.singular)
     draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
     visits(draft, name, draft.others(name), 3, share=0.0)
 
@@ -92,13 +92,17 @@ def colour(draft: Draft) -> None:
 
 def either(draft: Draft) -> None:
     """Two things are asked for at once."""
-    name, text = draft.choose("either", draft.names)
-    second = draft.rng.choice([n for n in draft.fellows("either", draft.names, text) if n != name])
+    name, text = draft.choose("either", draft.singular)
+    second = draft.rng.choice(
+        [n for n in draft.fellows("either", draft.singular, text) if n != name]
+    )
     draft.record("either", second, text)
     both = draft.mention(name) | {f"{k}2": v for k, v in draft.mention(second).items()}
     query = draft.ask(draft.rng.randint(0, 2), text.format(**both))
     found = 0
-    for entry in draft.parade([name, second, *draft.others(name, second)], draft.beats(3, 2, 3)):
+    start = 3 + draft.rng.randint(0, 2)
+    pool = draft.others(name, second)
+    for entry in draft.parade(pool, draft.beats(start, 2, 3), often=(name, second)):
         if entry.what == "came" and entry.actor.picture.name in (name, second):
             found += 1
             actor = entry.actor
@@ -109,7 +113,7 @@ def either(draft: Draft) -> None:
 
 def leave(draft: Draft) -> None:
     """Each going of a thing is reported."""
-    name, text = draft.choose("leave", draft.names)
+    name, text = draft.choose("leave", draft.singular)
     query = draft.ask(draft.rng.randint(0, 2), text.format(**draft.mention(name)))
     gone = 0
     for actor in visits(draft, name, draft.others(name), 1):
@@ -172,7 +176,7 @@ def _hold(draft: Draft, event: str, repeat: bool) -> None:
 def stop(draft: Draft) -> None:
     """The user has heard enough: from then on nothing is reported."""
     rng = draft.rng
-    name, text = draft.choose("appear", draft.names)
+    name, text = draft.choose("appear", draft.singular)
     query = draft.ask(rng.randint(0, 2), text.format(**draft.mention(name)))
     found = visits(draft, name, draft.others(name), 3)
     if len(found) < 2:
@@ -188,9 +192,9 @@ def stop(draft: Draft) -> None:
 def later(draft: Draft) -> None:
     """An instruction given in the middle counts from then on, beside an earlier one or alone."""
     rng = draft.rng
-    name, text = draft.choose("appear", draft.names)
+    name, text = draft.choose("appear", draft.singular)
     middle = draft.seconds // 2 - 2
-    others = [n for n in draft.others(name) if n in draft.fellows("appear", draft.names, text)]
+    others = [n for n in draft.others(name) if n in draft.fellows("appear", draft.singular, text)]
     former = others[0] if others and rng.random() < 0.6 else None
     former_query = None
     if former:
@@ -198,10 +202,10 @@ def later(draft: Draft) -> None:
         former_query = draft.ask(0, text.format(**draft.mention(former)))
     query = draft.ask(middle, text.format(**draft.mention(name)))
     wanted = [name] if former is None else [name, former]
-    pool = [n for n in (*wanted, *wanted, *others) if n]
-    beats = [s for s in draft.beats(2, 2, 3) if abs(s - middle) > 0]
+    pool = [n for n in others if n not in wanted]
+    beats = [s for s in draft.beats(rng.randint(2, 4), 2, 3) if s != middle]
     reports = 0
-    for entry in draft.parade(pool, beats):
+    for entry in draft.parade(pool, beats, often=wanted):
         actor = entry.actor
         if entry.what != "came" or actor.picture.name not in wanted:
             continue

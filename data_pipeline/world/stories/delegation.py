@@ -17,7 +17,7 @@ from joyvl_train.timeline import Rule
 
 ASK_HARD: dict[str, tuple[str, ...]] = {
     "sum": ("{q}", "I need to know: {q}", "Please work out: {q}", "A question: {q}",
-            "Can you tell me: {q}", "Quick, {q}", "Calculate this: {q}", "Help me with this: {q}"),
+            "Can you tell me: {q}", "Quick: {q}", "Calculate this: {q}", "Help me with this: {q}"),
     "lookup": ("{q}", "I need to know: {q}", "Please find out: {q}", "A question: {q}",
                "Can you tell me: {q}", "Look this up: {q}", "Do you know: {q}",
                "Help me with this: {q}"),
@@ -180,7 +180,7 @@ def _story(draft: Draft, makers: tuple[Maker, ...], alert: bool, easy: bool) -> 
     second = rng.randint(2, 4)
     watched: tuple[str, str] | None = None
     if alert:
-        name, text = draft.choose("appear", draft.names)
+        name, text = draft.choose("appear", draft.singular)
         watched = (name, draft.ask(rng.randint(0, 1), text.format(**draft.mention(name))))
     # The scene first: questions are asked where nothing moves, alerts come where they fall.
     pool = draft.others(watched[0], count=7) if watched else rng.sample(draft.names, 7)

@@ -6,20 +6,21 @@ A story calls `enter`, `change` and `leave` in order of time and says what is du
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from data_pipeline.world import backgrounds as world_backgrounds
 from data_pipeline.world import scene as world_scene
+from data_pipeline.world.backgrounds import Background
 from data_pipeline.world.captions import Caption
 from data_pipeline.world.pictures import COLOURS, Picture, picture_set
 from data_pipeline.world.scene import Cut, Scene
 from data_pipeline.world.splits import Split, allowed, composition, group, own_pairs
 from data_pipeline.world.stories.actor import Actor, Entry
+from data_pipeline.world.stories.backdrop import SHOWS
 from data_pipeline.world.wordings import ASK
-from data_pipeline.world.words import STATES, forms, polite
+from data_pipeline.world.words import MANY, STATES, forms, polite
 from joyvl_train.timeline import Clip, Event, Rule, Timeline
 
 SIDE = 96
@@ -70,14 +71,15 @@ class Draft:
         split: Split,
         seconds: int,
         pictures: Literal["drawn", "photo"],
-        backgrounds: Mapping[str, float],
+        background: Background,
     ) -> None:
         self.rng = rng
         self.split: Split = split
         self.seconds = seconds
         self.pictures = pictures
-        self.backgrounds = backgrounds
-        self.things = picture_set(pictures)
+        self.background = background
+        shown = SHOWS.get(background.name, ()) if background.kind == "footage" else ()
+        self.things = tuple(p for p in picture_set(pictures) if p.name not in shown)
         self.opening = ""
         self.meta: dict[str, object] = {}
         self.actors: list[Actor] = []
@@ -97,6 +99,11 @@ class Draft:
     def names(self) -> tuple[str, ...]:
         """All things by name."""
         return tuple(p.name for p in self.things)
+
+    @property
+    def singular(self) -> tuple[str, ...]:
+        """Things that go with a verb in the singular: all but scissors and their like."""
+        return tuple(p.name for p in self.things if p.name not in MANY)
 
     @property
     def countable(self) -> tuple[str, ...]:
@@ -172,7 +179,11 @@ class Draft:
     def mention(self, name: str, colour: str = "") -> dict[str, str]:
         """Forms of one of the thing's names, most often its first."""
         thing = self.thing(name)
-        noun = thing.name if self.rng.random() < 0.7 else self.rng.choice(thing.names)
+        noun = (
+            thing.name
+            if self.rng.random() < 0.7
+            else self.rng.choice([n for n in thing.names if n not in MANY] or thing.names)
+        )
         found = forms(f"{colour} {noun}" if colour else noun, thing.article)
         if noun == thing.name:
             found["s"] = f"{colour} {thing.plural}".strip()
@@ -276,9 +287,11 @@ class Draft:
         most: int = 3,
         coloured: Sequence[str] = (),
         told: bool = False,
+        often: Sequence[str] = (),
     ) -> list[Entry]:
         """At each of `seconds` something comes or goes: at most `most` at once, none twice at
-        once; those of `coloured` in a colour of their own. Returns its part of the log."""
+        once; those of `coloured` in a colour of their own. Those of `often` come again and again.
+        Returns its part of the log."""
         log: list[Entry] = []
         fresh = list(names)
         for second in seconds:
@@ -288,6 +301,9 @@ class Draft:
             if not coming:
                 here_names = {x.picture.name for x in self.present(second)}
                 coming = [n for n in fresh if n not in here_names and not self.recent(n, second)]
+            again = [n for n in often if not self.recent(n, second)]
+            if again and self.rng.random() < 0.6:
+                coming = again
             go = here and (count >= most or not coming or (count > 0 and self.rng.random() < 0.4))
             if go:
                 log.append(self.leave(self.rng.choice(here), second))
@@ -386,14 +402,14 @@ class Draft:
     # The end.
 
     def timeline(self, family: str, kind: str, clip_id: str, rate: float) -> Timeline:
-        """The finished record; the scene is drawn before a background of the wanted kinds."""
+        """The finished record; the clip's scene is plain data."""
         rng = self.rng
         scene = Scene(
             SIDE,
             SIDE,
             float(self.seconds),
             rng.randrange(2**31),
-            self._cuts(),
+            (Cut(0.0, self.background),),
             tuple(actor.track(float(self.seconds)) for actor in self.actors),
             tuple(self.captions),
             self.pictures,
@@ -413,30 +429,8 @@ class Draft:
                 "kind": kind,
                 "split": self.split,
                 "pictures": self.pictures,
-                "background": scene.cuts[0].background.kind,
+                "background": self.background.kind,
                 "compositions": list(self.compositions),
                 **self.meta,
             },
         )
-
-    def _cuts(self) -> tuple[Cut, ...]:
-        rng = self.rng
-        kinds = sorted(self.backgrounds)
-        kind = rng.choices(kinds, [self.backgrounds[k] for k in kinds])[0]
-        seed = rng.randrange(2**31)
-        if kind == "footage":
-            name = rng.choice(world_backgrounds.footage_clips(self.split))
-            shown = world_backgrounds.Background(
-                "footage", name, seed, offset=round(rng.uniform(0, 60), 1)
-            )
-        elif kind == "texture":
-            motion = (0.0, 0.0)
-            if rng.random() < 0.3:
-                motion = (round(rng.uniform(-0.1, 0.1), 3), round(rng.uniform(-0.1, 0.1), 3))
-            name = rng.choice(world_backgrounds.TEXTURES)
-            shown = world_backgrounds.Background("texture", name, seed, motion)
-        else:
-            shown = world_backgrounds.Background(
-                "plain", rng.choice(sorted(world_backgrounds.PLAIN)), seed
-            )
-        return (Cut(0.0, shown),)

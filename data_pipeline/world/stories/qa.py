@@ -45,7 +45,7 @@ def ask_now(draft: Draft, second: int) -> None:
 def ask_is_there(draft: Draft, second: int) -> None:
     here = {x.picture.name for x in draft.present(second)}
     yes = draft.rng.random() < 0.5
-    name, text = draft.pick("is_there", here if yes else set(draft.names) - here)
+    name, text = draft.pick("is_there", here if yes else set(draft.singular) - here)
     query = draft.ask(second, text.format(**draft.mention(name)))
     draft.reply(second, "Yes." if yes else "No.", query, Rule("exact", ("Yes" if yes else "No",)))
 
@@ -74,7 +74,7 @@ def ask_was_there(draft: Draft, second: int) -> None:
     ever = {e.actor.picture.name for e in came(draft, second)}
     past = ever - {x.picture.name for x in draft.present(second)}
     yes = draft.rng.random() < 0.5
-    name, text = draft.pick("was_there", past if yes else set(draft.names) - ever)
+    name, text = draft.pick("was_there", past if yes else set(draft.singular) - ever)
     query = draft.ask(second, text.format(**draft.mention(name)))
     draft.reply(second, "Yes." if yes else "No.", query, Rule("exact", ("Yes" if yes else "No",)))
 

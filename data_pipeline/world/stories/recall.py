@@ -138,7 +138,7 @@ def within(draft: Draft) -> None:
 def standing(draft: Draft) -> None:
     """The opening memory holds an instruction; it still counts."""
     rng = draft.rng
-    name, text = draft.choose("appear", draft.names)
+    name, text = draft.choose("appear", draft.singular)
     order = text.format(**draft.mention(name))
     draft.opening = f"Instructions:\n{rng.randint(0, 40)} s: {order}"
     if rng.random() < 0.5:

@@ -100,25 +100,44 @@ def test_things_are_large_and_none_covers_another(family: str, kind: str) -> Non
 @pytest.mark.parametrize("kind", ["appear", "first", "never", "hold", "hold_once", "colour"])
 def test_alerts_are_what_a_watcher_sees(kind: str) -> None:
     for timeline, scene in told("alerting", kind, 30):
-        wanted = subject(timeline)
-        colour, _, name = wanted.rpartition(" ") if kind == "colour" else ("", "", wanted)
-        event = timeline.meta["compositions"][0].split(" | ")[0]
-        expected: list[int] = []
-        for second, happened in watch(scene):
-            for _, track, what in happened:
-                match = track.picture == name or (
-                    kind == "colour" and wanted.endswith(track.picture)
-                )
-                if (
-                    match
-                    and what == "came"
-                    and (not colour or track.colour == wanted.split(" ")[0])
-                ):
-                    expected.append(second)
-        if kind == "first" or (kind == "never" and event == "first"):
+        colour, name = "", subject(timeline)
+        if kind == "colour":
+            colour, name = name.split(" ", 1)
+        expected = [
+            second
+            for second, happened in watch(scene)
+            for _, track, what in happened
+            if what == "came" and track.picture == name
+            if not colour or track.colour == colour
+        ]
+        if kind == "first":
             expected = expected[:1]
-        assert [e.second for e in timeline.of("assistant")] == expected, timeline.clip.id
-        assert expected or kind == "never"
+        assert list(said(timeline)) == expected, timeline.clip.id
+        assert bool(expected) == (kind != "never")
+
+
+def test_either_of_two_things_is_told_of() -> None:
+    for timeline, scene in told("alerting", "either", 30):
+        names = {key.split(" | ")[1] for key in timeline.meta["compositions"]}
+        came = [s for s, h in watch(scene) for _, t, w in h if w == "came" and t.picture in names]
+        assert list(said(timeline)) == came
+
+
+def test_nothing_is_told_after_a_stop_and_nothing_of_a_thing_not_yet_asked_for() -> None:
+    for timeline, scene in told("alerting", "stop", 20):
+        end = next(s for s, text in said(timeline).items() if text == "Okay.")
+        came = [
+            s
+            for s, h in watch(scene)
+            for _, t, w in h
+            if w == "came" and t.picture == subject(timeline)
+        ]
+        assert list(said(timeline)) == [*(s for s in came if s < end), end]
+        assert any(s > end for s in came)
+    for timeline, _ in told("alerting", "later", 20):
+        queries = {e.id: e.second for e in timeline.of("user")}
+        for event in timeline.of("assistant"):
+            assert queries[event.answers or ""] < event.second
 
 
 def test_the_held_seconds_are_those_in_which_the_thing_is_there() -> None:
@@ -227,7 +246,6 @@ def test_intervals_are_kept(kind: str) -> None:
 
 @pytest.mark.parametrize(("family", "kind"), [("qa", "present"), ("counting", "withhold")])
 def test_what_is_there_now(family: str, kind: str) -> None:
-    names = {p: p for p in ()}
     asked = 0
     for timeline, scene in told(family, kind, 30):
         for event in timeline.of("assistant"):
@@ -240,7 +258,7 @@ def test_what_is_there_now(family: str, kind: str) -> None:
                 assert not here
             elif len(event.text.split()) > 1:
                 asked += 1
-                assert all(p.name in event.text for p in here), (timeline.clip.id, event, names)
+                assert all(p.name in event.text for p in here), (timeline.clip.id, event)
                 assert event.text.count(",") + event.text.count(" and ") == len(here) - 1
     assert asked > 20
 

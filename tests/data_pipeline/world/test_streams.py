@@ -11,6 +11,7 @@ import pytest
 
 from data_pipeline.world import scene as world_scene
 from data_pipeline.world.splits import SPLITS, group
+from data_pipeline.world.stories import backdrop
 from data_pipeline.world.streams import (
     FAMILIES,
     HELD_OUT,
@@ -229,6 +230,25 @@ def test_footage_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("JOYVL_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="no footage of the split 'train'"):
         stream("alerting", 0, "train", backgrounds=("plain", "footage"))
+
+
+def test_stories_before_footage_leave_out_what_the_footage_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "footage" / "motorway"
+    folder.mkdir(parents=True)
+    clip = {"split": "train", "frames": 2, "rate": 10}
+    (folder / "clip.json").write_text(json.dumps(clip))
+    monkeypatch.setenv("JOYVL_CACHE", str(tmp_path))
+    for timeline in streams("train", 1, 150, backgrounds=("footage",)):
+        assert timeline.meta["background"] == "footage"
+        shown = {track["picture"] for track in timeline.clip.scene["tracks"]}
+        assert not shown & set(backdrop.SHOWS["motorway"])
+
+
+def test_the_story_is_the_same_before_plain_and_texture() -> None:
+    one, other = (stream("qa", 3, "train", backgrounds=(kind,)) for kind in ("plain", "texture"))
+    assert one.events == other.events and one.clip.scene != other.clip.scene
 
 
 def test_texts_for_a_tokenizer() -> None:
