@@ -261,8 +261,13 @@ class Run:
 
     def _compare_config(self) -> None:
         path = self.dir / "config.yaml"
-        if not path.exists():
-            return
+        done = {item.name for item in self.dir.iterdir()} - {
+            ".lock",
+            path.name,
+            f".{path.name}.tmp",
+        }
+        if not path.exists() or not done:
+            return  # a run that did nothing yet binds nobody
         try:
             before = _flat_yaml(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, UnicodeDecodeError, AttributeError):

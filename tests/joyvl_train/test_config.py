@@ -1,0 +1,92 @@
+import pytest
+
+from joyvl_train.config import Config, UserError, check, flat, keys, nearest
+
+
+def test_defaults_pass():
+    check(Config())
+
+
+def test_keys_cover_every_value():
+    assert set(flat(Config())) == {key.name for key in keys()}
+    assert flat(Config())["loss.silence_repeat"] == 0.4
+    assert all(flat(Config())[key.name] == key.default for key in keys())
+
+
+def test_defaults_are_not_shared():
+    Config().model.freeze.append("vision")
+    assert Config().model.freeze == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.seed", -1),
+        ("seed", 2**32),
+        ("train.learning_rate", float("nan")),
+        ("train.max_grad_norm", float("inf")),
+        ("data.frames_per_second", 0),
+        ("data.frames_per_second", "fast"),
+        ("data.turn_share", 1.5),
+        ("data.size", 10**9),
+        ("model.freeze", ["vision", "head"]),
+        ("train.betas", [0.9, 1.0]),
+        ("data.mix", {"qa": -1.0}),
+        ("run.wandb", "maybe"),
+    ],
+)
+def test_a_value_out_of_bounds_is_named(key, value):
+    config = Config()
+    part, _, name = key.rpartition(".")
+    setattr(getattr(config, part) if part else config, name, value)
+    with pytest.raises(UserError, match=rf"^{key}=.*: takes ") as caught:
+        check(config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"data.kind": "path"}, "data.path is empty"),
+        ({"data.path": "x"}, "add data=path"),
+        ({"model.min_pixels": 9, "model.max_pixels": 4}, "is above model.max_pixels=4"),
+        ({"stream.lead": 100}, "must be below stream.chunk_seconds=100"),
+        ({"train.betas": [0.9]}, "takes two numbers"),
+        ({"model.freeze": ["text", "vision", "projector"]}, "nothing is left to train"),
+        ({"engine.processes": 2}, "engine=single is one process"),
+        ({"data.families": ["qa"], "data.mix": {"chat": 1.0}}, "not among data.families"),
+    ],
+)
+def test_values_that_do_not_fit_together(values, words):
+    config = Config()
+    for key, value in values.items():
+        part, _, name = key.rpartition(".")
+        setattr(getattr(config, part), name, value)
+    with pytest.raises(UserError, match=words):
+        check(config)
+
+
+def test_auto_rate_is_taken():
+    config = Config()
+    config.data.frames_per_second = "auto"
+    check(config)
+
+
+def test_nearest():
+    known = ["data.seed", "data.size", "train.steps"]
+    assert nearest("data.sed", known) == " Did you mean data.seed or data.size?"
+    assert nearest("steps", known) == " Did you mean train.steps?"
+    assert nearest("qqqqqqqq", known) == ""
+
+
+def test_user_error_is_one_line():
+    assert str(UserError("a\n  b")) == "a b"
+
+
+def test_takes():
+    takes = {key.name: key.takes for key in keys()}
+    assert takes["data.seed"] == "int, 0 to 4294967295"
+    assert takes["data.frames_per_second"] == "auto or number, 0.1 to 30"
+    assert takes["model.freeze"] == "list of vision or projector or text"
+    assert takes["train.pack"] == "true or false"
+    assert takes["data.families"] == "list of text"
