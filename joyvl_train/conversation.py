@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from joyvl_train.stream import Turn
 
 _OPENING_BRACKET = re.compile(r"<(?=\S)")
+_OPEN_END = re.compile(r"[\s<]+\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BACKGROUND = "[Background"
 
@@ -48,7 +49,7 @@ def cut(text: str, chars: int) -> str:
     """
     if len(text) <= chars:
         return text
-    return text[: chars - 1].rstrip().rstrip("<").rstrip() + "…"
+    return _OPEN_END.sub("", text[: chars - 1]) + "…"
 
 
 def time_line(second: int) -> str:

@@ -44,6 +44,8 @@ def test_ordinary_text_is_left_as_it_is(text):
 
 
 @given(nasty, st.integers(2, 20))
+@example("<<<", 4)
+@example("a <b", 4)
 def test_cut_text_stays_short_and_clean(text, chars):
     shown = cut(clean(text), chars)
     assert len(shown) <= chars
