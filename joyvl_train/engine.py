@@ -32,8 +32,8 @@ from joyvl_train.sampling import Draw, Sampling, choose, generate_whole
 from joyvl_train.stream import Stream
 from joyvl_train.vision_features import Images, VisionFeatures
 
-_KEPT_FEATURES = 4096
-"""Turns whose vision features are kept, for the turns that the next chunk carries over and for
+_KEPT_FEATURES = 2**28
+"""Bytes of vision features that are kept, for the turns that the next chunk carries over and for
 forks that see the same frames."""
 
 

@@ -33,9 +33,13 @@ class _Features:
     pooled: list[Tensor]
     deep: list[list[Tensor]]
 
+    @property
+    def bytes(self) -> int:
+        return sum(item.nbytes for level in (self.pooled, *self.deep) for item in level)
+
 
 class VisionFeatures:
-    """The features of a model's images, the newest `kept` segments of them kept.
+    """The features of a model's images, the newest `kept` bytes of them kept.
 
     `encoded` counts the images that went through the vision tower.
     """
@@ -45,12 +49,14 @@ class VisionFeatures:
         self._model = model
         self._kept = kept
         self._memory: OrderedDict[int, tuple[object, _Features]] = OrderedDict()
+        self._bytes = 0
         self._takes = frozenset(inspect.signature(model.get_image_features).parameters)
         self._pooled_list = False
 
     def clear(self) -> None:
         """Forget everything that is kept."""
         self._memory.clear()
+        self._bytes = 0
 
     def __call__(self, images: Sequence[Images]) -> SimpleNamespace:
         """The features of all `images` in their order, in the form that the model's forward takes
@@ -62,15 +68,18 @@ class VisionFeatures:
             missing.items(), self._encode(list(missing.values())), strict=True
         ):
             self._memory[key] = (image if image.frames is None else image.frames, features)
+            self._bytes += features.bytes
         found = [self._memory[key][1] for key in keys]
         for key, image in zip(keys, images, strict=True):
-            if image.frames is None:
-                self._memory.pop(key, None)
-            else:
-                self._memory.move_to_end(key)
-        while len(self._memory) > self._kept:
-            self._memory.popitem(last=False)
+            # What nobody can ask for again goes first.
+            self._memory.move_to_end(key, last=image.frames is not None)
+        while self._memory and (self._bytes > self._kept or self._is_unshared()):
+            _, (_, features) = self._memory.popitem(last=False)
+            self._bytes -= features.bytes
         return self._joined(found)
+
+    def _is_unshared(self) -> bool:
+        return isinstance(next(iter(self._memory.values()))[0], Images)
 
     def _joined(self, found: Sequence[_Features]) -> SimpleNamespace:
         pooled = [item for features in found for item in features.pooled]

@@ -31,6 +31,7 @@ from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
 from joyvl_train.sampling import Draw, Sampling, choose
 from joyvl_train.stream import Stream, StreamSettings
+from joyvl_train.vision_features import Images, VisionFeatures
 
 LIMIT = 10
 TIE = 1e-4  # two logits closer than this may swap between two orders of summation
@@ -549,3 +550,25 @@ def test_a_peft_model_streams_as_its_base(qwen3: Any, tokenizer: Any) -> None:
     plain, _ = drive(*qwen3, streams=2, seconds=6, seed=11, check=False)
     tuned, _ = drive(wrapped, Renderer(processor), streams=2, seconds=6, seed=11, check=False)
     assert [r.tokens for r in tuned] == [r.tokens for r in plain]
+
+
+def test_kept_features_are_bounded(qwen3: Any) -> None:
+    model, renderer = qwen3
+    vision = VisionFeatures(model, kept=3000)
+    rng = random.Random(0)
+    frames = [(picture(rng), picture(rng)) for _ in range(6)]
+    shown = [Images(renderer.processor.images(f), f) for f in frames]
+    first = vision(shown)
+    assert vision.encoded == 12 and vision._bytes <= 3000
+    again = vision(shown[-1:])  # the newest is still there
+    assert vision.encoded == 12
+    assert torch.equal(torch.cat(again.pooler_output), torch.cat(first.pooler_output[-2:]))
+    vision(shown[:1])  # the oldest is not
+    assert vision.encoded == 14
+    unshared = Images(shown[0].tensors)
+    vision([unshared, unshared, shown[0]])
+    assert vision.encoded == 16 and not any(
+        isinstance(owner, Images) for owner, _ in vision._memory.values()
+    )
+    vision.clear()
+    assert vision._bytes == 0
