@@ -1,0 +1,244 @@
+"""What `data.path` names, as a list of samples: corpus shards, or published JSON with its files."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from joyvl_train.frames import (
+    Frames,
+    ImageFrames,
+    Rate,
+    Size,
+    check_view,
+    inside,
+    open_video,
+)
+from joyvl_train.json_items import json_items, parse
+from joyvl_train.published import timeline_of
+from joyvl_train.records import RecordError, Rejects, TurnSample, settle
+from joyvl_train.shard_reader import CorpusError, Shard, read_index
+from joyvl_train.timeline import Clip, Timeline, TimelineError
+from joyvl_train.video import FrameError
+
+Sample = tuple[Timeline, Frames] | TurnSample
+
+_OPEN_SHARDS = 8
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Where the pictures of a clip come from, and how they are wanted.
+
+    Videos and pictures lie under `root`; decoded videos are kept in `cache_dir`. `render` draws
+    clips of the rendered world, where a corpus holds any as scenes.
+    """
+
+    root: Path
+    cache_dir: Path
+    frames_per_second: Rate = 1
+    size: Size = None
+    multiple: int = 1
+    render: Callable[[Clip], Frames] | None = None
+
+    def __post_init__(self) -> None:
+        check_view(self.frames_per_second, self.size, self.multiple, 90)
+
+    def frames(self, timeline: Timeline) -> Frames:
+        """The pictures of a timeline's clip. `FrameError` where they can't be had."""
+        clip = timeline.clip
+        if clip.images:
+            pictures = ImageFrames(
+                clip.images,
+                timeline.frames_per_second,
+                self.frames_per_second,
+                root=self.root,
+                size=self.size,
+                multiple=self.multiple,
+            )
+            pictures.check()
+            return pictures
+        if clip.video is not None:
+            return open_video(
+                inside(self.root, clip.video),
+                self.frames_per_second,
+                cache_dir=self.cache_dir,
+                size=self.size,
+                multiple=self.multiple,
+            )
+        if clip.scene is not None and self.render is not None:
+            return self.render(clip)
+        raise FrameError("no source", f"clip {clip.id!r} names no pictures that can be opened")
+
+
+class Corpus:
+    """Samples by number: `corpus[i]` is a stream with its frames, or a turn-based sample.
+
+    A sample that can't be used raises `RecordError`, and is counted and kept in `rejects`; a
+    sampler goes on with another one. Iterating leaves those out. Safe to pickle for workers.
+    """
+
+    def __init__(self, rejects: Rejects) -> None:
+        self.rejects = rejects
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def _load(self, number: int) -> Sample:
+        raise NotImplementedError
+
+    def where(self, number: int) -> str:
+        """The name of a sample in the rejects."""
+        raise NotImplementedError
+
+    def __getitem__(self, number: int) -> Sample:
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        try:
+            return self._load(number)
+        except (RecordError, FrameError, TimelineError) as error:
+            self.rejects.add(self.where(number), error.reason, error.detail)
+            raise RecordError(error.reason, f"{self.where(number)}: {error.detail}") from None
+
+    def __iter__(self) -> Iterator[Sample]:
+        for number in range(len(self)):
+            try:
+                sample = self[number]
+            except RecordError:
+                continue
+            yield sample
+
+
+class ShardCorpus(Corpus):
+    """A folder of shards (`joyvl_train.shards`)."""
+
+    def __init__(self, directory: Path, source: FrameSource, rejects: Rejects) -> None:
+        super().__init__(rejects)
+        self.index = read_index(directory)
+        self._directory = directory
+        self._source = source
+        self._ends: list[int] = []
+        for entry in self.index["shards"]:
+            self._ends.append(entry["records"] + (self._ends[-1] if self._ends else 0))
+        self._open: OrderedDict[int, Shard] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def _place(self, number: int) -> tuple[int, int]:
+        shard = bisect_right(self._ends, number)
+        return shard, number - (self._ends[shard - 1] if shard else 0)
+
+    def where(self, number: int) -> str:
+        shard, record = self._place(number)
+        return f"{self.index['shards'][shard]['name']} record {record}"
+
+    def _shard(self, number: int) -> Shard:
+        if number not in self._open:
+            self._open[number] = Shard(self._directory, self.index["shards"][number])
+            if len(self._open) > _OPEN_SHARDS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(number)
+        return self._open[number]
+
+    def _load(self, number: int) -> Sample:
+        source = self._source
+        shard, record = self._place(number)
+        view = (source.frames_per_second, source.size, source.multiple)
+        sample = self._shard(shard).read(record, *view)
+        if isinstance(sample, TurnSample):
+            return sample
+        timeline, frames = sample
+        if frames is None:
+            frames = source.frames(timeline)
+        return settle(timeline, frames), frames
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+
+class JsonCorpus(Corpus):
+    """A JSON file of published records; its items are read through once, then found by place."""
+
+    def __init__(self, path: Path, source: FrameSource, rejects: Rejects) -> None:
+        super().__init__(rejects)
+        self._path = path
+        self._source = source
+        self._numbers = array("q")
+        self._offsets = array("q")
+        self._lengths = array("q")
+        for item in json_items(path):
+            name = self._name(item.number)
+            try:
+                if item.error is not None:
+                    raise item.error
+                timeline_of(item.data, name, source.root)
+            except (RecordError, FrameError, TimelineError) as error:
+                rejects.add(name, error.reason, error.detail)
+                continue
+            self._numbers.append(item.number)
+            self._offsets.append(item.offset)
+            self._lengths.append(item.length)
+
+    def _name(self, item: int) -> str:
+        return f"{self._path.name} item {item}"
+
+    def where(self, number: int) -> str:
+        return self._name(self._numbers[number])
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def timeline(self, number: int) -> Timeline:
+        """The timeline alone, without a look at its pictures."""
+        where = self.where(number)
+        with self._path.open("rb") as file:
+            file.seek(self._offsets[number])
+            text = file.read(self._lengths[number])
+        return timeline_of(parse(text, where), where, self._source.root)
+
+    def _load(self, number: int) -> Sample:
+        timeline = self.timeline(number)
+        frames = self._source.frames(timeline)
+        return settle(timeline, frames), frames
+
+
+def open_corpus(
+    path: str | os.PathLike[str],
+    image_root: str | os.PathLike[str] | None = None,
+    *,
+    cache_dir: str | os.PathLike[str] = ".cache/joyvl",
+    frames_per_second: Rate = 1,
+    size: Size = None,
+    multiple: int = 1,
+    rejects: Rejects | None = None,
+    render: Callable[[Clip], Frames] | None = None,
+) -> Corpus:
+    """The corpus that `path` names: a folder of shards, or a published `.json` or `.jsonl` file.
+
+    Pictures and videos that records name lie under `image_root`, by default the folder of `path`.
+    Raises `CorpusError` where there is no corpus, or nothing in it that can be used.
+    """
+    place = Path(path)
+    rejects = Rejects() if rejects is None else rejects
+    if not place.exists():
+        raise CorpusError(f"data.path={os.fspath(path)!r} doesn't exist")
+    root = Path(image_root) if image_root is not None else place if place.is_dir() else place.parent
+    if not root.is_dir():
+        raise CorpusError(f"the folder of pictures {str(root)!r} doesn't exist")
+    view = (frames_per_second, size, multiple, render)
+    source = FrameSource(root.absolute(), Path(cache_dir).absolute(), *view)
+    corpus: Corpus
+    if place.is_dir():
+        corpus = ShardCorpus(place.absolute(), source, rejects)
+    else:
+        corpus = JsonCorpus(place.absolute(), source, rejects)
+    if not len(corpus):
+        raise CorpusError(f"data.path={os.fspath(path)!r} holds no sample to use; {rejects}")
+    return corpus

@@ -1,0 +1,289 @@
+"""Raw published records in and out, and what all published forms share.
+
+`joyvl_train.published` says what the forms are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from joyvl_train.actions import ActionFormatError, fold
+from joyvl_train.frames import inside
+from joyvl_train.stream import task_numbers
+from joyvl_train.timeline import (
+    MAX_SECONDS,
+    Clip,
+    Event,
+    Timeline,
+    TimelineError,
+    action_of,
+    action_seconds,
+)
+
+Root = str | os.PathLike[str] | None
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def from_raw(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
+    asked: list[tuple[float, str]] = []
+    spoken: list[Event] = []
+    for n, entry in enumerate(_entries(item, "question", where)):
+        text = line_of(entry.get("content"), f"{where}: question {n}")
+        asked += [(time, text) for time in _times(entry, f"{where}: question {n}")]
+    for n, entry in enumerate(_entries(item, "response", where)):
+        spoken += _responses(entry, f"r{n}", f"{where}: response {n}")
+    spoken.sort(key=lambda event: event.time)
+    seconds = [t for e in spoken for t in (e.held_seconds if e.repeat else (e.second,))]
+    for second, count in Counter(seconds).items():
+        if count > 1:
+            raise TimelineError("two in one second", f"{where}: second {second}")
+    delegations = [event.id for event in spoken if event.question is not None]
+    queries, repeated = query_events(asked, [event.time for event in spoken])
+    results: list[Event] = []
+    for n, entry in enumerate(_entries(item, "background", where)):
+        what = f"{where}: background {n}"
+        number = entry.get("delegation")
+        if type(number) is not int or not 1 <= number <= len(delegations):
+            raise TimelineError("answers nothing", f"{what}: delegation {number!r}")
+        text = line_of(entry.get("content"), what)
+        for k, time in enumerate(_times(entry, what)):
+            id = f"b{n}" + (f".{k}" if k else "")
+            results.append(Event(id, time, "background", text, answers=delegations[number - 1]))
+    duration = item.get("duration")
+    if duration is not None and type(duration) not in (int, float):
+        raise TimelineError("bad duration", f"{where}: {duration!r} s")
+    return Timeline(
+        clip=Clip(clip_id(item, where), duration, video=video_of(item, root)),
+        family=family_of(item),
+        source=str(item.get("source") or ""),
+        events=linked(queries, spoken, results),
+        opening=opening_of(item, where),
+        meta=kept_meta(item, repeated),
+    )
+
+
+def _entries(item: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
+    entries = item.get(key)
+    if entries is None:
+        return []
+    if isinstance(entries, Mapping):
+        entries = [entries]
+    if not isinstance(entries, list) or not all(isinstance(e, Mapping) for e in entries):
+        raise TimelineError("shape", f"{where}: {key} is no list of objects")
+    return entries
+
+
+def line_of(value: Any, what: str) -> str:
+    """Text on one line, that can be written as UTF-8."""
+    if not isinstance(value, str):
+        raise TimelineError("shape", f"{what}: content is {type(value).__name__}, no text")
+    text = fold(value)
+    if not text:
+        raise TimelineError("empty text", what)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise TimelineError("not UTF-8", what) from None
+    return text
+
+
+def _times(entry: Mapping[str, Any], what: str) -> list[float]:
+    """The times of an entry, ascending; `end_time` where `time` names none."""
+    value = entry.get("time")
+    if value is None or value == [] or (isinstance(value, str) and not value.strip()):
+        value = entry.get("end_time")
+    parts = value.split(",") if isinstance(value, str) else value
+    times = [_number(part, what) for part in (parts if isinstance(parts, list) else [parts])]
+    return sorted(times)
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TimelineError("time is no number", f"{what}: {value!r}")
+    if value < 0:
+        raise TimelineError("negative time", f"{what}: {value!r} s")
+    if value > MAX_SECONDS:
+        raise TimelineError("past the end", f"{what}: {value!r} s is more than a day")
+    return value
+
+
+def _responses(entry: Mapping[str, Any], id: str, what: str) -> list[Event]:
+    """A response's events: a run of consecutive seconds is one event that repeats to its end."""
+    text = line_of(entry.get("content"), what)
+    question = entry.get("delegation")
+    if question is not None:
+        question = line_of(question, f"{what}: delegation")
+    until = entry.get("until")
+    if until is not None:
+        until = _number(until, f"{what}: until")
+    times = _times(entry, what)
+    for before, after in pairwise(times):
+        if math.floor(before) == math.floor(after):
+            raise TimelineError("two in one second", f"{what}: {before} and {after} s")
+    runs: list[list[float]] = []
+    for time in times:
+        if runs and question is None and math.floor(time) == math.floor(runs[-1][-1]) + 1:
+            runs[-1].append(time)
+        else:
+            runs.append([time])
+    if until is not None and len(runs) > 1:
+        raise TimelineError("shape", f"{what}: until with several times")
+    events = []
+    for k, run in enumerate(runs):
+        repeat = len(run) > 1
+        end = float(math.floor(run[-1]) + 1) if repeat else until
+        name = f"{id}.{k}" if k else id
+        event = Event(name, run[0], "assistant", text, question, until=end, repeat=repeat)
+        _check_action(event, what)
+        events.append(event)
+    return events
+
+
+def _check_action(event: Event, what: str) -> None:
+    try:
+        action_of(event)
+    except ActionFormatError as error:
+        raise TimelineError("format", f"{what}: {error}") from None
+
+
+def query_events(
+    asked: Iterable[tuple[float, str]], answered: Sequence[float]
+) -> tuple[list[Event], int]:
+    """User events, and how many repeats were left out.
+
+    The same question again, before anything was said in between, is one query (Streamo writes the
+    question at the start and once more when it matters).
+    """
+    events: list[Event] = []
+    repeated = 0
+    last: dict[str, float] = {}
+    for time, text in sorted(asked):
+        before = last.get(text)
+        if before is not None and not any(before <= answer < time for answer in answered):
+            repeated += 1
+            continue
+        last[text] = time
+        events.append(Event(f"q{len(events)}", time, "user", text))
+    return events, repeated
+
+
+def linked(
+    queries: Sequence[Event], spoken: Sequence[Event], results: Sequence[Event]
+) -> tuple[Event, ...]:
+    """All events by time, with `answers` set where there is no doubt.
+
+    A response answers the only query so far; where there are as many queries as responses, and
+    each is followed by its own, the one before it. Otherwise it is left open.
+    """
+    nexts = [query.time for query in queries[1:]] + [math.inf]
+    turn_about = len(queries) == len(spoken) and all(
+        query.time <= event.time < following
+        for query, event, following in zip(queries, spoken, nexts, strict=False)
+    )
+    linked = []
+    for n, event in enumerate(spoken):
+        before = [q for q in queries if q.second <= event.second]
+        if turn_about:
+            event = replace(event, answers=queries[n].id)
+        elif len(before) == 1:
+            event = replace(event, answers=before[0].id)
+        linked.append(event)
+    order = {"user": 0, "background": 1, "assistant": 2}
+    everything = [*queries, *results, *linked]
+    return tuple(sorted(everything, key=lambda e: (e.second, order[e.role], e.time)))
+
+
+def clip_id(item: Mapping[str, Any], where: str) -> str:
+    """What a record calls its clip."""
+    name = item.get("video_name") or item.get("video_path") or item.get("id") or where
+    return str(name)
+
+
+def video_of(item: Mapping[str, Any], root: Root) -> str | None:
+    """A record's video, if it names one; inside `root` where one is given."""
+    path = item.get("video_path")
+    videos = item.get("videos")
+    if not path and isinstance(videos, list) and len(videos) == 1:
+        path = videos[0]
+    if not isinstance(path, str) or not path:
+        return None
+    if root is not None:
+        inside(root, path)
+    return path
+
+
+def family_of(item: Mapping[str, Any]) -> str:
+    """The task type as a name that a metric's key can hold."""
+    name = re.sub(r"[^a-z0-9]+", "_", str(item.get("task_type") or "").lower()).strip("_")
+    return name or "unknown"
+
+
+def opening_of(item: Mapping[str, Any], where: str) -> str:
+    """The memory text that the stream starts with (our extension)."""
+    text = item.get("opening") or ""
+    if not isinstance(text, str):
+        raise TimelineError("shape", f"{where}: opening is no text")
+    return text
+
+
+def kept_meta(item: Mapping[str, Any], repeated: int = 0) -> dict[str, Any]:
+    """What a timeline has no field for: the task type as written, repeated queries left out."""
+    kept = {"task_type": item["task_type"]} if item.get("task_type") else {}
+    return {**kept, "repeated_queries": repeated} if repeated else kept
+
+
+def to_raw(timeline: Timeline) -> dict[str, Any]:
+    """The raw record of a timeline, with our extensions where it needs them.
+
+    It has no place for rules, windows, and what a response answers.
+    """
+    due = action_seconds(timeline.events, f"clip {timeline.clip.id!r}")
+    numbers = task_numbers(timeline)
+    responses = []
+    for event in timeline.of("assistant"):
+        entry: dict[str, Any] = {"content": event.text, "time": _written(event.time)}
+        if event.repeat:
+            again = [t for t, e in due.items() if e is event and t > event.second]
+            entry["time"] = ",".join([_written(event.time), *map(str, sorted(again))])
+        elif event.until is not None:
+            entry["until"] = event.until
+        if event.question is not None:
+            entry["delegation"] = event.question
+        responses.append(entry)
+    item: dict[str, Any] = {
+        "video_name": timeline.clip.id,
+        "video_path": timeline.clip.video or "",
+        "task_type": timeline.meta.get("task_type", timeline.family),
+        "source": timeline.source,
+        "question": [{"content": e.text, "time": _written(e.time)} for e in timeline.of("user")],
+        "response": responses,
+    }
+    results = timeline.of("background")
+    if results:
+        item["background"] = [
+            {
+                "content": event.text,
+                "time": _written(event.time),
+                "delegation": numbers[event.answers or ""],
+            }
+            for event in results
+        ]
+    if timeline.clip.duration is not None:
+        item["duration"] = timeline.clip.duration
+    if timeline.opening:
+        item["opening"] = timeline.opening
+    return item
+
+
+def _written(time: float) -> str:
+    return str(int(time)) if time == int(time) else repr(float(time))

@@ -1,0 +1,114 @@
+"""What a corpus is made of: streams and turn-based samples, and the records that can't be used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from joyvl_train.frames import Frames
+from joyvl_train.timeline import Timeline, TimelineError
+
+
+class RecordError(ValueError):
+    """A stored record that can't be used. `reason` is a short fixed phrase that is counted:
+
+    missing shard, truncated shard, corrupt record, corrupt frame, other version, not JSON,
+    not UTF-8, no object, cut off, too large, nested too deeply.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Rejects:
+    """Counts by reason, and a JSON line a record in `path`, if there is one.
+
+    A record, named by where it stands (`item`), is counted once however often it is met: a sampler
+    comes by again every epoch.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.counts: Counter[str] = Counter()
+        self._met: set[str] = set()
+
+    def add(self, item: str, reason: str, detail: str) -> None:
+        if item in self._met:
+            return
+        self._met.add(item)
+        self.counts[reason] += 1
+        if self.path is not None:
+            line = json.dumps({"item": item, "reason": reason, "detail": detail})
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        """`3 rejected (2 past the end, 1 format)`."""
+        each = ", ".join(f"{n} {reason}" for reason, n in self.counts.most_common())
+        return f"{self.total} rejected" + (f" ({each})" if each else "")
+
+
+@dataclass(frozen=True)
+class TurnSample:
+    """One question about pictures, and its answer; not bound to time.
+
+    `context` is memory text that the question may ask about. Its tokens all weigh the same
+    (`weights` "turn"); those of a stream follow the weighted loss.
+    """
+
+    id: str
+    question: str
+    answer: str
+    images: tuple[Image.Image, ...] = ()
+    context: str = ""
+    source: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    weights: Literal["turn"] = field(default="turn", init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("question", "answer"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or not text.strip():
+                raise TimelineError("empty text", f"sample {self.id!r}: {name} {text!r}")
+
+
+Record = tuple[Timeline, Frames | None] | TurnSample
+"""What a shard holds; the frames are None where a corpus has annotations alone."""
+
+
+def settle(timeline: Timeline, frames: Frames) -> Timeline:
+    """The timeline with its clip's length known from the frames.
+
+    Raises `TimelineError` "past the end" where an event lies past the last picture.
+    """
+    there = float(getattr(frames, "duration", frames.seconds))
+    known = timeline.clip.duration
+    if known is not None and known <= there:
+        return timeline
+    settled = replace(timeline, clip=replace(timeline.clip, duration=there))
+    check_repeats(settled)
+    return settled
+
+
+def check_repeats(timeline: Timeline) -> None:
+    """Raise `TimelineError` where a response is to be repeated past the clip's end."""
+    seconds = timeline.clip.seconds
+    for event in timeline.of("assistant"):
+        if seconds is not None and event.repeat and event.held_seconds[-1] >= seconds:
+            where = f"clip {timeline.clip.id!r}: event {event.id!r}"
+            raise TimelineError("past the end", f"{where} until {event.until} s of {seconds} s")
