@@ -70,9 +70,20 @@ def in_parts(sketch: Sketch, count: int, coloured: Coloured) -> list[tuple[Thing
     return list(zip(things, parts, strict=True))
 
 
+def _at_edge(sketch: Sketch, thing: Thing) -> Thing:
+    """The thing on its way in or out: at least 60 % of its box in the frame, as where streams
+    report it."""
+    rng = sketch.rng
+    near = round(thing.size * rng.uniform(0.1, 0.5), 3)
+    side = near if rng.random() < 0.5 else round(1 - near, 3)
+    return replace(thing, x=side) if rng.random() < 0.5 else replace(thing, y=side)
+
+
 def name(sketch: Sketch) -> None:
     """One thing, by its name alone."""
     (thing,) = some(sketch, 1, 1, "maybe")
+    if sketch.rng.random() < 0.2:
+        thing = _at_edge(sketch, thing)
     sketch.show([thing])
     sketch.ask("name", [thing.picture.name])
     sketch.reply(sentence(thing.a(False)), Rule("key_facts", (thing.fact(coloured=False),)))
@@ -196,8 +207,9 @@ def count(sketch: Sketch) -> None:
     """How many of one thing, none to six, among others; sometimes of one colour of it."""
     rng = sketch.rng
     many = rng.choices(range(7), (2, 3, 4, 4, 3, 2, 2))[0]
+    countable = [p for p in sketch.countable if p in sketch.certain]
     if rng.random() < 0.25 and 0 < many < 6:
-        (picture,) = sketch.pick([p for p in sketch.countable if p.colours])
+        (picture,) = sketch.pick([p for p in countable if p.colours])
         first, second = rng.sample(tuple(COLOURS), 2)
         spots = sketch.spots(many + rng.randint(1, 6 - many))
         rng.shuffle(spots)
@@ -208,7 +220,7 @@ def count(sketch: Sketch) -> None:
         sketch.ask("count", [f"{first} {picture.name}"], sketch.mention(picture, first))
     else:
         rest = rng.randint(0 if many else 1, 2 if many < 4 else 1)
-        (picture,) = sketch.pick(sketch.countable)
+        (picture,) = sketch.pick(countable)
         near = sketch.alike(picture)
         pool = near if len(near) > 3 and rng.random() < 0.5 else sketch.cast
         others = sketch.pick(pool, rest, beside=[picture])
@@ -236,7 +248,7 @@ def is_there(sketch: Sketch) -> None:
     rng = sketch.rng
     yes = rng.random() < 0.5
     if rng.random() < 0.3:
-        (picture,) = sketch.pick(sketch.colourful)
+        (picture,) = sketch.pick([p for p in sketch.colourful if p in sketch.certain])
         first, second = rng.sample(tuple(COLOURS), 2)
         spots = sketch.spots(rng.randint(1, 3))
         rest = sketch.pick(sketch.cast, len(spots) - 1, beside=[picture])
@@ -246,7 +258,7 @@ def is_there(sketch: Sketch) -> None:
         sketch.show(things)
         sketch.ask("is_there", [f"{first} {picture.name}"], sketch.mention(picture, first))
     else:
-        (picture,) = sketch.pick(sketch.cast)
+        (picture,) = sketch.pick(sketch.certain)
         spots = sketch.spots(rng.randint(1, 4))
         near = [p for p in sketch.alike(picture) if not mistakable(p, picture)]
         shown = [picture] if yes else near[:0]

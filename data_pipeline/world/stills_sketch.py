@@ -26,6 +26,12 @@ SIZES = {1: (0.26, 0.6), 2: (0.26, 0.46), 3: (0.25, 0.4), 4: (0.25, 0.36)}
 """Least and largest size by the number of things; more than four get `_SMALL`."""
 _SMALL = (0.22, 0.29)
 
+FILMED = frozenset(
+    "person car truck bus bicycle train tree flower house cloud bird butterfly rabbit squirrel "
+    "firefighter horse boat".split()
+)
+"""Things that footage may hold of itself: before it nobody could say that there is none of them."""
+
 Coloured = Literal["always", "maybe", "never"]
 
 
@@ -143,6 +149,12 @@ class Sketch:
         return composition("before a background", picture.name, self.background.name)
 
     # What there is to choose from.
+
+    @property
+    def certain(self) -> list[Picture]:
+        """Things that can be counted, or found missing: the background holds none of itself."""
+        filmed = FILMED if self.background.kind == "footage" else ()
+        return [p for p in self.cast if p.name not in filmed]
 
     @property
     def countable(self) -> list[Picture]:
