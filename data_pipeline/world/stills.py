@@ -11,6 +11,7 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from PIL import Image
@@ -105,6 +106,7 @@ class Pool:
     backgrounds: tuple[str, ...]
 
 
+@lru_cache(maxsize=8)
 def kinds(pictures: Literal["drawn", "photo"] = "drawn") -> tuple[str, ...]:
     """The kinds that this set of pictures has the colours and states for."""
     every = picture_set(pictures)
@@ -185,9 +187,45 @@ def still(
     raise ValueError(f"no sample of kind {chosen!r} in {_TRIES} tries: {split}, {pictures}")
 
 
+def at(
+    index: int,
+    split: Split,
+    seed: int | str,
+    *,
+    mix: Mapping[str, float] | None = None,
+    pictures: Literal["drawn", "photo"] = "drawn",
+    backgrounds: Sequence[str] = ("plain", "texture"),
+) -> Still:
+    """Sample `index` of the endless row that `seed` stands for; a data set's `__getitem__`.
+
+    mix: kind -> share (`MIX`, or that of a `pool`); kinds that the picture set lacks are left out.
+    Neighbours share their textures, so that a row is quick to draw in about its order. Raises
+    `ValueError` for an unknown kind or when nothing is left of the mix, and what `still` raises.
+    """
+    check_split(split)
+    shares = MIX if mix is None else mix
+    for kind, share in shares.items():
+        if kind not in KINDS or not share >= 0:
+            raise ValueError(f"mix: {kind}: {share!r} is no share of a kind of {', '.join(KINDS)}")
+    known = [kind for kind in kinds(pictures) if shares.get(kind, 0) > 0]
+    if not known:
+        raise ValueError(f"mix: no kind is left for {pictures} pictures")
+    name = f"{seed}/{index}"
+    drawn = random.Random(f"mix | {split} | {name}")
+    season = random.Random(f"textures | {split} | {seed} | {index // _SEASON}")
+    return still(
+        name,
+        split,
+        kind=drawn.choices(known, [shares[kind] for kind in known])[0],
+        pictures=pictures,
+        backgrounds=backgrounds,
+        textures=[season.randrange(2**31) for _ in range(_SEASON_TEXTURES)],
+    )
+
+
 def stills(
     split: Split,
-    seed: int,
+    seed: int | str,
     count: int,
     *,
     mix: Mapping[str, float] | None = None,
@@ -195,32 +233,9 @@ def stills(
     backgrounds: Sequence[str] = ("plain", "texture"),
     start: int = 0,
 ) -> Iterator[Still]:
-    """Samples `start` to `start + count` of the endless row that `seed` stands for.
-
-    mix: kind -> share (`MIX`, or that of a `pool`); kinds that the picture set lacks are left out.
-    Raises `ValueError` for an unknown kind or when nothing is left of the mix.
-    """
-    check_split(split)
-    shares = dict(MIX if mix is None else mix)
-    for kind, share in shares.items():
-        if kind not in KINDS or not share >= 0:
-            raise ValueError(f"mix: {kind}: {share!r} is no share of a kind of {', '.join(KINDS)}")
-    known = [kind for kind in kinds(pictures) if shares.get(kind, 0) > 0]
-    if not known:
-        raise ValueError(f"mix: no kind is left for {pictures} pictures")
-    weights = [shares[kind] for kind in known]
-    for i in range(start, start + count):
-        name = f"{seed}/{i}"
-        kind = random.Random(f"mix | {split} | {name}").choices(known, weights)[0]
-        season = random.Random(f"textures | {split} | {seed} | {i // _SEASON}")
-        yield still(
-            name,
-            split,
-            kind=kind,
-            pictures=pictures,
-            backgrounds=backgrounds,
-            textures=[season.randrange(2**31) for _ in range(_SEASON_TEXTURES)],
-        )
+    """Samples `start` to `start + count` of a row; see `at`."""
+    for index in range(start, start + count):
+        yield at(index, split, seed, mix=mix, pictures=pictures, backgrounds=backgrounds)
 
 
 def texts(seed: int, count: int = 20_000) -> Iterator[str]:

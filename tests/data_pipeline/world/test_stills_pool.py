@@ -130,6 +130,8 @@ def test_every_kind_is_reached_in_every_split(pictures: str) -> None:
             assert len(sample.scenes) == len(sample.times)
     assert set(stills.kinds("drawn")) == set(stills.KINDS) == set(stills.MIX)
     assert "colour" not in stills.kinds("photo")
+    mix = {"colour": 9.0, "name": 1.0}
+    assert stills.at(0, "train", 0, mix=mix, pictures="photo").kind == "name"
 
 
 def test_the_gold_answer_is_right_by_its_rule_and_others_are_not() -> None:
@@ -223,6 +225,7 @@ def test_another_process_makes_the_same_samples() -> None:
 def test_rows_can_be_entered_anywhere_and_seeds_differ() -> None:
     whole = list(stills.stills("train", 4, 30))
     assert whole[20:] == list(stills.stills("train", 4, 10, start=20))
+    assert whole[7] == stills.at(7, "train", 4)
     assert whole != list(stills.stills("train", 5, 30))
     assert [s.question for s in whole] != [s.question for s in stills.stills("test", 4, 30)]
 
