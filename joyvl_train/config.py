@@ -101,7 +101,7 @@ class DataConfig:
         high=30,
         choices=("auto",),
     )
-    size: int = _key(64, "side of the world's square frames, in pixels", low=28, high=2048)
+    size: int = _key(96, "side of the world's square frames, in pixels", low=28, high=2048)
     families: list[str] = _key([], "families of the world that are used; empty: all")
     train_streams: int = _key(4000, "training streams drawn from the world", low=0, high=10**8)
     validation_streams: int = _key(60, "streams scored during training", low=0, high=10**6)
@@ -152,6 +152,9 @@ class LossConfig:
 @dataclass
 class TrainConfig:
     steps: int = _key(3000, "optimizer steps", low=0, high=10**8)
+    tower_steps: int = _key(
+        0, "steps of dense supervision of the vision tower first (recipe=base)", low=0, high=10**7
+    )
     minutes: float = _key(0.0, "stop training after this long; 0: no limit", low=0, high=10**6)
     learning_rate: float = _key(1e-3, "peak learning rate", low=0, high=1)
     vision_learning_rate: float = _key(0.0, "of the vision tower; 0: the same", low=0, high=1)

@@ -27,6 +27,7 @@ _OPENING_BRACKET = re.compile(r"<(?=\S)")
 _OPEN_END = re.compile(r"[\s<]+\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BACKGROUND = "[Background"
+_RESULT = re.compile(r"\[Background (\d{1,6})\] (.*\S)")
 
 
 def clean(text: str) -> str:
@@ -117,20 +118,39 @@ def messages(memory_text: str, turns: Iterable[Turn], system: str = "") -> list[
     return chat
 
 
+def split_context(context: str) -> tuple[str, list[str]]:
+    """(memory text, background lines) of a turn-based sample's context.
+
+    Lines of the form `[Background n] digest` are results, which stand in the user turn as in a
+    stream; all others are memory text, which stands in the system message as in a stream.
+    """
+    memory: list[str] = []
+    results: list[str] = []
+    for line in context.splitlines():
+        result = _RESULT.match(line)
+        if result:
+            results.append(f"{_BACKGROUND} {result[1]}] {clean(result[2])}")
+        elif clean(line):
+            memory.append(clean(line))
+    return "\n".join(memory), results
+
+
 def qa_messages(
     question: str, frames: Sequence[Any], answer: str | None = None, context: str = ""
 ) -> list[dict[str, Any]]:
-    """The chat of a turn-based sample: one user turn without a time line, and its answer.
+    """The chat of a turn-based sample: memory text, one user turn without a time line, its answer.
 
-    The user turn is the context lines, the question, then one image part a frame. The answer is
-    written as a response, so that a model taught by it speaks the grammar; None makes a prompt.
+    The user turn is the background lines of the context, the question, then one image part a frame.
+    The answer is written as a response, so that a model taught by it speaks the grammar; None makes
+    a prompt.
     """
-    lines = [*map(clean, context.splitlines()), clean(question)]
-    text = "".join(f"{line}\n" for line in lines if line)
     if not clean(question):
         raise ValueError("a turn-based sample needs a question, got an empty one")
+    memory, results = split_context(context)
+    text = "".join(f"{line}\n" for line in (*results, clean(question)))
     content = [{"type": "text", "text": text}, *({"type": "image"} for _ in frames)]
-    chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    chat: list[dict[str, Any]] = [{"role": "system", "content": memory}] if memory else []
+    chat.append({"role": "user", "content": content})
     if answer is not None:
         text = assistant_text(Response(clean(answer)))
         chat.append({"role": "assistant", "content": text})

@@ -135,17 +135,18 @@ def inside(root: str | os.PathLike[str], path: str) -> Path:
 
 
 def encode(image: Image.Image, quality: int = 90) -> bytes:
-    """A compact JPEG; pictures below 256 pixels keep their colours at full resolution."""
+    """A compact JPEG; pictures below 128 pixels keep their colours at full resolution."""
     out = io.BytesIO()
-    subsampling = 0 if min(image.size) < 256 else 2
+    subsampling = 0 if min(image.size) < 128 else 2
     image.save(out, "JPEG", quality=quality, subsampling=subsampling)
     return out.getvalue()
 
 
 def decode(data: bytes | memoryview) -> Image.Image:
     """The RGB picture of a JPEG that `encode` wrote."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        return image.convert("RGB")
+    image = Image.open(io.BytesIO(data), formats=["JPEG"])
+    image.load()
+    return image
 
 
 def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -20,7 +20,13 @@ from PIL import Image
 
 from joyvl_train.actions import CONTROL_TOKENS, DELEGATION, Action
 from joyvl_train.checkpoint import ImageShape, Processor
-from joyvl_train.conversation import assistant_text, qa_messages, system_text, user_content
+from joyvl_train.conversation import (
+    assistant_text,
+    qa_messages,
+    split_context,
+    system_text,
+    user_content,
+)
 from joyvl_train.stream import Turn
 
 Kind = Literal["header", "text", "image", "control", "end"]
@@ -130,7 +136,7 @@ class Renderer:
 
     def question(self, question: str, frames: Sequence[Any], context: str = "") -> Segment:
         """The user turn of a turn-based sample, with its generation prompt."""
-        parts = qa_messages(question, frames, context=context)[0]["content"]
+        parts = qa_messages(question, frames, context=context)[-1]["content"]
         return self._user_segment(parts, frames, -1, True)
 
     def assistant(self, action: Action, second: int = -1) -> Segment:
@@ -159,8 +165,9 @@ class Renderer:
         context: str = "",
         system: str = "",
     ) -> Rendered:
-        """A turn-based sample, or with no answer its prompt."""
-        parts = [self.open("", system), self.question(question, frames, context)]
+        """A turn-based sample, or with no answer its prompt; see `conversation.qa_messages`."""
+        memory_text, _ = split_context(context)
+        parts = [self.open(memory_text, system), self.question(question, frames, context)]
         if answer is not None:
             parts.append(self.assistant(answer))
         rendered = join(parts)
@@ -196,10 +203,11 @@ class Renderer:
         system: str = "",
     ) -> int:
         """The number of tokens of a turn-based sample whose frames have `shapes`."""
-        parts = qa_messages(question, shapes, context=context)[0]["content"]
+        parts = qa_messages(question, shapes, context=context)[-1]["content"]
         text = "".join(p["text"] for p in parts if p["type"] == "text")
         ids = self._user_ids(text, shapes, True)[0]
-        return len(self.open("", system).ids) + len(ids) + len(self.assistant(answer).ids)
+        opening = self.open(split_context(context)[0], system)
+        return len(opening.ids) + len(ids) + len(self.assistant(answer).ids)
 
     def read(self, ids: Sequence[int]) -> str:
         """The text of generated ids: without the end of turn and what the template leads in."""

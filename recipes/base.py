@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from data_pipeline.world import stills
+from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world.cells import COLOUR_LABELS, cell_labels, name_labels, state_labels
+from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
 from joyvl_train.actions import spoken
 from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
 from joyvl_train.collate import Part
 from joyvl_train.config import Config
+from joyvl_train.dense import teach_tower
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
-from joyvl_train.report import page, plot, section, table
+from joyvl_train.report import curves, page, section, table, write
 from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit
 
 _TEXTS = 60_000
+_PLAIN_FRAMES = 10_000
+_TOWER_KINDS = {"name": 2, "name_all": 3, "describe": 3, "count": 1, "state": 1, "colour": 1}
 _STAGES = ((0.08, "early"), (0.25, "middle"), (1.0, "late"))
 """Which pool is drawn from up to which share of the training."""
 
@@ -36,6 +41,19 @@ def main(config: Config, run: Run) -> None:
     shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
     model, processor = build_tiny(tokenizer, shape, config.seed)
     renderer = Renderer(processor)
+    teach_tower(
+        model,
+        processor,
+        labelled(config),
+        classes(config.data.kind),
+        run.dir / "tower",
+        steps=config.train.tower_steps,
+        batch=96,
+        learning_rate=2e-3,
+        seed=config.seed,
+        workers=config.data.workers,
+        log=run.log,
+    )
     parts = [Part("stills", Growing(config, renderer), 1.0, shuffled=False)]
 
     def validate(step: int) -> dict[str, float]:
@@ -71,6 +89,32 @@ def corpus_texts(seed: int) -> Iterator[str]:
     return itertools.chain.from_iterable(itertools.islice(pool, _TEXTS) for pool in pools)
 
 
+def classes(pictures: str) -> list[int]:
+    """How many names, colours and states there are."""
+    return [len(name_labels(pictures)), len(COLOUR_LABELS), len(state_labels(pictures))]
+
+
+def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
+    """Frames by number, each with the name, colour and state at every one of its tokens."""
+    side, pictures = config.data.size, config.data.kind
+
+    def item(index: int) -> tuple[Any, Any]:
+        # Plain backgrounds first; what is learnt on them carries over to the others.
+        stage = ("plain",) if index < _PLAIN_FRAMES else ("plain", "texture", "texture")
+        still = stills.at(
+            index,
+            "train",
+            f"tower/{config.seed}",
+            mix=_TOWER_KINDS,
+            pictures=pictures,
+            backgrounds=backgrounds(stage, "train"),
+        )
+        grid = side // 32
+        return still.frames(side)[0], cell_labels(still.scenes[0], still.times[0], grid, pictures)
+
+    return item
+
+
 class Growing(QuestionSamples):
     """An endless pool of stills whose kinds and backgrounds grow harder as training goes on."""
 
@@ -83,34 +127,38 @@ class Growing(QuestionSamples):
         def item(index: int) -> Any:
             stage = next(name for share, name in _STAGES if index <= share * drawn or share == 1.0)
             pool = stills.pool(stage)
-            return stills.still(
-                f"{config.seed}/{index}",
+            return stills.at(
+                index,
                 "train",
-                kind=draw(pool.mix, f"{config.seed}/kind/{index}"),
+                config.seed,
+                mix=pool.mix,
                 pictures=config.data.kind,
-                backgrounds=pool.backgrounds,
+                backgrounds=backgrounds(pool.backgrounds, "train"),
             )
 
         super().__init__(item, 10**9, renderer, side=config.data.size)
 
 
-def draw(weights: Mapping[str, float], key: str) -> str:
-    """One of `weights` by its weight, the same for the same key."""
-    return random.Random(key).choices(list(weights), list(weights.values()))[0]
+def backgrounds(of_stage: Sequence[str], split: Split) -> tuple[str, ...]:
+    """A stage's backgrounds, with real footage from the textures on, where some was fetched."""
+    if "texture" in of_stage and footage_clips(split):
+        return (*of_stage, "footage")
+    return tuple(of_stage)
 
 
 def accuracy(
-    model: Any, renderer: Renderer, config: Config, split: str, count: int
+    model: Any, renderer: Renderer, config: Config, split: Split, count: int
 ) -> dict[str, tuple[float, int]]:
     """Kind -> (share answered right, count), on `count` unseen questions; "all" for all of them."""
     pool = stills.pool("late")
     items = [
-        stills.still(
-            f"{config.data.seed}/{index}",
+        stills.at(
+            index,
             split,
-            kind=draw(pool.mix, f"{split}/{config.data.seed}/{index}"),
+            config.data.seed,
+            mix=pool.mix,
             pictures=config.data.kind,
-            backgrounds=pool.backgrounds,
+            backgrounds=backgrounds(pool.backgrounds, split),
         )
         for index in range(count)
     ]
@@ -133,19 +181,16 @@ def accuracy(
 def write_report(run: Run, found: dict[str, tuple[float, int]]) -> None:
     """report.html: the loss, the validation curves, and accuracy by kind."""
     log = run.read_log()
-    curves = {"loss": [(r["step"], r["train/loss"]) for r in log if "train/loss" in r]}
-    seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in log:
-        for key, value in row.items():
-            if key.startswith("validation/"):
-                seen[key.removeprefix("validation/")].append((row["step"], value))
-    rows = [[kind, f"{value:.3f}", str(count)] for kind, (value, count) in found.items()]
-    page(
-        run.report,
-        "The base model: what it sees and names",
-        [
-            section("Accuracy on unseen questions", table(["kind", "right", "of"], rows)),
-            section("Training loss", plot(curves, x="step", y="loss")),
-            section("Validation accuracy", plot(dict(seen), x="step", y="share right")),
-        ],
-    )
+    kinds = sorted({key for row in log for key in row if key.startswith("validation/")})
+    parts = [
+        section(
+            "Accuracy on unseen questions",
+            table(
+                ["kind", "right", "of"], [[k, value, count] for k, (value, count) in found.items()]
+            ),
+        ),
+        section(
+            "Training", curves(log, {"Training loss": ["train/loss"], "Validation accuracy": kinds})
+        ),
+    ]
+    write(run.report, page("The base model: what it sees and names", parts))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
-
 from typing import Any
 
 import torch
@@ -19,15 +17,21 @@ from joyvl_train.engine import Engine
 from joyvl_train.heldout import Trace, free_run, metrics, polled, trivial, write_traces
 from joyvl_train.memory import Limits
 from joyvl_train.rendering import Renderer
-from joyvl_train.report import curves, measures, page, section, strips
+from joyvl_train.report import curves, measured, page, section, write
 from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples, StreamSamples
 from joyvl_train.stream import StreamSettings
+from joyvl_train.strips import legend, strip
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit, freeze, with_lora
 from joyvl_train.weights import LossWeights
 
 Cases = Sequence[tuple[Any, Any]]
+
+CURVES = {
+    "Training loss": ["train/loss"],
+    "Validation, free-running": ["validation/onset_f1", "validation/content_accuracy"],
+}
 
 
 def main(config: Config, run: Run) -> None:
@@ -83,7 +87,7 @@ def train(
 
 
 def sources(config: Config, renderer: Renderer) -> list[Part]:
-    """The mixed sources: time-aligned streams under the weighted loss, turn-based under the plain."""
+    """The mixed sources: time-aligned streams under the weighted loss, turn-based plain."""
     data, system = config.data, config.prompt.system
     weights = LossWeights(**vars(config.loss))
     families = family_weights(data.families, data.mix)
@@ -101,12 +105,11 @@ def sources(config: Config, renderer: Renderer) -> list[Part]:
     pool = stills.pool("late")
 
     def item(index: int) -> stills.Still:
-        rng = random.Random(f"{config.seed}/kind/{index}")
-        kind = rng.choices(list(pool.mix), list(pool.mix.values()))[0]
-        return stills.still(
-            f"sft/{config.seed}/{index}",
+        return stills.at(
+            index,
             "train",
-            kind=kind,
+            f"sft/{config.seed}",
+            mix=pool.mix,
             pictures=data.kind,
             backgrounds=pool.backgrounds,
         )
@@ -119,8 +122,7 @@ def sources(config: Config, renderer: Renderer) -> list[Part]:
 
 
 def evaluate(config: Config, run: Run, model: Any, renderer: Renderer, base: str | None) -> None:
-    """Free-running measures on held-out streams, beside the trivial policies and the polled base."""
-    families = config.data.families or FAMILIES
+    """Free-running measures on held-out streams, beside trivial policies and the base polled."""
     cases = held_out_cases(config, "test", config.data.test_streams, config.data.test_hours)
     timelines = [timeline for timeline, _ in cases]
     seen = stream_model(model, renderer, config, cases)
@@ -145,15 +147,16 @@ def evaluate(config: Config, run: Run, model: Any, renderer: Renderer, base: str
             stream_model(model, renderer, config, apart), "transfer", samples=config.eval.bootstrap
         )
     run.metrics(found)
-    page(
-        run.report,
-        "When to speak: held-out streams, free-running",
-        [
-            section("Measures", measures(found, list(rows), families)),
-            section("Training", curves(run.read_log())),
-            section("Second by second", strips(cases, seen, config.eval.strips)),
-        ],
-    )
+    drawn = [
+        strip(trace, frames.frames, title=f"{trace.family}: {trace.clip}")
+        for (_, frames), trace in list(zip(cases, seen, strict=True))[: config.eval.strips]
+    ]
+    parts = [
+        section("Measures", measured(run.read_metrics())),
+        section("Training", curves(run.read_log(), CURVES)),
+        section("Second by second", legend(), *drawn),
+    ]
+    write(run.report, page("Held-out streams, free-running", parts, summary(found)))
     run.say(summary(found))
 
 

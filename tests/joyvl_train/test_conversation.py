@@ -104,9 +104,12 @@ def test_a_delegation_is_written_with_clean_texts():
 
 
 def test_a_turn_based_sample_has_no_time():
-    chat = qa_messages("What\nis it?", ["f1", "f2"], "A <b> car", context="Seen:\n\na van")
-    user, assistant = chat
-    assert user["content"][0] == {"type": "text", "text": "Seen:\na van\nWhat is it?\n"}
+    context = "Seen:\n\na van\n[Background 2] 15 <x>"
+    chat = qa_messages("What\nis it?", ["f1", "f2"], "A <b> car", context=context)
+    system, user, assistant = chat
+    assert system == {"role": "system", "content": "Seen:\na van"}
+    text = "[Background 2] 15 < x>\nWhat is it?\n"
+    assert user["content"][0] == {"type": "text", "text": text}
     assert user["content"][1:] == [{"type": "image"}] * 2
     assert assistant == {"role": "assistant", "content": "</response> A < b> car"}
     assert qa_messages("Why?", ["f"]) == [
