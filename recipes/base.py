@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 from data_pipeline.world import stills
-from data_pipeline.world.backgrounds import footage_clips
 from data_pipeline.world.cells import COLOUR_LABELS, cell_labels, name_labels, state_labels
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
@@ -107,7 +106,7 @@ def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
             f"tower/{config.seed}",
             mix=_TOWER_KINDS,
             pictures=pictures,
-            backgrounds=backgrounds(stage, "train"),
+            backgrounds=backgrounds(stage, config),
         )
         grid = side // 32
         return still.frames(side)[0], cell_labels(still.scenes[0], still.times[0], grid, pictures)
@@ -133,17 +132,16 @@ class Growing(QuestionSamples):
                 config.seed,
                 mix=pool.mix,
                 pictures=config.data.kind,
-                backgrounds=backgrounds(pool.backgrounds, "train"),
+                backgrounds=backgrounds(pool.backgrounds, config),
             )
 
         super().__init__(item, 10**9, renderer, side=config.data.size)
 
 
-def backgrounds(of_stage: Sequence[str], split: Split) -> tuple[str, ...]:
-    """A stage's backgrounds, with real footage from the textures on, where some was fetched."""
-    if "texture" in of_stage and footage_clips(split):
-        return (*of_stage, "footage")
-    return tuple(of_stage)
+def backgrounds(of_stage: Sequence[str], config: Config) -> tuple[str, ...]:
+    """A stage's backgrounds, with real footage from the textures on, where the run asks for it."""
+    footage = config.data.footage and "texture" in of_stage
+    return (*of_stage, "footage") if footage else tuple(of_stage)
 
 
 def accuracy(
@@ -158,7 +156,7 @@ def accuracy(
             config.data.seed,
             mix=pool.mix,
             pictures=config.data.kind,
-            backgrounds=backgrounds(pool.backgrounds, split),
+            backgrounds=backgrounds(pool.backgrounds, config),
         )
         for index in range(count)
     ]

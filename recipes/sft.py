@@ -92,7 +92,14 @@ def sources(config: Config, renderer: Renderer) -> list[Part]:
     weights = LossWeights(**vars(config.loss))
     families = family_weights(data.families, data.mix)
     streams = WorldStreams(
-        "train", config.seed, data.train_streams, families, data.kind, data.size, rate(config)
+        "train",
+        config.seed,
+        data.train_streams,
+        families,
+        data.kind,
+        data.size,
+        rate(config),
+        data.footage,
     )
     time_aligned = StreamSamples(
         streams,
@@ -111,7 +118,7 @@ def sources(config: Config, renderer: Renderer) -> list[Part]:
             f"sft/{config.seed}",
             mix=pool.mix,
             pictures=data.kind,
-            backgrounds=pool.backgrounds,
+            backgrounds=(*pool.backgrounds, "footage") if data.footage else pool.backgrounds,
         )
 
     turn_based = QuestionSamples(item, 10**9, renderer, side=data.size, system=system)
@@ -201,6 +208,7 @@ def held_out_cases(
         pictures=data.kind,
         side=data.size,
         frames_per_second=rate(config),
+        footage=data.footage,
     )
 
 

@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from data_pipeline.world.backgrounds import footage_clips
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import (
     FAMILIES,
@@ -22,13 +21,9 @@ from joyvl_train.timeline import Timeline
 
 _KEPT = 512
 
+# Shares of the backgrounds, without and with real footage.
 PLAIN_MIX = {"plain": 1.0, "texture": 2.0}
 FOOTAGE_MIX = {"plain": 1.0, "texture": 2.0, "footage": 1.0}
-
-
-def backgrounds(split: Split) -> Mapping[str, float]:
-    """The mix of backgrounds: with real footage where some of this split has been fetched."""
-    return FOOTAGE_MIX if footage_clips(split) else PLAIN_MIX
 
 
 def family_weights(families: Sequence[str], mix: Mapping[str, float]) -> dict[str, float]:
@@ -59,6 +54,7 @@ class WorldStreams:
         pictures: PictureSet,
         side: int,
         frames_per_second: float = 1.0,
+        footage: bool = False,
     ) -> None:
         self._split = split
         self._seed = seed
@@ -68,7 +64,7 @@ class WorldStreams:
         self._pictures = pictures
         self._side = side
         self._rate = frames_per_second
-        self._backgrounds = backgrounds(split)
+        self._backgrounds = FOOTAGE_MIX if footage else PLAIN_MIX
         self._timeline = lru_cache(_KEPT)(self._make)
 
     def __len__(self) -> int:
@@ -102,6 +98,7 @@ def held_out(
     pictures: PictureSet,
     side: int,
     frames_per_second: float = 1.0,
+    footage: bool = False,
 ) -> list[tuple[Timeline, WorldFrames]]:
     """Clips to be scored: `count` of them, or where that is 0 as many as last `hours` together.
 
@@ -118,7 +115,7 @@ def held_out(
         families,
         pictures,
         frames_per_second=frames_per_second,
-        backgrounds=backgrounds(split),
+        backgrounds=FOOTAGE_MIX if footage else PLAIN_MIX,
     ):
         if not count and seconds >= hours * 3600:
             break
