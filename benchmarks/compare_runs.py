@@ -1,0 +1,210 @@
+"""Compare the arms of a sweep on the same held-out clips, with paired intervals.
+
+    python -m joyvl_train -m recipe=sft loss=weighted,plain seed=0,1,2 \\
+        train.learning_rate=3e-4,1e-3,3e-3
+    python benchmarks/compare_runs.py multirun/... --arm loss
+
+A run folder holds `config.yaml`, `metrics.json` and `traces.jsonl` (a `heldout.Trace` a line). Runs
+that agree in the `--arm` key of their config form an arm; each arm takes the learning rate with the
+best mean of `--choose` over its seeds. All arms must have the same rates, seeds, steps and clips.
+Prints Markdown: the arms, then each arm minus the first (or `--base`), with 95 % intervals of a
+bootstrap over clips and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from joyvl_train.heldout import read_traces
+from joyvl_train.report import NAMES, figure
+from joyvl_train.timing import Difference, Run, paired_difference
+
+MEASURES = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
+
+
+class CompareError(ValueError):
+    """Runs that can't be compared; the message says why."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run folder."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+    def at(self, key: str) -> Any:
+        """The value of a dotted config key; `CompareError` where there is none."""
+        value: Any = self.config
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise CompareError(f"{self.folder / 'config.yaml'} has no key {key!r}")
+            value = value[part]
+        return value
+
+    def scores(self) -> Run:
+        """(family, clip) -> counts, from the stored traces."""
+        traces = read_traces(self.folder / "traces.jsonl")
+        scores = {(trace.family, trace.clip): trace.score() for trace in traces}
+        if len(scores) != len(traces):
+            raise CompareError(f"{self.folder / 'traces.jsonl'} holds a clip twice")
+        return scores
+
+
+def find(folders: Iterable[Path]) -> list[Finished]:
+    """The finished runs in or below these folders."""
+    runs = []
+    for folder in folders:
+        found = sorted(folder.rglob("traces.jsonl"))
+        if not found:
+            raise CompareError(f"no finished run (traces.jsonl) in {folder}")
+        for path in found:
+            config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+            metrics = json.loads((path.parent / "metrics.json").read_text(encoding="utf-8"))
+            runs.append(Finished(path.parent, config, metrics))
+    return runs
+
+
+def names(runs: Sequence[Finished], key: str) -> list[str]:
+    """The arm of each run: the value at `key`; of a group of keys, those that differ."""
+    values = [run.at(key) for run in runs]
+    if not all(isinstance(value, dict) for value in values):
+        return [str(value) for value in values]
+    flat = [{k: str(v) for k, v in value.items()} for value in values]
+    differ = [k for k in flat[0] if len({item.get(k) for item in flat}) > 1]
+    return [", ".join(f"{k}={item.get(k)}" for k in differ) or f"the same {key}" for item in flat]
+
+
+def best(runs: Sequence[Finished], rate: str, seed: str, choose: str) -> list[Finished]:
+    """The runs of the learning rate with the best mean of `choose`, by seed."""
+    by_rate: dict[float, dict[int, Finished]] = {}
+    for run in runs:
+        seeds = by_rate.setdefault(float(run.at(rate)), {})
+        number = int(run.at(seed))
+        if number in seeds:
+            both = f"{seeds[number].folder} and {run.folder}"
+            raise CompareError(f"{both} are the same arm, rate and seed")
+        seeds[number] = run
+        if choose not in run.metrics:
+            raise CompareError(f"{run.folder / 'metrics.json'} has no {choose!r}")
+    seeds_of = {value: set(found) for value, found in by_rate.items()}
+    if len(set(map(frozenset, seeds_of.values()))) > 1:
+        raise CompareError(f"learning rates differ in their seeds: {seeds_of}")
+
+    def mean(value: float) -> float:
+        return statistics.fmean(run.metrics[choose] for run in by_rate[value].values())
+
+    chosen = by_rate[max(sorted(by_rate), key=mean)]
+    return [chosen[number] for number in sorted(chosen)]
+
+
+def compare(
+    runs: Sequence[Finished],
+    arm: str,
+    base: str | None = None,
+    rate: str = "train.learning_rate",
+    seed: str = "seed",
+    choose: str = "eval/onset_f1",
+    measures: Sequence[str] = MEASURES,
+    samples: int = 2000,
+) -> str:
+    """The tables in Markdown. Raises `CompareError` where the arms aren't alike."""
+    by_arm: dict[str, list[Finished]] = {}
+    for run, name in zip(runs, names(runs, arm), strict=True):
+        by_arm.setdefault(name, []).append(run)
+    if len(by_arm) < 2:
+        raise CompareError(f"all {len(runs)} runs have the same {arm}: {', '.join(by_arm)}")
+    base = base or next(iter(by_arm))
+    if base not in by_arm:
+        raise CompareError(f"no arm {base!r}; there are {'; '.join(by_arm)}")
+    alike: dict[str, Callable[[Finished], float]] = {
+        "learning rates": lambda run: float(run.at(rate)),
+        "seeds": lambda run: int(run.at(seed)),
+        "steps": lambda run: run.metrics.get("train/steps", 0),
+    }
+    for what, of in alike.items():
+        each = {name: sorted(set(map(of, found))) for name, found in by_arm.items()}
+        if any(value != each[base] for value in each.values()):
+            raise CompareError(f"the arms differ in {what}: {each}")
+    chosen = {name: best(found, rate, seed, choose) for name, found in by_arm.items()}
+    scores = {name: [run.scores() for run in found] for name, found in chosen.items()}
+    rates = ", ".join(f"{r:g}" for r in sorted({float(run.at(rate)) for run in runs}))
+    first = chosen[base][0]
+    lines = [
+        f"Arms by `{arm}`, each at its best of the learning rates {rates} (by {choose}); "
+        f"seeds {', '.join(str(run.at(seed)) for run in chosen[base])}; "
+        f"{first.metrics.get('train/steps', 0):.0f} steps; {len(scores[base][0])} clips.",
+        "",
+        _row(["arm", "learning rate", *(NAMES[m] for m in measures)]),
+        _row(["---"] * (2 + len(measures))),
+    ]
+    differences = {
+        name: [paired_difference(scores[name], scores[base], m, samples) for m in measures]
+        for name in chosen
+    }
+    for name, found in chosen.items():
+        values = [figure(d.measure, d.a) for d in differences[name]]
+        lines.append(_row([name, f"{float(found[0].at(rate)):g}", *values]))
+    lines += [
+        "",
+        _row(["difference", *(NAMES[m] for m in measures)]),
+        _row(["---"] * (1 + len(measures))),
+    ]
+    for name in chosen:
+        if name != base:
+            lines.append(_row([f"{name} − {base}", *map(_shown, differences[name])]))
+    return "\n".join(lines) + "\n"
+
+
+def _shown(d: Difference) -> str:
+    low, high = figure(d.measure, d.low), figure(d.measure, d.high)
+    return f"{'+' if d.value > 0 else ''}{figure(d.measure, d.value)} [{low}, {high}]"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="run folders, or folders of them")
+    parser.add_argument("--arm", required=True, help="config key, or group, that tells arms apart")
+    parser.add_argument("--base", help="arm that the others are compared with (the first)")
+    parser.add_argument("--rate", default="train.learning_rate", help="config key of the rate")
+    parser.add_argument("--seed", default="seed", help="config key of the seed")
+    parser.add_argument("--choose", default="eval/onset_f1", help="metric that picks the rate")
+    parser.add_argument("--measures", nargs="+", default=MEASURES, choices=sorted(NAMES))
+    parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
+    given = parser.parse_args(arguments)
+    try:
+        runs = find(given.folders)
+        print(
+            compare(
+                runs,
+                given.arm,
+                given.base,
+                given.rate,
+                given.seed,
+                given.choose,
+                given.measures,
+                given.samples,
+            )
+        )
+    except (OSError, ValueError) as error:
+        print(f"compare_runs: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
