@@ -27,7 +27,8 @@ def state_labels(pictures: str) -> tuple[str, ...]:
 def cell_labels(scene: Scene, time: float, grid: int, pictures: str) -> np.ndarray:
     """Labels [3, grid * grid] of names, colours and states, row by row.
 
-    A cell shows the nearest thing that covers at least a quarter of it with its box.
+    A cell shows the nearest thing whose box covers at least a quarter of it, or whose centre lies
+    in it.
     """
     names, states = name_labels(pictures), state_labels(pictures)
     out = np.zeros((3, grid, grid), dtype=np.int64)
@@ -38,6 +39,8 @@ def cell_labels(scene: Scene, time: float, grid: int, pictures: str) -> np.ndarr
         across = _overlap(edges, key.x - half_x, key.x + half_x)
         down = _overlap(edges, key.y - half_y, key.y + half_y)
         covered = np.outer(down, across) * grid * grid >= 0.25
+        row, column = (min(max(int(at * grid), 0), grid - 1) for at in (key.y, key.x))
+        covered[row, column] = True
         picture = next(p for p in picture_set(pictures) if p.name == track.picture)
         state = key.state or (picture.states[0] if picture.states else "")
         out[0][covered] = names.index(track.picture)
