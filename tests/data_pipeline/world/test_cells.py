@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from data_pipeline.world import stills
 from data_pipeline.world.backgrounds import PLAIN, Background
@@ -41,10 +40,15 @@ def test_the_nearer_thing_wins_and_states_are_told():
     assert states[labels[2, 4]] in ("open", "closed")
 
 
-@pytest.mark.parametrize("index", range(20))
-def test_every_thing_of_a_still_is_found_in_its_labels(index: int):
-    still = stills.at(index, "train", "cells", mix={"name_all": 1})
+def test_nearly_every_thing_of_a_still_is_labelled_and_nothing_else():
     names = name_labels("drawn")
-    found = set(np.unique(cell_labels(still.scenes[0], still.times[0], 3, "drawn")[0])) - {0}
-    shown = {track.picture for track, _ in still.scenes[0].visible(still.times[0])}
-    assert {names[i] for i in found} == shown
+    shown_in_all = found_in_all = 0
+    for index in range(80):
+        still = stills.at(index, "train", "cells", mix={"name_all": 1})
+        labels = cell_labels(still.scenes[0], still.times[0], 3, "drawn")
+        found = {names[i] for i in np.unique(labels[0]) if i}
+        shown = {track.picture for track, _ in still.scenes[0].visible(still.times[0])}
+        assert found <= shown
+        shown_in_all, found_in_all = shown_in_all + len(shown), found_in_all + len(found)
+    # Two small things may have their centres in one cell; only the nearer is told then.
+    assert found_in_all >= 0.97 * shown_in_all
