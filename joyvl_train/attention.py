@@ -36,7 +36,7 @@ def _text_attention(
     grouped = query.shape[1] != key.shape[1]
     lengths = [query.shape[2]] if sample_lengths is None else list(sample_lengths)
     assert attention_mask is None and sum(lengths) == query.shape[2] == key.shape[2]
-    parts = [t.split(lengths, dim=2) for t in (query, key, value)]
+    parts = [torch.split(t, lengths, dim=2) for t in (query, key, value)]
     out = [
         scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped

@@ -1,23 +1,17 @@
-"""Models and processors in and out, in Hugging Face layout.
-
-`Processor` is what rendering needs of a checkpoint: its tokenizer, its chat template and its image
-processor. It does without the composite processor classes of transformers where they insist on a
-video processor (and with it on torchvision): frames go in as images, never as video.
-"""
+"""Models and processors in and out, in Hugging Face layout."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from PIL import Image
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -28,8 +22,26 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers.utils.hub import cached_file
 
 from joyvl_train.actions import CONTROL_TOKENS
+from joyvl_train.processor import QWEN_CLASSES, CheckpointError, ImageShape, Processor
+
+__all__ = [
+    "CheckpointError",
+    "ImageShape",
+    "Processor",
+    "TinyShape",
+    "add_control_tokens",
+    "build_tiny",
+    "grow_embeddings",
+    "load",
+    "load_processor",
+    "recover",
+    "save",
+    "train_tokenizer",
+]
 
 SIDE_FILES = ("video_preprocessor_config.json", "README.md", "LICENSE")
 """Files of a checkpoint folder that travel with it though nothing here reads them."""
@@ -58,133 +70,6 @@ QWEN_TOKENS = (
 )
 
 
-class CheckpointError(ValueError):
-    """A folder that is no usable checkpoint; the message says which file and why."""
-
-
-class ImageShape(NamedTuple):
-    """How one image reads in a prompt: the text in place of its placeholder, and its token grid."""
-
-    expansion: str
-    grid: tuple[int, int] | None
-
-
-@dataclass
-class Processor:
-    """A checkpoint's tokenizer and image processor.
-
-    `whole` is the composite processor where the architecture's own placeholder text is needed
-    (Idefics3, SmolVLM); None for the Qwen-VL models, whose placeholder follows from the grid.
-    """
-
-    tokenizer: Any
-    image_processor: Any
-    image_token: str
-    whole: Any = None
-
-    def __post_init__(self) -> None:
-        self.image_id = int(self.tokenizer.convert_tokens_to_ids(self.image_token))
-        self.mrope = self.whole is None
-        self.specials = tuple(self.tokenizer.get_added_vocab())
-        self._shapes: dict[tuple[int, int], ImageShape] = {}
-
-    def chat(self, messages: list[dict[str, Any]], prompt: bool) -> str:
-        """The chat template's text for `messages`."""
-        source = self.whole if self.whole is not None else self.tokenizer
-        text: str = source.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=prompt
-        )
-        return text
-
-    def images(self, frames: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """The image processor's tensors for `frames` (PIL images, or tensors made before).
-
-        Qwen-VL: pixel_values [patches, C * T * P * P] and image_grid_thw [N, 3]. Others: their own,
-        first axis images.
-        """
-        if frames and isinstance(frames[0], dict):
-            return {k: torch.cat([f[k] for f in frames]) for k in frames[0]}
-        if self.whole is None:
-            fast = _patches(self.image_processor, frames)
-            if fast is not None:
-                return fast
-            out = self.image_processor(images=list(frames), return_tensors="pt")
-            return {k: out[k] for k in ("pixel_values", "image_grid_thw")}
-        out = self.image_processor(
-            images=[list(frames)], return_tensors="pt", return_row_col_info=True
-        )
-        self._rows = out.get("rows"), out.get("cols")
-        return {k: out[k][0] for k in ("pixel_values", "pixel_attention_mask") if k in out}
-
-    def image_shapes(self, images: dict[str, torch.Tensor], count: int) -> tuple[ImageShape, ...]:
-        """The prompt text and grid of each of the `count` images that `images` holds."""
-        if not count:
-            return ()
-        if self.whole is None:
-            merge = self.image_processor.merge_size
-            shapes = []
-            for _, height, width in images["image_grid_thw"].tolist():
-                grid = (height // merge, width // merge)
-                shapes.append(ImageShape(self.image_token * (grid[0] * grid[1]), grid))
-            return tuple(shapes)
-        rows, columns = self._rows
-        data = {"rows": rows, "cols": columns}
-        return tuple(
-            ImageShape(self.whole.replace_image_token(data, index), None) for index in range(count)
-        )
-
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer's and the image processor's files into `folder`."""
-        if self.whole is not None:
-            self.whole.save_pretrained(folder)
-            return
-        self.tokenizer.save_pretrained(folder)
-        self.image_processor.save_pretrained(folder)
-        path = folder / "preprocessor_config.json"
-        data = json.loads(path.read_text())
-        # The name without a backend: each side then takes the one that it has.
-        data["image_processor_type"] = data["image_processor_type"].removesuffix("Pil")
-        data["processor_class"] = "Qwen3VLProcessor"
-        path.write_text(json.dumps(data, indent=2) + "\n")
-
-
-def _patches(processor: Any, frames: Sequence[Any]) -> dict[str, torch.Tensor] | None:
-    """What `Qwen2VLImageProcessorPil` makes of frames that need no resize, in one pass.
-
-    None where the frames differ in size or must be resized: then the processor itself is asked. A
-    test holds the two equal.
-    """
-    size, patch, merge = processor.size, processor.patch_size, processor.merge_size
-    first = frames[0]
-    if not isinstance(first, Image.Image) or type(processor) is not Qwen2VLImageProcessorPil:
-        return None
-    width, height = first.size
-    unit = patch * merge
-    if (
-        height % unit
-        or width % unit
-        or not (size["shortest_edge"] <= height * width <= size["longest_edge"])
-    ):
-        return None
-    if any(f.size != first.size or f.mode != "RGB" for f in frames):
-        return None
-    count, rows, columns = len(frames), height // patch, width // patch
-    pixels = np.stack([np.asarray(f) for f in frames]).astype(np.float32)
-    mean = np.asarray(processor.image_mean, dtype=np.float32)
-    std = np.asarray(processor.image_std, dtype=np.float32)
-    pixels = (pixels * np.float32(processor.rescale_factor) - mean) / std
-    # [N, row blocks, merge, P, column blocks, merge, P, C] -> patches in the merger's order
-    blocks = pixels.reshape(
-        count, rows // merge, merge, patch, columns // merge, merge, patch, 3
-    ).transpose(0, 1, 4, 2, 5, 7, 3, 6)
-    flat = blocks.reshape(count * rows * columns, 3, 1, patch * patch)
-    flat = np.broadcast_to(
-        flat, (flat.shape[0], 3, processor.temporal_patch_size, patch * patch)
-    ).reshape(flat.shape[0], -1)
-    grid = torch.tensor([[1, rows, columns]]).repeat(count, 1)
-    return {"pixel_values": torch.from_numpy(np.ascontiguousarray(flat)), "image_grid_thw": grid}
-
-
 # -- loading and saving --------------------------------------------------------------------------
 
 
@@ -192,45 +77,91 @@ def load_processor(path: str | Path, *, control_tokens: str = "keep") -> Process
     """The processor of a checkpoint folder or hub name.
 
     `control_tokens="add"` adds those control tokens that the tokenizer lacks; the model's
-    embeddings must then follow (`load` does both).
+    embeddings must then follow (`load` does both). Raises `CheckpointError`.
     """
+    recover(path)
+    config = _config(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
+    except _LOAD_ERRORS as error:
         raise CheckpointError(f"no tokenizer in {path}: {_first_line(error)}") from error
     if not getattr(tokenizer, "is_fast", False):
-        raise CheckpointError(f"the tokenizer of {path} is not a fast one; convert it first")
-    if tokenizer.chat_template is None and not _has_template(path):
-        raise CheckpointError(f"the tokenizer of {path} has no chat template")
+        raise CheckpointError(
+            f"the tokenizer of {path} is no fast one (tokenizer.json); convert it first"
+        )
+    tokenizer.chat_template = _chat_template(path, tokenizer)
     if control_tokens == "add":
         add_control_tokens(tokenizer)
-    config = _config(path)
-    if getattr(getattr(config, "vision_config", None), "spatial_merge_size", None) is not None:
-        try:
+    try:
+        if config.model_type in QWEN_CLASSES:
             images = Qwen2VLImageProcessorPil.from_pretrained(path)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"no image processor in {path}: {_first_line(error)}") from error
-        token = tokenizer.convert_ids_to_tokens(config.image_token_id)
-        return Processor(tokenizer, images, token)
-    whole = AutoProcessor.from_pretrained(path, backend="pil")
+            token = str(tokenizer.convert_ids_to_tokens(config.image_token_id))
+            return Processor(tokenizer, images, token, None, config.model_type)
+        whole: Any = AutoProcessor.from_pretrained(path, backend="pil")  # type: ignore[no-untyped-call]
+    except _LOAD_ERRORS as error:
+        raise CheckpointError(f"no image processor in {path}: {_first_line(error)}") from error
+    if not hasattr(whole, "replace_image_token") or not hasattr(whole, "image_processor"):
+        raise CheckpointError(
+            f"{path}: the processor of a {config.model_type} model isn't one that is understood; "
+            "take a Qwen-VL or an Idefics3 checkpoint"
+        )
     whole.tokenizer = tokenizer
-    return Processor(tokenizer, whole.image_processor, whole.image_token, whole)
+    whole.chat_template = tokenizer.chat_template
+    return Processor(tokenizer, whole.image_processor, whole.image_token, whole, config.model_type)
 
 
-def _has_template(path: str | Path) -> bool:
-    folder = Path(path)
-    return any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json"))
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+)
+"""What transformers raises on files that are missing, cut off or of another kind."""
+
+
+def _chat_template(path: str | Path, tokenizer: Any) -> str:
+    """The template that a server takes: the processor's own where the checkpoint has one."""
+    found = cached_file(path, "chat_template.json", **_MAY_BE_ABSENT)
+    try:
+        template = json.loads(Path(found).read_text())["chat_template"] if found else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: chat_template.json can't be read: {_first_line(error)}"
+        ) from error
+    template = template or tokenizer.chat_template
+    if not isinstance(template, str):
+        raise CheckpointError(
+            f"the tokenizer of {path} has no chat template; add a chat_template.jinja"
+        )
+    return template
+
+
+_MAY_BE_ABSENT: dict[str, Any] = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_connection_errors": False,
+    "_raise_exceptions_for_gated_repo": False,
+}
 
 
 def _config(path: str | Path) -> Any:
     try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(path)
+    except _LOAD_ERRORS as error:
         raise CheckpointError(f"no model config in {path}: {_first_line(error)}") from error
+    if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        raise CheckpointError(
+            f"{path} holds a {config.model_type} model; an image-text-to-text one is needed"
+        )
+    return config
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def load(
@@ -240,18 +171,25 @@ def load(
     control_tokens: str = "keep",
     attention: str | None = None,
 ) -> tuple[Any, Processor]:
-    """(model, processor) of a checkpoint folder or hub name.
+    """(model, processor) of a checkpoint folder or hub name. Raises `CheckpointError`.
 
     control_tokens: `add` gives the tokenizer the control tokens that it lacks, their embeddings
     starting at the mean of the pieces they replace; `keep` takes the tokenizer as it is.
     """
     processor = load_processor(path)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype, attn_implementation=attention
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=dtype, attn_implementation=attention, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except _LOAD_ERRORS as error:
         raise CheckpointError(f"no model weights in {path}: {_first_line(error)}") from error
+    model, found = loaded
+    if found["missing_keys"]:
+        # transformers would go on with random weights in their place.
+        first = min(found["missing_keys"])
+        raise CheckpointError(
+            f"the weights in {path} lack {len(found['missing_keys'])} tensors, {first} among them"
+        )
     if control_tokens == "add":
         pieces = {
             token: processor.tokenizer.encode(token, add_special_tokens=False)
@@ -260,6 +198,13 @@ def load(
         added = add_control_tokens(processor.tokenizer)
         processor.__post_init__()
         grow_embeddings(model, processor.tokenizer, {t: pieces[t] for t in added})
+    rows = model.get_input_embeddings().weight.shape[0]
+    largest = max(processor.tokenizer.get_vocab().values())
+    if largest >= rows:
+        raise CheckpointError(
+            f"{path}: the tokenizer has ids up to {largest}, the model {rows} embeddings; "
+            "they belong to different checkpoints"
+        )
     return model, processor
 
 
@@ -300,37 +245,59 @@ def save(
 ) -> None:
     """Write a checkpoint folder that `transformers` and `vllm serve` load as it is.
 
-    Written beside `folder` and renamed, so that a checkpoint is there whole or not at all. `source`
-    is the folder it was trained from: its side files are carried along.
+    Written beside `folder` and renamed, so that a checkpoint is there whole or not at all; whatever
+    instant the writer is killed at, `recover` (and so `load`) finds the old one or the new one.
+    `source` is the folder it was trained from: its side files are carried along. Raises
+    `CheckpointError` where it can't be written.
     """
     folder = Path(folder)
+    recover(folder)
     staged = folder.with_name(folder.name + ".partial")
-    if staged.exists():
-        shutil.rmtree(staged)
-    staged.mkdir(parents=True)
-    model.save_pretrained(staged)
-    processor.save(staged)
-    if source is not None:
-        for name in SIDE_FILES:
-            if (Path(source) / name).is_file():
-                shutil.copy(Path(source) / name, staged / name)
-    if processor.whole is None and not (staged / SIDE_FILES[0]).exists():
-        (staged / SIDE_FILES[0]).write_text(json.dumps(_video_config(processor), indent=2) + "\n")
-    old = folder.with_name(folder.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
-    if folder.exists():
-        folder.rename(old)
-    staged.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    try:
+        if staged.exists():
+            shutil.rmtree(staged)
+        staged.mkdir(parents=True)
+        model.save_pretrained(staged)
+        processor.save(staged)
+        if source is not None:
+            for name in SIDE_FILES:
+                if (Path(source) / name).is_file():
+                    shutil.copy(Path(source) / name, staged / name)
+        if processor.whole is None and not (staged / SIDE_FILES[0]).exists():
+            video = json.dumps(_video_config(processor), indent=2)
+            (staged / SIDE_FILES[0]).write_text(video + "\n")
+        old = _old(folder)
+        if folder.exists():
+            folder.rename(old)
+        staged.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint {str(folder)!r} can't be written: {_first_line(error)}; free some "
+            "space or name another folder"
+        ) from error
+
+
+def recover(folder: str | Path) -> None:
+    """Put back the checkpoint that a killed `save` had moved aside, and drop what it left over."""
+    folder = Path(folder)
+    old = _old(folder)
+    if old.is_dir():
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(folder)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
 
 
 def _video_config(processor: Processor) -> dict[str, Any]:
     """What the composite processors of transformers ask for, though no video is ever passed."""
     images = processor.image_processor
     return {
-        "video_processor_type": "Qwen3VLVideoProcessor",
+        "video_processor_type": QWEN_CLASSES[processor.model_type][1],
         "size": dict(images.size),
         "patch_size": images.patch_size,
         "temporal_patch_size": images.temporal_patch_size,
@@ -370,6 +337,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+    specials = [*QWEN_TOKENS, *CONTROL_TOKENS]
     bpe = Tokenizer(models.BPE())
     words = Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -383,16 +351,16 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         texts,
         trainers.BpeTrainer(
             vocab_size=vocabulary,
-            special_tokens=[*QWEN_TOKENS, *CONTROL_TOKENS],
+            special_tokens=specials,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=[t for t in (*QWEN_TOKENS, *CONTROL_TOKENS)],
+        additional_special_tokens=specials,
         chat_template=CHATML,
         clean_up_tokenization_spaces=False,
         model_max_length=16384,
@@ -406,7 +374,7 @@ def build_tiny(
     head = shape.hidden // shape.heads
     third = head // 6  # of the head's rotary pairs, about a third each for time, height and width
     sections = [head // 2 - 2 * third, third, third]
-    special = tokenizer.convert_tokens_to_ids
+    special: Any = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
         text_config={
             "vocab_size": shape.vocabulary,
@@ -449,8 +417,8 @@ def build_tiny(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen3VLForConditionalGeneration(config)
-    model.generation_config = transformers.GenerationConfig(
+        model = Qwen3VLForConditionalGeneration(config)  # type: ignore[no-untyped-call]
+    model.generation_config = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=[special("<|im_end|>"), special("<|endoftext|>")],
         pad_token_id=special("<|endoftext|>"),
         do_sample=False,

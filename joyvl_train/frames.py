@@ -68,6 +68,8 @@ class _CacheFileError(Exception):
 class Frames(Protocol):
     """The pictures of a clip by the second: video, pictures on disk, shard record or world.
 
+    Some also offer `sizes(t)`: (width, height) of what `frames(t)` gives, without decoding it.
+
     `frames(t)` are those of second t, [t, t+1), in order, for t in [0, seconds): as many as the
     run's rate asks for; fewer, or none, only where no picture is there yet at the start, or where
     the source has none for that second.
@@ -216,6 +218,9 @@ class ImageFrames:
             if path is not None:
                 regular_file(path)
 
+    def sizes(self, second: int) -> tuple[tuple[int, int], ...]:
+        return tuple(picture_size(path, self._size, self._multiple) for path in self.chosen(second))
+
     def frames(self, second: int) -> tuple[Image.Image, ...]:
         read: dict[Path, Image.Image] = {}
         for path in (chosen := self.chosen(second)):
@@ -238,6 +243,24 @@ def read_picture(path: str | os.PathLike[str], size: Size = None, multiple: int 
         raise
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise FrameError("unreadable picture", f"{str(full)!r}: {error}") from None
+
+
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF
+
+
+def picture_size(
+    path: str | os.PathLike[str], size: Size = None, multiple: int = 1
+) -> tuple[int, int]:
+    """Width and height of what `read_picture` gives, from the file's head. `FrameError` alike."""
+    full = regular_file(path)
+    try:
+        with Image.open(full, formats=PICTURE_FORMATS) as image:
+            width, height = image.size
+            if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                width, height = height, width
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise FrameError("unreadable picture", f"{str(full)!r}: {error}") from None
+    return target_size(width, height, size, multiple)
 
 
 @dataclass(frozen=True)
@@ -301,6 +324,9 @@ class VideoFrames:
         first = second * self.frames_per_second
         blobs = (file.blob(first + i) for i in range(self.frames_per_second))
         return tuple(blob for blob in blobs if blob is not None)
+
+    def sizes(self, second: int) -> tuple[tuple[int, int], ...]:
+        return (self.size,) * len(self.encoded(second))
 
     def frames(self, second: int) -> tuple[Image.Image, ...]:
         pictures: dict[bytes, Image.Image] = {}

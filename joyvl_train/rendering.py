@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from joyvl_train.actions import CONTROL_TOKENS, DELEGATION, Action
-from joyvl_train.checkpoint import ImageShape, Processor
+from joyvl_train.actions import CONTROL_TOKENS, DELEGATION, SILENCE, Action, Silence
 from joyvl_train.conversation import (
     assistant_text,
     qa_messages,
@@ -27,6 +26,7 @@ from joyvl_train.conversation import (
     system_text,
     user_content,
 )
+from joyvl_train.processor import CheckpointError, ImageShape, Processor
 from joyvl_train.stream import Turn
 
 Kind = Literal["header", "text", "image", "control", "end"]
@@ -94,8 +94,9 @@ class _Template:
 class Renderer:
     """Renders turns for one checkpoint; see the module's text for the invariant it keeps.
 
-    Raises `ValueError` where the chat template can't be cut into turns: its user and assistant
-    parts must read the same in every turn.
+    Raises `CheckpointError` where the chat can't be cut into turns: the template's user and
+    assistant parts must read the same in every turn, and a turn must have the same tokens alone as
+    in the whole chat.
     """
 
     def __init__(self, processor: Processor) -> None:
@@ -103,21 +104,51 @@ class Renderer:
         self.tokenizer = processor.tokenizer
         self._template = _compile(processor)
         self.end_id = self._single(self._template.end)
-        self.stop_ids = tuple(dict.fromkeys((self.end_id, self.tokenizer.eos_token_id)))
+        stops = (self.end_id, self.tokenizer.eos_token_id)
+        self.stop_ids = tuple(dict.fromkeys(i for i in stops if i is not None))
         self._bodies: dict[int, str] = {}
         self._shapes: dict[tuple[int, int], ImageShape] = {}
+        self._keep_segments()
+        self._check_apart()
+
+    def _keep_segments(self) -> None:
+        """Most user turns differ in their time alone, and most answers are silence."""
         self._user_ids = lru_cache(_CACHED_SEGMENTS)(self._tokenize_user)
         self._assistant = lru_cache(_CACHED_SEGMENTS)(self._tokenize_assistant)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("_user_ids", "_assistant")
+        return {name: value for name, value in self.__dict__.items() if name not in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._keep_segments()
 
     def _single(self, text: str) -> int:
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         if len(ids) != 1:
-            raise ValueError(f"the chat template's end of turn {text!r} is no single token: {ids}")
+            raise CheckpointError(
+                f"the chat template's end of turn {text!r} is no single token: {ids}"
+            )
         return int(ids[0])
+
+    def _check_apart(self) -> None:
+        """A tokenizer that marks the start of its text (SentencePiece's) can't be used in parts."""
+        turns = [Turn(second, (), ("Look.",), (), Silence()) for second in range(2)]
+        apart = self.render("memory", turns).ids
+        chat = [("system", "memory")]
+        for turn in turns:
+            chat += [("user", user_content(turn)[0]["text"]), ("assistant", SILENCE)]
+        whole = self.tokenizer.encode(_apply(self.processor, chat), add_special_tokens=False)
+        if apart != whole[: len(apart)]:
+            raise CheckpointError(
+                "the tokenizer reads a turn differently alone than in its chat; "
+                "a byte-level one is needed"
+            )
 
     def open(self, memory_text: str = "", system: str = "") -> Segment:
         """What stands before the first user turn: the system prompt and the memory text."""
-        text = system_text(memory_text, system)
+        text = system_text(self.processor.harmless(memory_text), system)
         if text:
             before, after = self._template.system
             text = before + text + after
@@ -141,7 +172,7 @@ class Renderer:
 
     def assistant(self, action: Action, second: int = -1) -> Segment:
         """An assistant turn: the action's text and the end-of-turn token."""
-        return self._assistant(assistant_text(action), second)
+        return self._assistant(self.processor.harmless(assistant_text(action)), second)
 
     def segments(
         self, memory_text: str, turns: Iterable[Turn], system: str = ""
@@ -183,13 +214,21 @@ class Renderer:
         return self._shapes[size]
 
     def length(
-        self, memory_text: str, turns: Iterable[Turn], shape: ImageShape, system: str = ""
+        self,
+        memory_text: str,
+        turns: Iterable[Turn],
+        shape: ImageShape | None = None,
+        system: str = "",
     ) -> int:
-        """The number of tokens of a chunk whose frames all have `shape`; pictures aren't read."""
+        """The number of tokens of a chunk, without its pictures.
+
+        shape: that of every frame; None: the turns' frames are `ImageShape`s themselves.
+        """
         total = len(self.open(memory_text, system).ids)
         for index, turn in enumerate(turns):
             text = "".join(p["text"] for p in user_content(turn) if p["type"] == "text")
-            total += len(self._user_ids(text, (shape,) * len(turn.frames), index == 0)[0])
+            shapes = turn.frames if shape is None else (shape,) * len(turn.frames)
+            total += len(self._user_ids(text, shapes, index == 0)[0])
             if turn.action is not None:
                 total += len(self.assistant(turn.action, turn.second).ids)
         return total
@@ -241,10 +280,7 @@ class Renderer:
     def _tokenize_user(
         self, text: str, shapes: tuple[Any, ...], first: bool
     ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-        for special in self.processor.specials:
-            # `clean` broke whatever begins with "<"; other tokenizers have other brackets.
-            if special in text:
-                text = text.replace(special, f"{special[0]} {special[1:]}")
+        text = self.processor.harmless(text)
         body = self._body(len(shapes)).replace(_MARK, text.removesuffix("\n"))
         image = self.processor.image_token
         pieces = body.split(image)
@@ -327,7 +363,10 @@ def join(segments: Iterable[Segment]) -> Rendered:
 
 
 def join_images(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The image tensors of several segments or samples, in order (first axis: patches or images)."""
+    """The image tensors of several segments or samples, in order.
+
+    Their first axis: patches for Qwen-VL, images (or tiles) for the others.
+    """
     if not parts:
         return {}
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -343,15 +382,23 @@ def _runs(ids: Sequence[int], image_id: int) -> tuple[tuple[int, int], ...]:
 def _cuts(
     lead: str, text: str, offsets: Sequence[tuple[int, int]], length: int
 ) -> Iterator[tuple[Kind, int]]:
-    """(kind, token where it stops) for the parts of an assistant turn, in order."""
+    """(kind, token where it stops) for the parts of an assistant turn, in order.
+
+    A token that reaches into a control string belongs to it (" </" of a string in pieces), and what
+    the template leads in belongs to the first: the model has to write it.
+    """
+    inner = offsets[: length - 1]
     control = next(token for token in CONTROL_TOKENS if text.startswith(token))
-    borders: list[tuple[Kind, int]] = [("control", len(lead) + len(control))]
+
+    def begins_before(border: int) -> int:
+        return sum(start < border for start, _ in inner)
+
+    yield "control", begins_before(len(lead) + len(control))
     if DELEGATION in text:
         at = len(lead) + text.index(DELEGATION)
-        borders += [("text", at), ("control", at + len(DELEGATION))]
-    borders.append(("text", len(lead) + len(text)))
-    for kind, border in borders:
-        yield kind, sum(start < border for start, _ in offsets[: length - 1])
+        yield "text", sum(stop <= at for _, stop in inner)
+        yield "control", begins_before(at + len(DELEGATION))
+    yield "text", length - 1
     yield "end", length
 
 
@@ -374,21 +421,23 @@ def _compile(processor: Processor) -> _Template:
     for mark in marks:
         before, found, rest = rest.partition(mark)
         if not found:
-            raise ValueError(f"the chat template loses a turn's text: {full!r}")
+            raise CheckpointError(f"the chat template loses a turn's text: {full!r}")
         pieces.append(before)
     pieces.append(rest)
     first, ask0, sep1, ask1, sep2, ask2, last = pieces
     if not (ask0 == ask1 == ask2 and sep1 == sep2 and sep1.startswith(last.rstrip("\n"))):
-        raise ValueError(f"the chat template does not read the same in every turn: {full!r}")
+        raise CheckpointError(f"the chat template does not read the same in every turn: {full!r}")
     prompted = _apply(processor, turns[:1], prompt=True)
     prefix = first + marks[0]
     if not prompted.startswith(prefix) or not ask0.startswith(prompted[len(prefix) :]):
-        raise ValueError(f"the chat template's generation prompt starts no turn: {prompted!r}")
+        raise CheckpointError(f"the chat template's generation prompt starts no turn: {prompted!r}")
     prompt = prompted[len(prefix) :]
     lead = ask0[len(prompt) :]
     end = next((s for s in processor.specials if sep1.startswith(s)), None)
     if end is None:
-        raise ValueError(f"the chat template ends a turn with {sep1!r}, which is no special token")
+        raise CheckpointError(
+            f"the chat template ends a turn with {sep1!r}, which is no special token"
+        )
     with_system = _apply(processor, [("system", "qxSYSxq"), *turns[:1]])
     before, found, after = with_system.partition("qxSYSxq")
     # A turn's head is what all user turns share: the longest common end of first and later heads.
@@ -420,8 +469,8 @@ def _body(processor: Processor, template: _Template, images: int) -> str:
     head, tail = template.opening + template.user, template.prompt
     # Templates may word the head by what comes first; it must still be the same head.
     if not text.startswith(template.opening):
-        raise ValueError(f"the chat template opens differently with images: {text!r}")
+        raise CheckpointError(f"the chat template opens differently with images: {text!r}")
     body = text.removeprefix(head) if text.startswith(head) else ""
     if not body.endswith(tail) or _MARK not in body:
-        raise ValueError(f"the chat template can't take text and {images} images: {text!r}")
+        raise CheckpointError(f"the chat template can't take text and {images} images: {text!r}")
     return body.removesuffix(tail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -58,6 +59,7 @@ class ShardFrames:
         self._step = stored // self.frames_per_second
         self._size = size
         self._multiple = multiple
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     @property
     def seconds(self) -> int:
@@ -66,6 +68,10 @@ class ShardFrames:
     def encoded(self, second: int) -> tuple[bytes, ...]:
         """The JPEGs of a second in their stored size."""
         return tuple(self._blobs[number] for number in self._numbers(second))
+
+    def sizes(self, second: int) -> tuple[tuple[int, int], ...]:
+        """Width and height of each picture of a second, from their heads alone."""
+        return tuple(self._picture_size(number) for number in self._numbers(second))
 
     def frames(self, second: int) -> tuple[Image.Image, ...]:
         numbers = self._numbers(second)
@@ -76,6 +82,12 @@ class ShardFrames:
         check_second(second, self.seconds)
         # From the end: pictures that are missing at the start are missing from the early places.
         return list(self._by_second[second])[:: -self._step][::-1]
+
+    def _picture_size(self, number: int) -> tuple[int, int]:
+        if number not in self._sizes:
+            with Image.open(io.BytesIO(self._blobs[number]), formats=["JPEG"]) as image:
+                self._sizes[number] = target_size(*image.size, self._size, self._multiple)
+        return self._sizes[number]
 
     def _picture(self, image: Image.Image) -> Image.Image:
         return resized(image, target_size(*image.size, self._size, self._multiple))

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from joyvl_train.actions import RESPONSE, SILENCE
-from joyvl_train.rendering import Rendered, Renderer, Span
+from joyvl_train.config import UserError
+from joyvl_train.rendering import Rendered, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,13 @@ class LossWeights:
     def __post_init__(self) -> None:
         for name in ("silence_first", "silence_repeat", "response", "other"):
             if not 0 <= getattr(self, name) <= 100:
-                raise ValueError(f"loss.{name} is {getattr(self, name)}; it must lie in [0, 100]")
+                raise UserError(f"loss.{name} is {getattr(self, name)}; it must lie in [0, 100]")
+        for name, takes in (
+            ("normalizer", ("tokens", "weights")),
+            ("silence_run", ("run", "after_response")),
+        ):
+            if getattr(self, name) not in takes:
+                raise UserError(f"loss.{name} is {getattr(self, name)!r}; it takes {takes}")
 
 
 PLAIN = LossWeights(silence_first=1.0, silence_repeat=1.0, response=1.0, other=1.0)
@@ -43,9 +49,10 @@ PLAIN = LossWeights(silence_first=1.0, silence_repeat=1.0, response=1.0, other=1
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is scored of one sample: token positions [K] (of the targets themselves) and weights [K].
+    """What is scored of one sample.
 
-    `denominator` is the sample's share of the mean's denominator.
+    positions [K], int64: where the targets themselves stand; weights [K], float32. `denominator` is
+    the sample's share of the mean's denominator.
     """
 
     positions: np.ndarray
@@ -53,12 +60,14 @@ class Targets:
     denominator: float
 
 
-def token_weights(
-    rendered: Rendered, renderer: Renderer, weights: LossWeights, *, from_second: int = 0
-) -> Targets:
+def token_weights(rendered: Rendered, weights: LossWeights, *, from_second: int = 0) -> Targets:
     """The targets of one sample. Turns before `from_second` are context only (carried turns).
 
-    A run of silences starts anew at the sample's first scored turn.
+    A run of silences starts anew at the sample's first scored turn: with `run` the first silence
+    there is a first one, with `after_response` it is not, since no response came before.
+
+    Worked example, a token each for control, text and end: silence, silence, response "fire" has
+    the weights [1, 1], [0.4, 1], [1.5, 1, 1]; `tokens` divides by 7, `weights` by 6.9.
     """
     weights = PLAIN if rendered.turn_based else weights
     positions: list[int] = []
@@ -67,7 +76,7 @@ def token_weights(
     for turn in _turns(rendered.spans):
         if turn[0].second < from_second and not rendered.turn_based:
             continue
-        silent = _is_silence(rendered.ids, turn[0], renderer)
+        silent = all(span.kind != "text" for span in turn)
         first = before != "silence" if weights.silence_run == "run" else before == "response"
         for span in turn:
             value = weights.other
@@ -92,9 +101,3 @@ def _turns(spans: Sequence[Span]) -> list[list[Span]]:
             turns.append([])
         turns[-1].append(span)
     return turns
-
-
-def _is_silence(ids: Sequence[int], control: Span, renderer: Renderer) -> bool:
-    text = renderer.read(ids[control.start : control.stop])
-    assert text in (SILENCE, RESPONSE), text
-    return text == SILENCE

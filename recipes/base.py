@@ -20,7 +20,7 @@ from joyvl_train.config import Config
 from joyvl_train.dense import teach_tower
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
-from joyvl_train.report import curves, page, section, table, write
+from joyvl_train.report import curves, page, section, table
 from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples
 from joyvl_train.trainer import generating, save_final
@@ -191,4 +191,4 @@ def write_report(run: Run, found: dict[str, tuple[float, int]]) -> None:
             "Training", curves(log, {"Training loss": ["train/loss"], "Validation accuracy": kinds})
         ),
     ]
-    write(run.report, page("The base model: what it sees and names", parts))
+    page(run.report, "The base model: what it sees and names", parts)

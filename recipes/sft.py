@@ -17,11 +17,10 @@ from joyvl_train.engine import Engine
 from joyvl_train.heldout import Trace, free_run, metrics, polled, trivial, write_traces
 from joyvl_train.memory import Limits
 from joyvl_train.rendering import Renderer
-from joyvl_train.report import curves, measured, page, section, write
+from joyvl_train.report import curves, measures, page, section, strips
 from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples, StreamSamples
 from joyvl_train.stream import StreamSettings
-from joyvl_train.strips import legend, strip
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit, freeze, with_lora
 from joyvl_train.weights import LossWeights
@@ -154,16 +153,12 @@ def evaluate(config: Config, run: Run, model: Any, renderer: Renderer, base: str
             stream_model(model, renderer, config, apart), "transfer", samples=config.eval.bootstrap
         )
     run.metrics(found)
-    drawn = [
-        strip(trace, frames.frames, title=f"{trace.family}: {trace.clip}")
-        for (_, frames), trace in list(zip(cases, seen, strict=True))[: config.eval.strips]
-    ]
     parts = [
-        section("Measures", measured(run.read_metrics())),
+        section("Measures", measures(found, list(rows))),
         section("Training", curves(run.read_log(), CURVES)),
-        section("Second by second", legend(), *drawn),
+        section("Second by second", strips(cases, seen, config.eval.strips)),
     ]
-    write(run.report, page("Held-out streams, free-running", parts, summary(found)))
+    page(run.report, "Held-out streams, free-running", parts, summary(found))
     run.say(summary(found))
 
 

@@ -389,3 +389,50 @@ def test_windows_of_the_run_hold_for_onsets_without_their_own() -> None:
     (trace,) = free_run(engine, cases(timeline), late=2, progress=False)
     assert trace.score().matched == 2
     assert heldout.trivial([timeline], late=3)["poll"][0].onsets[0].late == 3
+
+
+def test_a_real_engine_meets_the_interface_and_batches_change_nothing() -> None:
+    import torch
+
+    from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
+    from joyvl_train.engine import Engine
+    from joyvl_train.rendering import Renderer
+
+    shape = TinyShape(
+        vocabulary=400,
+        hidden=32,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        feed_forward=48,
+        vision_hidden=32,
+        vision_layers=2,
+        vision_heads=2,
+        vision_feed_forward=48,
+        deepstack=(0,),
+        side=64,
+    )
+    tokenizer = train_tokenizer(["a red car comes, tell me seconds"] * 3, shape.vocabulary)
+    model, processor = build_tiny(tokenizer, shape, 0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)
+    engine = Engine(model, Renderer(processor), max_new_tokens=4)
+    colours = [Image.new("RGB", (64, 64), (40 * i, 90, 200 - 30 * i)) for i in range(3)]
+    timelines = [alerting(str(i), 22 + i) for i in range(3)]
+
+    class Coloured(Pictures):
+        def frames(self, second: int) -> tuple[Image.Image, ...]:
+            return (colours[second % 3],)
+
+    pairs: list[Any] = [(t, Coloured(t.clip.seconds or 0)) for t in timelines]
+    settings = StreamSettings(chunk_seconds=12, lead=3)
+    alone = free_run(engine, pairs, settings, batch=1, progress=False)
+    together = free_run(engine, pairs, settings, batch=3, progress=False)
+    assert alone == together
+    assert [len(t.steps) for t in alone] == [22, 23, 24]
+    assert any(step.reply for trace in alone for step in trace.steps)
+    assert len(engine) == 0
+    asked = polled(engine, pairs, batch=2, progress=False)
+    assert [t.clip for t in asked] == ["0", "1", "2"]
+    assert all(step.second % 5 == 4 for t in asked for step in t.steps if step.reply is not None)
