@@ -10,19 +10,27 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
+from joyvl_train.config import UserError
+from joyvl_train.records import RecordError
 from joyvl_train.rendering import Rendered, join_images
+from joyvl_train.video import FrameError
 from joyvl_train.weights import Targets
 
 
 class Source(Protocol):
-    """Samples by number. `length` is the exact number of tokens that `render` will give."""
+    """Samples by number. `length` is the exact number of tokens that `render` will give.
+
+    `render` may raise `RecordError` or `FrameError` where a sample turns out to be broken.
+    """
 
     def __len__(self) -> int: ...
     def length(self, index: int) -> int: ...
@@ -44,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The samples of one row, as (source name, index), and the plan's state after it."""
+    """The samples of one row, as (source name, index), and the plan's state after its block."""
 
     samples: tuple[tuple[str, int], ...]
     state: Mapping[str, Any]
@@ -54,8 +62,10 @@ class PackedRows(IterableDataset[Row]):
     """An endless plan of rows, the same for every rank; rendering is left to `RowCollator`.
 
     A buffer of `buffer` upcoming samples is kept; a row starts with the oldest and takes, again and
-    again, the longest that still fits. `state` (of a `Row`) goes on exactly where that row ended.
-    pack=False puts one sample in a row.
+    again, the longest that still fits. pack=False puts one sample in a row. block: the rows that
+    all ranks together take at a time; a block's rows carry the state after the whole of it, so that
+    any of them goes on (`state`) exactly where the block ended. In a `DataLoader` with several
+    workers each worker plans all blocks and gives out its own, so that the order stays the same.
     """
 
     def __init__(
@@ -66,25 +76,38 @@ class PackedRows(IterableDataset[Row]):
         seed: int,
         pack: bool = True,
         buffer: int = 24,
+        block: int = 1,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         if not parts or not any(part.weight > 0 for part in parts):
-            raise ValueError("nothing to train on: no source has a weight above 0")
+            raise UserError("nothing to train on: no source has a weight above 0")
         for part in parts:
             if part.weight > 0 and not len(part.source):
-                raise ValueError(f"the source {part.name!r} has no samples")
+                raise UserError(f"the source {part.name!r} has no samples")
         self._parts = {part.name: part for part in parts if part.weight > 0}
         self._row_tokens = row_tokens
         self._seed = seed
         self._pack = pack
         self._size = buffer if pack else 1
+        self._block = block
         self._state = state
 
     def __iter__(self) -> Iterator[Row]:
+        worker = get_worker_info()
+        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        rows = self._rows()
+        for block in count():
+            planned = [next(rows) for _ in range(self._block)]
+            if block % workers == number:
+                for row in planned:
+                    yield Row(row.samples, planned[-1].state)
+
+    def _rows(self) -> Iterator[Row]:
         state = self._state or {}
         drawn = int(state.get("drawn", 0))
         counts: dict[str, int] = dict(state.get("counts", {}))
         waiting = [(str(name), int(index)) for name, index in state.get("waiting", ())]
+        self._check_known({name for name, _ in waiting} | set(counts))
         lengths = {key: self._length(key) for key in waiting}
         while True:
             while len(waiting) < self._size:
@@ -106,11 +129,19 @@ class PackedRows(IterableDataset[Row]):
             after = {"drawn": drawn, "counts": dict(counts), "waiting": list(waiting)}
             yield Row(tuple(row), after)
 
+    def _check_known(self, names: set[str]) -> None:
+        unknown = sorted(names - set(self._parts))
+        if unknown:
+            raise UserError(
+                f"the saved step draws from {unknown}, this run from {sorted(self._parts)}; "
+                "resume with the same data, or begin a new run"
+            )
+
     def _length(self, key: tuple[str, int]) -> int:
         name, index = key
         length = self._parts[name].source.length(index)
         if length > self._row_tokens:
-            raise ValueError(
+            raise UserError(
                 f"sample {index} of {name!r} has {length} tokens, more than train.row_tokens="
                 f"{self._row_tokens}; raise it, or cut clips shorter (stream.chunk_seconds)"
             )
@@ -130,20 +161,34 @@ class PackedRows(IterableDataset[Row]):
 
 
 def _shuffled(place: int, size: int, key: str) -> int:
-    """The `place`-th of a shuffled range(size), without holding it: an affine map modulo size."""
-    rng = random.Random(key)
-    shift = rng.randrange(size)
-    step = rng.randrange(1, size + 1)
-    while np.gcd(step, size) != 1:
-        step = rng.randrange(1, size + 1)
-    return (place * step + shift) % size
+    """The `place`-th of a shuffled range(size), without holding it.
+
+    A Feistel network of four rounds permutes the next power of four; what falls outside of
+    range(size) is sent on until it falls inside.
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    low = (1 << half) - 1
+    while True:
+        left, right = place >> half, place & low
+        for turn in range(4):
+            word = f"{key}/{turn}/{right}".encode()
+            mixed = int.from_bytes(blake2b(word, digest_size=8).digest(), "little")
+            left, right = right, left ^ (mixed & low)
+        place = (left << half) | right
+        if place < size:
+            return place
 
 
 Batch = dict[str, Any]
 
+_TRIES = 64
+
 
 class RowCollator:
     """Renders the rows that reach this rank and makes them one batch.
+
+    A sample that turns out to be broken is left out; where nothing would be left of the batch, the
+    next whole sample of its source stands in. (Its source counts it among the rejects.)
 
     The batch: input_ids [1, T]; position_ids [4, 1, T] (a text row that restarts with each sample,
     then M-RoPE) or [1, T]; sample_lengths; the image tensors; targets [K], the positions whose
@@ -154,10 +199,28 @@ class RowCollator:
         self._sources = {part.name: part.source for part in parts}
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
-        samples = [self._sources[name].render(index) for row in rows for name, index in row.samples]
-        batch = collate(samples)
+        keys = [key for row in rows for key in row.samples]
+        found = (self._render(name, index) for name, index in keys)
+        samples = [sample for sample in found if sample is not None]
+        batch = collate(samples or [self._stand_in(*keys[0])])
         batch["state"] = dict(rows[-1].state)
         return batch
+
+    def _render(self, name: str, index: int) -> tuple[Rendered, Targets] | None:
+        try:
+            return self._sources[name].render(index)
+        except (RecordError, FrameError):
+            return None
+
+    def _stand_in(self, name: str, index: int) -> tuple[Rendered, Targets]:
+        size = len(self._sources[name])
+        for step in range(1, min(size, _TRIES)):
+            sample = self._render(name, (index + step) % size)
+            if sample is not None:
+                return sample
+        raise UserError(
+            f"{_TRIES} samples of {name!r} from {index} on are broken; look at its rejects"
+        )
 
 
 def collate(samples: Sequence[tuple[Rendered, Targets]]) -> Batch:

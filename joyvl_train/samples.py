@@ -5,6 +5,9 @@ The way of a sample is one line a step: timeline -> chunks of turns -> rendered 
 
 from __future__ import annotations
 
+import random
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -12,14 +15,30 @@ from typing import Protocol
 
 from PIL import Image
 
-from joyvl_train.actions import Response
-from joyvl_train.checkpoint import ImageShape
+from joyvl_train.actions import ActionFormatError, Response
+from joyvl_train.collate import Part
+from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
+from joyvl_train.corpus import Corpus
 from joyvl_train.frames import Frames
+from joyvl_train.processor import ImageShape
+from joyvl_train.records import RecordError, TurnSample
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.stream import Chunk, StreamSettings, training_chunks
-from joyvl_train.timeline import Timeline
+from joyvl_train.timeline import Timeline, TimelineError
+from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights, Targets, token_weights
+
+__all__ = [
+    "CorpusQuestions",
+    "CorpusStreams",
+    "ImageShape",
+    "QuestionSamples",
+    "StreamSamples",
+    "Streams",
+    "chunk_counts",
+    "corpus_parts",
+]
 
 Size = tuple[int, int]
 
@@ -44,17 +63,73 @@ class Question(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Stands for frame `index` of a second while only lengths are asked for."""
+    """Stands for frame `index` of a second, of `size`, while only lengths are asked for."""
 
-    second: int
     index: int
+    size: Size
+
+
+def frame_sizes(frames: Frames, second: int) -> tuple[Size, ...]:
+    """(width, height) of each picture of a second; decoded only where the frames can't tell."""
+    offered: Callable[[int], tuple[Size, ...]] | None = getattr(frames, "sizes", None)
+    if offered is not None:
+        return offered(second)
+    return tuple(image.size for image in frames.frames(second))
+
+
+def chunks_of(
+    timeline: Timeline, frames: Frames, settings: StreamSettings, size: Size | None = None
+) -> list[Chunk]:
+    """The chunks of a clip, with places for frames.
+
+    size: that of every frame of clips that have all their frames (a rendered world's); None: the
+    frames are asked, and a second that has none is left out.
+    """
+    per_second = max(1, round(timeline.frames_per_second))
+
+    def places(second: int) -> tuple[_Place, ...]:
+        sizes = (size,) * per_second if size is not None else frame_sizes(frames, second)
+        return tuple(_Place(index, each) for index, each in enumerate(sizes))
+
+    return list(training_chunks(timeline, places, settings))
+
+
+def chunk_length(chunk: Chunk, renderer: Renderer, system: str) -> int:
+    """The number of tokens of a chunk that holds places."""
+    turns = [
+        replace(turn, frames=tuple(renderer.shape(place.size) for place in turn.frames))
+        for turn in chunk.turns
+    ]
+    return renderer.length(chunk.memory_text, turns, None, system)
+
+
+def render_chunk(
+    chunk: Chunk, frames: Frames, renderer: Renderer, weights: LossWeights, system: str
+) -> tuple[Rendered, Targets]:
+    """A chunk of places with its pictures, and what of it is scored."""
+    turns = []
+    for turn in chunk.turns:
+        pictures = frames.frames(turn.second)
+        if len(pictures) != len(turn.frames):
+            raise FrameError(
+                "damaged", f"second {turn.second}: {len(pictures)} of {len(turn.frames)} pictures"
+            )
+        turns.append(replace(turn, frames=pictures))
+    rendered = renderer.render(chunk.memory_text, turns, system)
+    return rendered, token_weights(rendered, weights, from_second=chunk.supervised_from)
+
+
+def chunk_counts(streams: Streams, settings: StreamSettings, size: Size | None = None) -> list[int]:
+    """How many chunks each clip gives, for `StreamSamples`."""
+    return [len(chunks_of(*streams[i], settings, size)) for i in range(len(streams))]
 
 
 class StreamSamples:
     """The chunks of time-aligned clips as training samples (a `collate.Source`).
 
-    frame_size is (width, height) of every frame. chunks: how many chunks each clip gives; None: one
-    each, for clips known to be no longer than a chunk.
+    frame_size: (width, height) of every frame, where each second has all its frames; None: the
+    frames themselves are asked. chunks: how many chunks each clip gives (`chunk_counts`); None: a
+    sample a clip, and of a clip that gives several chunks one drawn by the clip's number.
     """
 
     def __init__(
@@ -64,7 +139,7 @@ class StreamSamples:
         weights: LossWeights,
         settings: StreamSettings,
         *,
-        frame_size: Size,
+        frame_size: Size | None = None,
         system: str = "",
         chunks: Sequence[int] | None = None,
     ) -> None:
@@ -74,47 +149,34 @@ class StreamSamples:
         self._settings = settings
         self._size = frame_size
         self._system = system
-        self._ends = None if chunks is None else list(accumulate(chunks))
+        self._ends = None if chunks is None else list(accumulate(chunks, initial=0))[1:]
 
     def __len__(self) -> int:
-        return len(self._streams) if self._ends is None else self._ends[-1]
+        if self._ends is None:
+            return len(self._streams)
+        return self._ends[-1] if self._ends else 0
 
     def length(self, index: int) -> int:
-        """The number of tokens of sample `index`; no picture is drawn or decoded for it."""
+        """The number of tokens of sample `index`; no picture is drawn for it."""
         _, chunk = self._chunk(index)
-        shape = self._renderer.shape(self._size)
-        return self._renderer.length(chunk.memory_text, chunk.turns, shape, self._system)
+        return chunk_length(chunk, self._renderer, self._system)
 
     def render(self, index: int) -> tuple[Rendered, Targets]:
         """Sample `index` with its pictures, and what of it is scored."""
         frames, chunk = self._chunk(index)
-        groups = {t.second: frames.frames(t.second) for t in chunk.turns if t.frames}
-        turns = [
-            replace(t, frames=tuple(groups[p.second][p.index] for p in t.frames))
-            for t in chunk.turns
-        ]
-        rendered = self._renderer.render(chunk.memory_text, turns, self._system)
-        targets = token_weights(
-            rendered, self._renderer, self._weights, from_second=chunk.supervised_from
-        )
-        return rendered, targets
+        return render_chunk(chunk, frames, self._renderer, self._weights, self._system)
 
     def _chunk(self, index: int) -> tuple[Frames, Chunk]:
-        clip, number = index, 0
-        if self._ends is not None:
-            clip = next(i for i, end in enumerate(self._ends) if index < end)
-            number = index - (self._ends[clip - 1] if clip else 0)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        clip = index if self._ends is None else bisect_right(self._ends, index)
         timeline, frames = self._streams[clip]
-        per_second = max(1, round(timeline.frames_per_second))
-        chunks = training_chunks(
-            timeline,
-            lambda second: tuple(_Place(second, i) for i in range(per_second)),
-            self._settings,
-        )
-        for at, chunk in enumerate(chunks):
-            if at == number:
-                return frames, chunk
-        raise IndexError(f"clip {timeline.clip.id!r} has no chunk {number}")
+        chunks = chunks_of(timeline, frames, self._settings, self._size)
+        if self._ends is None:
+            number = random.Random(f"chunk/{index}").randrange(len(chunks))
+        else:
+            number = index - (self._ends[clip - 1] if clip else 0)
+        return frames, chunks[number]
 
 
 class QuestionSamples:
@@ -156,7 +218,143 @@ class QuestionSamples:
             item.context,
             self._system,
         )
-        return rendered, token_weights(rendered, self._renderer, LossWeights())
+        return rendered, token_weights(rendered, LossWeights())
 
 
-__all__ = ["ImageShape", "QuestionSamples", "StreamSamples", "Streams"]
+class CorpusStreams:
+    """The chunks of a corpus' streams (a `collate.Source`), as `corpus_parts` found them.
+
+    samples: (record, chunk, tokens) of each, flat.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        renderer: Renderer,
+        weights: LossWeights,
+        settings: StreamSettings,
+        samples: Sequence[int],
+        system: str = "",
+    ) -> None:
+        self._corpus = corpus
+        self._renderer = renderer
+        self._weights = weights
+        self._settings = settings
+        self._samples = array("q", samples)
+        self._system = system
+
+    def __len__(self) -> int:
+        return len(self._samples) // 3
+
+    def length(self, index: int) -> int:
+        """The number of tokens of sample `index`, as it was counted."""
+        return self._samples[3 * index + 2]
+
+    def render(self, index: int) -> tuple[Rendered, Targets]:
+        """Sample `index` with its pictures, and what of it is scored.
+
+        Raises `RecordError` or `FrameError` where a picture turns out to be broken.
+        """
+        record, number, _ = self._samples[3 * index : 3 * index + 3]
+        sample = self._corpus[record]
+        assert not isinstance(sample, TurnSample), "streams and questions are told apart once"
+        timeline, frames = sample
+        chunk = chunks_of(timeline, frames, self._settings)[number]
+        return render_chunk(chunk, frames, self._renderer, self._weights, self._system)
+
+
+class CorpusQuestions:
+    """A corpus' turn-based samples (a `collate.Source`), scored with the standard loss.
+
+    samples: (record, tokens) of each, flat.
+    """
+
+    def __init__(
+        self, corpus: Corpus, renderer: Renderer, samples: Sequence[int], system: str = ""
+    ) -> None:
+        self._corpus = corpus
+        self._renderer = renderer
+        self._samples = array("q", samples)
+        self._system = system
+
+    def __len__(self) -> int:
+        return len(self._samples) // 2
+
+    def length(self, index: int) -> int:
+        """The number of tokens of sample `index`, as it was counted."""
+        return self._samples[2 * index + 1]
+
+    def render(self, index: int) -> tuple[Rendered, Targets]:
+        """Sample `index` with its pictures, and what of it is scored."""
+        sample = self._corpus[self._samples[2 * index]]
+        assert isinstance(sample, TurnSample), "streams and questions are told apart once"
+        rendered = self._renderer.render_question(
+            sample.question,
+            sample.images,
+            Response(clean(sample.answer)),
+            sample.context,
+            self._system,
+        )
+        return rendered, token_weights(rendered, LossWeights())
+
+
+def corpus_parts(
+    corpus: Corpus,
+    renderer: Renderer,
+    weights: LossWeights,
+    settings: StreamSettings,
+    *,
+    turn_share: float = 0.0,
+    system: str = "",
+    most_tokens: int | None = None,
+) -> list[Part]:
+    """The sources that `data.path` gives: "streams" and "questions", as far as it holds any.
+
+    Every record is looked at once, so that lengths are known; no stream is decoded for it. What
+    can't be used is counted in `corpus.rejects`, samples of more than `most_tokens` tokens among it
+    (reason "too long"). turn_share: the questions' share of the samples drawn. Raises `UserError`
+    where nothing is left to train on.
+    """
+    streams = array("q")
+    questions = array("q")
+    for record in range(len(corpus)):
+        try:
+            sample = corpus[record]
+            if isinstance(sample, TurnSample):
+                length = _question_length(sample, renderer, system)
+                _check_length(length, most_tokens, sample.id)
+                questions.extend((record, length))
+            else:
+                for number, chunk in enumerate(chunks_of(*sample, settings)):
+                    length = chunk_length(chunk, renderer, system)
+                    _check_length(length, most_tokens, f"chunk {number}")
+                    streams.extend((record, number, length))
+        except (RecordError, FrameError, TimelineError) as error:
+            corpus.rejects.add(corpus.where(record), error.reason, error.detail)
+        except ActionFormatError as error:
+            corpus.rejects.add(corpus.where(record), "format", str(error))
+    parts = [
+        Part(
+            "streams",
+            CorpusStreams(corpus, renderer, weights, settings, streams, system),
+            1 - turn_share,
+        ),
+        Part("questions", CorpusQuestions(corpus, renderer, questions, system), turn_share),
+    ]
+    parts = [part for part in parts if len(part.source)]
+    if not parts:
+        raise UserError(f"data.path holds no sample to train on: {corpus.rejects}")
+    if len(parts) == 1:
+        parts = [replace(parts[0], weight=1.0)]
+    return parts
+
+
+def _question_length(sample: TurnSample, renderer: Renderer, system: str) -> int:
+    shapes = tuple(renderer.shape(image.size) for image in sample.images)
+    answer = Response(clean(sample.answer))
+    return renderer.question_length(sample.question, shapes, answer, sample.context, system)
+
+
+def _check_length(length: int, most: int | None, what: str) -> None:
+    if most is not None and length > most:
+        raise RecordError("too long", f"{what}: {length} tokens, at most {most}")
