@@ -67,7 +67,8 @@ class Engine:
     attention is not plain causal attention over images and text, each step generates from the whole
     prompt instead (`incremental` tells; False asks for it). `seed` and the stream's own seed fix
     what is drawn, whatever else is in the batch. `details` adds log-probabilities and gaps to
-    replies. `batch_tokens` bounds the padded tokens of one forward.
+    replies. `batch_tokens` bounds the padded tokens of one forward. Close all streams before the
+    model's weights change: what is cached was computed with the old ones.
     """
 
     def __init__(

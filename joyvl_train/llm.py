@@ -26,6 +26,8 @@ import jsonschema
 import openai
 from PIL import Image
 
+from joyvl_train.config import UserError
+
 Message = Mapping[str, Any]
 Schema = Mapping[str, Any]
 
@@ -35,7 +37,7 @@ IMAGE_TOKENS = 2000
 """Upper bound taken for one image when a request's cost is set aside before it is sent."""
 
 
-class LLMError(ValueError):
+class LLMError(UserError):
     """The endpoint gave no answer: refused for good, or still failing after every try."""
 
 
