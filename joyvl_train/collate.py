@@ -11,13 +11,12 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from joyvl_train.config import UserError
 from joyvl_train.records import RecordError
@@ -52,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The samples of one row, as (source name, index), and the plan's state after its block."""
+    """The samples of one row, as (source name, index), and the plan's state after it."""
 
     samples: tuple[tuple[str, int], ...]
     state: Mapping[str, Any]
@@ -62,10 +61,9 @@ class PackedRows(IterableDataset[Row]):
     """An endless plan of rows, the same for every rank; rendering is left to `RowCollator`.
 
     A buffer of `buffer` upcoming samples is kept; a row starts with the oldest and takes, again and
-    again, the longest that still fits. pack=False puts one sample in a row. block: the rows that
-    all ranks together take at a time; a block's rows carry the state after the whole of it, so that
-    any of them goes on (`state`) exactly where the block ended. In a `DataLoader` with several
-    workers each worker plans all blocks and gives out its own, so that the order stays the same.
+    again, the longest that still fits. `state` (of a `Row`) goes on exactly where that row ended.
+    pack=False puts one sample in a row. Which of the rows are a rank's or a worker's own is for the
+    caller to pick: the plan is whole in each of them.
     """
 
     def __init__(
@@ -76,7 +74,6 @@ class PackedRows(IterableDataset[Row]):
         seed: int,
         pack: bool = True,
         buffer: int = 24,
-        block: int = 1,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         if not parts or not any(part.weight > 0 for part in parts):
@@ -89,20 +86,9 @@ class PackedRows(IterableDataset[Row]):
         self._seed = seed
         self._pack = pack
         self._size = buffer if pack else 1
-        self._block = block
         self._state = state
 
     def __iter__(self) -> Iterator[Row]:
-        worker = get_worker_info()
-        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        rows = self._rows()
-        for block in count():
-            planned = [next(rows) for _ in range(self._block)]
-            if block % workers == number:
-                for row in planned:
-                    yield Row(row.samples, planned[-1].state)
-
-    def _rows(self) -> Iterator[Row]:
         state = self._state or {}
         drawn = int(state.get("drawn", 0))
         counts: dict[str, int] = dict(state.get("counts", {}))

@@ -259,8 +259,12 @@ class CorpusStreams:
         sample = self._corpus[record]
         assert not isinstance(sample, TurnSample), "streams and questions are told apart once"
         timeline, frames = sample
-        chunk = chunks_of(timeline, frames, self._settings)[number]
-        return render_chunk(chunk, frames, self._renderer, self._weights, self._system)
+        try:
+            chunk = chunks_of(timeline, frames, self._settings)[number]
+            return render_chunk(chunk, frames, self._renderer, self._weights, self._system)
+        except FrameError as error:
+            self._corpus.rejects.add(self._corpus.where(record), error.reason, error.detail)
+            raise
 
 
 class CorpusQuestions:
@@ -318,21 +322,22 @@ def corpus_parts(
     streams = array("q")
     questions = array("q")
     for record in range(len(corpus)):
+        where = corpus.where(record)
         try:
             sample = corpus[record]
             if isinstance(sample, TurnSample):
                 length = _question_length(sample, renderer, system)
-                _check_length(length, most_tokens, sample.id)
-                questions.extend((record, length))
+                if _fits(length, most_tokens, corpus, where):
+                    questions.extend((record, length))
             else:
                 for number, chunk in enumerate(chunks_of(*sample, settings)):
                     length = chunk_length(chunk, renderer, system)
-                    _check_length(length, most_tokens, f"chunk {number}")
-                    streams.extend((record, number, length))
+                    if _fits(length, most_tokens, corpus, f"{where} chunk {number}"):
+                        streams.extend((record, number, length))
         except (RecordError, FrameError, TimelineError) as error:
-            corpus.rejects.add(corpus.where(record), error.reason, error.detail)
+            corpus.rejects.add(where, error.reason, error.detail)
         except ActionFormatError as error:
-            corpus.rejects.add(corpus.where(record), "format", str(error))
+            corpus.rejects.add(where, "format", str(error))
     parts = [
         Part(
             "streams",
@@ -355,6 +360,8 @@ def _question_length(sample: TurnSample, renderer: Renderer, system: str) -> int
     return renderer.question_length(sample.question, shapes, answer, sample.context, system)
 
 
-def _check_length(length: int, most: int | None, what: str) -> None:
-    if most is not None and length > most:
-        raise RecordError("too long", f"{what}: {length} tokens, at most {most}")
+def _fits(length: int, most: int | None, corpus: Corpus, where: str) -> bool:
+    if most is None or length <= most:
+        return True
+    corpus.rejects.add(where, "too long", f"{length} tokens, at most {most}")
+    return False
