@@ -33,13 +33,17 @@ class Rejects:
     """Counts by reason, and a JSON line a record in `path`, if there is one.
 
     A record, named by where it stands (`item`), is counted once however often it is met: a sampler
-    comes by again every epoch.
+    comes by again every epoch. What the file holds already, from a run that was broken off, is not
+    written again.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = None if path is None else Path(path)
         self.counts: Counter[str] = Counter()
         self._met: set[str] = set()
+        self._written: set[str] = set()
+        if self.path is not None and self.path.exists():
+            self._written.update(self.path.read_text(encoding="utf-8").splitlines())
 
     def add(self, item: str, reason: str, detail: str) -> None:
         if item in self._met:
@@ -48,6 +52,8 @@ class Rejects:
         self.counts[reason] += 1
         if self.path is not None:
             line = json.dumps({"item": item, "reason": reason, "detail": detail})
+            if line in self._written:
+                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

@@ -555,6 +555,7 @@ def test_an_hour_of_video_needs_little_memory(tmp_path):
 # Sizes and rates.
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 2000), st.sampled_from([1, 8, 28])
 )

@@ -584,3 +584,12 @@ def test_a_reject_is_counted_once_however_often_it_is_met():
         rejects.add("x.json item 4", "format", "...")
     rejects.add("x.json item 5", "past the end", "...")
     assert str(rejects) == "2 rejected (1 format, 1 past the end)"
+
+
+def test_a_run_started_again_writes_no_reject_twice(tmp_path):
+    path = write(tmp_path / "x.json", json.dumps([raw(said(time="nan")), raw(said())]))
+    for _ in range(2):
+        rejects = Rejects(tmp_path / "r.jsonl")
+        assert len(list(read_published(path, rejects))) == 1
+        assert rejects.counts == {"time is no number": 1}
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
