@@ -95,25 +95,25 @@ class PackedRows(IterableDataset[Row]):
         waiting = [(str(name), int(index)) for name, index in state.get("waiting", ())]
         self._check_known({name for name, _ in waiting} | set(counts))
         lengths = {key: self._length(key) for key in waiting}
+        row: list[tuple[str, int]] = []
+        room = self._row_tokens
         while True:
             while len(waiting) < self._size:
                 key = self._draw(drawn, counts)
                 drawn += 1
                 lengths[key] = self._length(key)
                 waiting.append(key)
-            row = [waiting.pop(0)]
-            room = self._row_tokens - lengths[row[0]]
-            while self._pack:
-                fits = [key for key in waiting if lengths[key] <= room]
-                if not fits:
-                    break
+            fits = waiting[:1] if not row else [k for k in waiting if lengths[k] <= room]
+            if fits and (self._pack or not row):
                 best = max(fits, key=lambda key: lengths[key])
                 waiting.remove(best)
                 row.append(best)
                 room -= lengths[best]
+                continue
             lengths = {key: lengths[key] for key in waiting}
             after = {"drawn": drawn, "counts": dict(counts), "waiting": list(waiting)}
             yield Row(tuple(row), after)
+            row, room = [], self._row_tokens
 
     def _check_known(self, names: set[str]) -> None:
         unknown = sorted(names - set(self._parts))

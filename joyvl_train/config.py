@@ -118,6 +118,9 @@ class DataConfig:
     )
     cache_dir: str = _key(".cache/frames", "folder of the decoded frames")
     workers: int = _key(0, "processes that prepare samples; 0: in the run itself", low=0, high=256)
+    held_out: float = _key(
+        0.1, "share of data.path's clips kept out of training and scored", low=0, high=0.9
+    )
     max_seconds: int = _key(320, "longer clips of data.path are cut here", low=1, high=86_400)
 
 

@@ -24,7 +24,7 @@ from joyvl_train.report import curves, page, section, table
 from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples
 from joyvl_train.trainer import generating, save_final
-from joyvl_train.training import fit
+from joyvl_train.training import fit, resumed_step
 
 _TEXTS = 60_000
 _PLAIN_FRAMES = 10_000
@@ -59,7 +59,7 @@ def main(config: Config, run: Run) -> None:
         found = accuracy(model, renderer, config, "validation", config.data.validation_streams)
         return {f"validation/{kind}": value for kind, (value, _) in found.items()}
 
-    run.keep_log(0 if not run.finished else config.train.steps)
+    run.keep_log(resumed_step(run.dir / "steps"))
     figures = fit(
         model,
         processor,

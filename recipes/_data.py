@@ -1,0 +1,181 @@
+"""What a run trains on and is scored on: the rendered world, or a corpus on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+from data_pipeline.world import stills
+from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
+from data_pipeline.world.splits import Split
+from data_pipeline.world.streams import FAMILIES, WorldFrames
+from joyvl_train.collate import Part
+from joyvl_train.config import Config, UserError
+from joyvl_train.corpus import Corpus, open_corpus
+from joyvl_train.frames import Frames
+from joyvl_train.memory import Limits
+from joyvl_train.records import RecordError, TurnSample
+from joyvl_train.rendering import Renderer
+from joyvl_train.samples import QuestionSamples, StreamSamples, corpus_parts
+from joyvl_train.stream import StreamSettings
+from joyvl_train.timeline import Clip, Timeline
+from joyvl_train.weights import LossWeights
+
+Cases = Sequence[tuple[Timeline, Frames]]
+
+
+def training_parts(config: Config, renderer: Renderer) -> list[Part]:
+    """The mixed sources: time-aligned streams under the weighted loss, turn-based plain."""
+    data, system = config.data, config.prompt.system
+    weights = LossWeights(**vars(config.loss))
+    if data.kind == "path":
+        corpus = corpus_of(config)
+        return corpus_parts(
+            Kept(corpus, held=False, share=data.held_out),
+            renderer,
+            weights,
+            settings(config),
+            turn_share=data.turn_share,
+            system=system,
+            most_tokens=config.train.row_tokens,
+        )
+    streams = WorldStreams(
+        "train",
+        config.seed,
+        data.train_streams,
+        family_weights(data.families, data.mix),
+        data.kind,
+        data.size,
+        rate(config),
+        data.footage,
+    )
+    time_aligned = StreamSamples(
+        streams,
+        renderer,
+        weights,
+        settings(config),
+        frame_size=(data.size, data.size),
+        system=system,
+    )
+    pool = stills.pool("late")
+    question = partial(
+        stills.at,
+        split="train",
+        seed=f"sft/{config.seed}",
+        mix=pool.mix,
+        pictures=data.kind,
+        backgrounds=(*pool.backgrounds, "footage") if data.footage else pool.backgrounds,
+    )
+    turn_based = QuestionSamples(question, 10**9, renderer, side=data.size, system=system)
+    return [
+        Part("streams", time_aligned, 1 - data.turn_share),
+        Part("questions", turn_based, data.turn_share, shuffled=False),
+    ]
+
+
+def held_out_cases(
+    config: Config,
+    split: Split,
+    count: int,
+    hours: float = 0.0,
+    families: Iterable[str] = (),
+) -> Cases:
+    """Clips that training never sees: of the world's split, moved to fresh ones by `data.seed`, or
+    those of a corpus that are held out."""
+    data = config.data
+    if data.kind == "path":
+        streams = Kept(corpus_of(config), held=True, share=data.held_out).streams()
+        return list(streams)[: count or None]
+    return held_out(
+        split,
+        data.seed,
+        count=count,
+        hours=hours,
+        families=list(families) or data.families or FAMILIES,
+        pictures=data.kind,
+        side=data.size,
+        frames_per_second=rate(config),
+        footage=data.footage,
+    )
+
+
+def corpus_of(config: Config) -> Corpus:
+    """The corpus that `data.path` names."""
+    data = config.data
+    value = data.frames_per_second
+    return open_corpus(
+        data.path,
+        data.image_root or None,
+        cache_dir=data.cache_dir,
+        frames_per_second="auto" if isinstance(value, str) else max(1, round(value)),
+        size=data.size,
+        multiple=32,
+        render=partial(_draw, side=data.size),
+    )
+
+
+def _draw(clip: Clip, side: int) -> Frames:
+    return WorldFrames(Timeline(clip, "", "world"), side)
+
+
+class Kept(Corpus):
+    """One side of a corpus: the held-out clips or all others, told apart by a hash of the clip's
+    id, so that adding clips never moves one across. Turn-based samples are never held out."""
+
+    def __init__(self, corpus: Corpus, *, held: bool, share: float) -> None:
+        super().__init__(corpus.rejects)
+        self._corpus = corpus
+        self._numbers = []
+        for number in range(len(corpus)):
+            try:
+                sample = corpus[number]
+            except RecordError:
+                continue
+            turn_based = isinstance(sample, TurnSample)
+            if held == (not turn_based and is_held_out(sample[0].clip.id, share)):
+                self._numbers.append(number)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> tuple[Timeline, Frames] | TurnSample:
+        return self._corpus[self._numbers[number]]
+
+    def where(self, number: int) -> str:
+        """The name of a sample in the rejects."""
+        return self._corpus.where(self._numbers[number])
+
+    def streams(self) -> Iterator[tuple[Timeline, Frames]]:
+        """The time-aligned clips of this side."""
+        for number in range(len(self)):
+            sample = self[number]
+            if not isinstance(sample, TurnSample):
+                yield sample
+
+
+def is_held_out(clip: str, share: float) -> bool:
+    """Whether the clip of this id is among the `share` that is held out."""
+    digest = hashlib.blake2b(clip.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") < share * 2**32
+
+
+def rate(config: Config) -> float:
+    """Frames a second of the world's streams."""
+    value = config.data.frames_per_second
+    if isinstance(value, str):
+        raise UserError(f"data.frames_per_second={value}: the world's streams take a number")
+    return float(value)
+
+
+def settings(config: Config) -> StreamSettings:
+    """How streams are cut into chunks, in training and in evaluation alike."""
+    stream = config.stream
+    limits = Limits(
+        mid=stream.mid,
+        long=stream.long,
+        pinned=stream.pinned,
+        pinned_chars=stream.pinned_chars,
+        dialogue_tokens=stream.dialogue_tokens,
+    )
+    return StreamSettings(stream.chunk_seconds, stream.lead, limits)
