@@ -26,6 +26,7 @@ from joyvl_train.frames import (
     content_hash,
     inside,
     open_video,
+    picture_size,
     read_picture,
     target_size,
 )
@@ -615,6 +616,7 @@ def test_pictures_are_upright_and_resized(tmp_path):
     image.save(tmp_path / "phone.jpg", exif=exif)
     assert read_picture(tmp_path / "phone.jpg").size == (30, 40)
     assert read_picture(tmp_path / "phone.jpg", 20, 4).size == (16, 20)
+    assert picture_size(tmp_path / "phone.jpg", 20, 4) == (16, 20)
     Image.new("RGBA", (9, 9)).save(tmp_path / "a.png")
     Image.new("P", (9, 9)).save(tmp_path / "p.gif")
     Image.new("L", (9, 9)).save(tmp_path / "l.png")
@@ -633,7 +635,7 @@ def test_bad_pictures_are_rejected(pictures, tmp_path, monkeypatch):
         assert error.value.reason == "unreadable picture", name
     with pytest.raises(FrameError, match="missing file"):
         ImageFrames(["gone.png"], 1.0, root=tmp_path).check()
-    monkeypatch.setattr(frames_module, "MAX_PIXELS", 40)
+    monkeypatch.setattr("joyvl_train.pictures.MAX_PIXELS", 40)
     with pytest.raises(FrameError, match="too many pixels"):
         read_picture(tmp_path / pictures[0])
 
