@@ -110,6 +110,12 @@ def teach_tower(
             _save(folder / _STATE, parts, step)
 
 
+def taught_steps(folder: Path) -> int:
+    """The step that `teach_tower` goes on from in `folder`; 0 where nothing is saved."""
+    path = folder / _STATE
+    return int(torch.load(path, weights_only=True)["step"]) if path.exists() else 0
+
+
 def _loss(
     heads: nn.ModuleList, features: Sequence[Tensor], labels: Tensor
 ) -> tuple[Tensor, Tensor]:

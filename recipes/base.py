@@ -17,7 +17,7 @@ from joyvl_train.actions import spoken
 from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
 from joyvl_train.collate import Part
 from joyvl_train.config import Config
-from joyvl_train.dense import teach_tower
+from joyvl_train.dense import taught_steps, teach_tower
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import curves, page, section, table
@@ -40,18 +40,21 @@ def main(config: Config, run: Run) -> None:
     shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
     model, processor = build_tiny(tokenizer, shape, config.seed)
     renderer = Renderer(processor)
+    # The tower's steps stand before step 0 in the log.
+    tower, before = run.dir / "tower", config.train.tower_steps
+    run.keep_log(resumed_step(run.dir / "steps") or taught_steps(tower) - before)
     teach_tower(
         model,
         processor,
         labelled(config),
         classes(config.data.kind),
-        run.dir / "tower",
-        steps=config.train.tower_steps,
+        tower,
+        steps=before,
         batch=96,
         learning_rate=2e-3,
         seed=config.seed,
         workers=config.data.workers,
-        log=run.log,
+        log=lambda step, values: run.log(step - before, values),
     )
     parts = [Part("stills", Growing(config, renderer), 1.0, shuffled=False)]
 
@@ -59,7 +62,6 @@ def main(config: Config, run: Run) -> None:
         found = accuracy(model, renderer, config, "validation", config.data.validation_streams)
         return {f"validation/{kind}": value for kind, (value, _) in found.items()}
 
-    run.keep_log(resumed_step(run.dir / "steps"))
     figures = fit(
         model,
         processor,
