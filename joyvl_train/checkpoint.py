@@ -89,15 +89,25 @@ def load_processor(path: str | Path, *, control_tokens: str = "keep") -> Process
         raise CheckpointError(
             f"the tokenizer of {path} is no fast one (tokenizer.json); convert it first"
         )
+    if not tokenizer.encode("a", add_special_tokens=False):
+        # transformers makes an empty one where the file is missing.
+        raise CheckpointError(f"no tokenizer in {path}: tokenizer.json is missing or empty")
     tokenizer.chat_template = _chat_template(path, tokenizer)
     if control_tokens == "add":
         add_control_tokens(tokenizer)
     try:
         if config.model_type in QWEN_CLASSES:
             images = Qwen2VLImageProcessorPil.from_pretrained(path)
-            token = str(tokenizer.convert_ids_to_tokens(config.image_token_id))
+            token = tokenizer.convert_ids_to_tokens(config.image_token_id)
+            if not isinstance(token, str):
+                raise CheckpointError(
+                    f"{path}: the tokenizer has no token {config.image_token_id}, which the config "
+                    "names as the image's; they belong to different checkpoints"
+                )
             return Processor(tokenizer, images, token, None, config.model_type)
         whole: Any = AutoProcessor.from_pretrained(path, backend="pil")  # type: ignore[no-untyped-call]
+    except CheckpointError:
+        raise
     except _LOAD_ERRORS as error:
         raise CheckpointError(f"no image processor in {path}: {_first_line(error)}") from error
     if not hasattr(whole, "replace_image_token") or not hasattr(whole, "image_processor"):
