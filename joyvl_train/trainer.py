@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from joyvl_train import attention
 from joyvl_train.checkpoint import Processor, save
-from joyvl_train.collate import Batch, PackedRows, RowCollator, model_inputs
+from joyvl_train.collate import Batch, PackedRows, Row, RowCollator, model_inputs
+from joyvl_train.frozen_vision import FrozenVision
 
 STATE_FILE = "rows.json"
-"""Beside each saved step: where in the plan of rows it stands."""
+"""Written last into each saved step: where in the plan of rows and in the log it stands."""
 
 _HEAD_ROWS = 1024
 
@@ -35,13 +42,21 @@ class WeightedLoss(nn.Module):
     """A model together with its loss, as one module, so that DDP, DeepSpeed and hooks see it all.
 
     Logits are computed at the scored positions only, `head_rows` at a time and again in the
-    backward pass: [K, V] is never held whole.
+    backward pass: [K, V] is never held whole. `vision` keeps the features of a frozen tower.
     """
 
-    def __init__(self, model: Any, *, head_rows: int = _HEAD_ROWS, packed: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        head_rows: int = _HEAD_ROWS,
+        packed: bool = True,
+        vision: FrozenVision | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = model.config
+        self.vision = vision
         self._head_rows = head_rows
         self._packed = packed and attention.use_packed(_plain(model))
 
@@ -60,19 +75,20 @@ class WeightedLoss(nn.Module):
     def hidden(self, batch: Mapping[str, Any]) -> Tensor:
         """The last hidden states [K, H] at the scored positions of `batch`."""
         inputs = model_inputs(dict(batch))
-        extra = {"sample_lengths": batch["sample_lengths"]} if self._packed else {}
-        features = batch.get("features")
-        if features is not None:
+        extra: dict[str, Any] = {"sample_lengths": batch["sample_lengths"]} if self._packed else {}
+        plain = _plain(self.model)
+        if self.vision is not None and batch["image_count"]:
             inputs = {k: v for k, v in inputs.items() if k in ("input_ids", "position_ids")}
+            features = self.vision(plain, batch["images"], batch["frame_keys"])
             extra["mm_encoder_outputs"] = {"image": features}
-        states = _plain(self.model).model(**inputs, use_cache=False, **extra)[0]
+        states: Tensor = plain.model(**inputs, use_cache=False, **extra)[0]
         return states[0, batch["scored"]]
 
-    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         """Recompute activations layer by layer in the backward pass."""
-        self.model.gradient_checkpointing_enable(**kwargs)
-        if hasattr(self.model, "enable_input_require_grads"):
-            self.model.enable_input_require_grads()
+        _plain(self.model).gradient_checkpointing_enable(gradient_checkpointing_kwargs)
 
 
 def _plain(model: Any) -> Any:
@@ -87,9 +103,10 @@ def score(
 
     hidden [K, H], targets [K], weights [K]; the loss is summed in float32.
     """
-    total = hidden.new_zeros((), dtype=torch.float32)
+    # A row without targets still has a gradient, of zeros: other ranks wait for it.
+    total = hidden.sum().float() * 0.0
     correct = []
-    pieces = (t.split(rows) for t in (hidden, targets, weights))
+    pieces = (torch.split(t, rows) for t in (hidden, targets, weights))
     for part, wanted, weight in zip(*pieces, strict=True):
         if torch.is_grad_enabled() and len(hidden) > rows:
             loss, right = checkpoint(_score_rows, head, part, wanted, weight, use_reentrant=False)
@@ -97,7 +114,7 @@ def score(
             loss, right = _score_rows(head, part, wanted, weight)
         total = total + loss
         correct.append(right)
-    return total, torch.cat(correct) if correct else targets == targets
+    return total, torch.cat(correct)
 
 
 def _score_rows(
@@ -108,10 +125,37 @@ def _score_rows(
     return (losses * weights).sum(), logits.detach().argmax(-1) == targets
 
 
-class RowTrainer(Trainer):
-    """Trains a `WeightedLoss` on `PackedRows`; checkpoints hold the bare model and the plan's state.
+class RankRows(IterableDataset[Row]):
+    """This rank's and this loader process's rows of one plan, in batches of `size`.
 
-    `on_step`: called with (step, loss of the global batch) after every optimizer step.
+    All ranks plan alike, and each takes its own of every size * ranks rows. A row's state is that
+    of the plan after the whole group, so that any rank's state goes on for all of them.
+    """
+
+    def __init__(self, rows: PackedRows, size: int, rank: int, ranks: int) -> None:
+        self._rows = rows
+        self._size = size
+        self._rank = rank
+        self._ranks = ranks
+
+    def __iter__(self) -> Iterator[Row]:
+        worker = get_worker_info()
+        turn, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        rows = iter(self._rows)
+        number = 0
+        while group := list(islice(rows, self._size * self._ranks)):
+            # Loader processes are asked in turn, a batch each.
+            if number % workers == turn:
+                own = group[self._rank * self._size : (self._rank + 1) * self._size]
+                yield from (replace(row, state=group[-1].state) for row in own)
+            number += 1
+
+
+class RowTrainer(Trainer):
+    """Trains a `WeightedLoss` on `PackedRows`; saved steps hold the bare model.
+
+    optimizer and schedule make the optimizer from the module and the factor on its rates at a step;
+    so every engine, DeepSpeed included, has the same of both.
     """
 
     loss_is_scaled_for_ga = True
@@ -121,30 +165,58 @@ class RowTrainer(Trainer):
         loss: WeightedLoss,
         args: TrainingArguments,
         *,
-        rows: PackedRows | None,
+        rows: PackedRows,
         collator: RowCollator,
         processor: Processor,
-        source: str | Path | None = None,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        schedule: Callable[[int], float],
         callbacks: list[TrainerCallback] | None = None,
-        features: Callable[[Batch], Any] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
     ) -> None:
         super().__init__(
-            loss,
-            args,
-            data_collator=collator,
-            train_dataset=rows,
-            callbacks=callbacks,
-            optimizers=optimizers,
+            loss, args, data_collator=collator, train_dataset=rows, callbacks=callbacks
         )
+        self.remove_callback(PrinterCallback)
         # Trainer would shift labels and count them itself; both are done here.
         self.model_accepts_loss_kwargs = False
+        self._rows = rows
         self._processor = processor
-        self._source = source
-        self._features = features
+        self._make_optimizer = optimizer
+        self._schedule = schedule
         self._row_state: Mapping[str, Any] | None = None
         self.tokens_seen = 0
-        self.rows_seen = 0
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The optimizer, made once."""
+        if self.optimizer is None:
+            module: Any = model if model is not None else self.model
+            self.optimizer = self._make_optimizer(module)
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule over whichever optimizer the engine made of ours."""
+        if self.lr_scheduler is None:
+            wrapped: Any = optimizer if optimizer is not None else self.optimizer
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(wrapped, self._schedule)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This rank's batches, whole rows each."""
+        args = self.args
+        own = RankRows(
+            self._rows, args.per_device_train_batch_size, args.process_index, args.world_size
+        )
+        return DataLoader(
+            own,
+            batch_size=args.per_device_train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            pin_memory=args.dataloader_pin_memory,
+            # Its own, so that starting anew draws nothing from the one that dropout draws from.
+            generator=torch.Generator().manual_seed(args.seed),
+        )
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Any:
         if not batch_samples:
@@ -155,14 +227,12 @@ class RowTrainer(Trainer):
         return total.float()
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
-        state = inputs.pop("state", None)
-        if self.model.training and state is not None:
-            self._row_state = state
-            self.tokens_seen += inputs["input_ids"].numel()
-            self.rows_seen += 1
+        self._row_state = inputs.pop("state")
+        self.tokens_seen += inputs["input_ids"].numel()
+        vision = self.accelerator.unwrap_model(self.model).vision
+        if vision is not None and inputs["image_count"]:
+            inputs["frame_keys"] = vision.keys(inputs["images"])
         moved: Batch = super()._prepare_inputs(inputs)
-        if self._features is not None and moved["image_count"]:
-            moved["features"] = self._features(moved)
         return moved
 
     def compute_loss(
@@ -170,76 +240,93 @@ class RowTrainer(Trainer):
         model: nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This row's share of the global mean, times the ranks that gradients are averaged over."""
         outputs = model(**inputs)
-        denominator = num_items_in_batch
-        if denominator is None:
-            denominator = inputs["denominator"].float()
-        loss = outputs["loss"] / denominator
-        if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes
+        assert num_items_in_batch is not None
+        loss = outputs["loss"] / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """One row a batch; rows are planned alike on every rank, each renders its own."""
-        return super().get_train_dataloader()
-
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        wrapped = self.accelerator.unwrap_model(self.model)
-        model = wrapped.model if isinstance(wrapped, WeightedLoss) else wrapped
+        model = self.accelerator.unwrap_model(self.model).model
         if state_dict is not None:
-            state_dict = {
-                k.removeprefix(
-                    "model.",
-                ): v
-                for k, v in state_dict.items()
-            }
+            state_dict = {k.removeprefix("model."): v for k, v in state_dict.items()}
         model.save_pretrained(folder, state_dict=state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        from safetensors.torch import load_file
+        module: Any = model if model is not None else self.model
+        load_weights(module.model, Path(resume_from_checkpoint))
 
-        target = (model or self.model).model
-        folder = Path(resume_from_checkpoint)
-        if hasattr(target, "get_base_model"):
-            from peft import load_peft_weights, set_peft_model_state_dict
+    # -- what a saved step must know beside weights and optimizer --------------------------------
 
-            set_peft_model_state_dict(target, load_peft_weights(str(folder)))
-            return
-        state: dict[str, Tensor] = {}
-        for file in sorted(folder.glob("*.safetensors")):
-            state.update(load_file(file))
-        missing, unexpected = target.load_state_dict(state, strict=False)
-        tied = set(getattr(target, "all_tied_weights_keys", {}) or {})
-        if unexpected or set(missing) - tied:
-            raise ValueError(f"{folder} does not fit the model: {unexpected or missing}")
+    def position(self) -> dict[str, Any]:
+        """Where training stands in the plan of rows and in the log. All ranks call it."""
+        return {
+            "rows": self._row_state,
+            "loss": self._of_all(self._tr_loss.item()),
+            "tokens": self._of_all(self.tokens_seen),
+            "logged": self._globalstep_last_logged,
+        }
+
+    def tokens_of_all(self) -> int:
+        """Tokens that all ranks have computed. All ranks call it."""
+        return sum(self._of_all(self.tokens_seen))
+
+    def _of_all(self, value: Any) -> list[Any]:
+        values = [value] * self.args.world_size
+        if self.args.world_size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def go_on_from(self, position: Mapping[str, Any]) -> None:
+        """Take up a `position` of this many ranks; once training has begun."""
+        rank = self.args.process_index
+        if len(position["loss"]) == self.args.world_size:
+            self._tr_loss += position["loss"][rank]
+        self.tokens_seen = position["tokens"][rank] if rank < len(position["tokens"]) else 0
+        self._globalstep_last_logged = position["logged"]
+        self._row_state = position["rows"]
 
 
-class RowState(TrainerCallback):
-    """Writes where in the plan of rows each saved step stands."""
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Mark `folder`, a saved step, as whole."""
+    temporary = folder / (STATE_FILE + ".partial")
+    temporary.write_text(json.dumps(state))
+    os.replace(temporary, folder / STATE_FILE)
 
-    def __init__(self) -> None:
-        self.trainer: RowTrainer | None = None
 
-    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Beside the step's checkpoint, on the main process."""
-        if not state.is_world_process_zero or self.trainer is None:
-            return
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        data = json.dumps(self.trainer._row_state)
-        temporary = folder / (STATE_FILE + ".partial")
-        temporary.write_text(data)
-        os.replace(temporary, folder / STATE_FILE)
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of a whole saved step."""
+    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+    return state
 
 
 def last_step(folder: Path) -> Path | None:
     """The newest whole saved step in `folder`: the one with `STATE_FILE`, written last."""
     steps = [p for p in folder.glob("checkpoint-*") if (p / STATE_FILE).is_file()]
-    return max(steps, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+    return max(steps, key=_step_of, default=None)
+
+
+def resumed_step(folder: Path) -> int:
+    """The step that training in `folder` goes on from; 0 where nothing is saved."""
+    found = last_step(folder)
+    return 0 if found is None else _step_of(found)
+
+
+def drop_partial(folder: Path) -> None:
+    """Remove the saved steps in `folder` that a kill left torn, and older ones than the newest."""
+    newest = last_step(folder)
+    for path in folder.glob("checkpoint-*"):
+        if path != newest:
+            (path / STATE_FILE).unlink(missing_ok=True)
+            shutil.rmtree(path)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
 
 
 @contextmanager
@@ -259,8 +346,93 @@ def generating(model: Any) -> Iterator[Any]:
         plain.train(was_training)
 
 
+# -- weights in and out --------------------------------------------------------------------------
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Load a saved step's weights, or its LoRA matrices, into `model`; `ValueError` on a misfit."""
+    from safetensors.torch import load_file
+
+    if hasattr(model, "get_base_model"):
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+        return
+    state: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        state.update(load_file(file))
+    own = dict(model.named_parameters(remove_duplicate=False))
+    tied = {name for name, p in own.items() for n, q in own.items() if p is q and n in state}
+    missing = set(own) - set(state) - tied
+    unexpected = set(state) - set(model.state_dict())
+    if missing or unexpected:
+        raise ValueError(f"{folder} does not fit the model: {sorted(missing | unexpected)[:3]}")
+    with torch.no_grad():
+        for name, values in state.items():
+            target = model.get_parameter(name) if name in own else model.get_buffer(name)
+            with _gathered(target, modified=True):
+                target.copy_(values)
+
+
+def whole_weights(model: Any) -> dict[str, Tensor]:
+    """The weights of `model` by name, on the CPU, gathered where ranks hold parts of them.
+
+    LoRA matrices come merged in: W + (alpha / rank) B A. All ranks call it; the first gets them.
+    """
+    state: dict[str, Tensor] = {}
+    copies: dict[int, Tensor] = {}  # tied weights stay one tensor, and are written once
+    plain = _plain(model)
+    for name, tensor in plain.state_dict(keep_vars=True).items():
+        with _gathered(tensor):
+            if is_first():
+                if id(tensor) not in copies:
+                    copies[id(tensor)] = tensor.detach().cpu().clone()
+                state[name] = copies[id(tensor)]
+    merged: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        layer, found, kind = name.partition(".base_layer.")
+        if found:
+            if kind == "weight":
+                a, b = (state[f"{layer}.lora_{m}.default.weight"].float() for m in "AB")
+                scale = plain.get_submodule(layer).scaling["default"]
+                tensor = (tensor.float() + scale * (b @ a)).to(tensor.dtype)
+            merged[f"{layer}.{kind}"] = tensor
+        elif ".lora_" not in name:
+            merged[name] = tensor
+    return merged
+
+
+@contextmanager
+def _gathered(tensor: Any, modified: bool = False) -> Iterator[None]:
+    """`tensor` whole for a while, where ZeRO-3 holds parts of it on every rank."""
+    if not hasattr(tensor, "ds_id"):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters([tensor], modifier_rank=0 if modified else None):
+        yield
+
+
+def is_first() -> bool:
+    """Whether this is the rank that writes files."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Returns once every rank is here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
 def save_final(model: Any, processor: Processor, folder: Path, source: str | Path | None) -> None:
-    """The run's `checkpoint/`: LoRA merged in, loadable by transformers and vLLM as it is."""
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    save(model, processor, folder, source=source)
+    """The run's `checkpoint/`: LoRA merged in, loadable by transformers and vLLM as it is.
+
+    All ranks call it, the first writes; it is there when the call returns.
+    """
+    state = whole_weights(model)
+    if is_first():
+        plain = _plain(model)
+        whole = SimpleNamespace(save_pretrained=partial(plain.save_pretrained, state_dict=state))
+        save(whole, processor, folder, source=source)
+    wait_for_all()

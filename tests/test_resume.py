@@ -1,0 +1,120 @@
+"""A run killed at any moment, started again, ends as an unbroken one does."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joyvl_train.trainer import STATE_FILE, last_step, resumed_step
+from tests.tiny_training import launch
+
+PLAIN: dict[str, Any] = {"steps": 14, "eval_every": 4, "save_every": 2, "log_every": 3}
+LORA = {
+    **PLAIN,
+    "accumulation": 2,
+    "freeze": ["vision", "projector"],
+    "lora": {"rank": 4, "dropout": 0.1},
+}
+CHANGING = ("train/seconds", "train/peak_memory_bytes")
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What must not depend on kills: tensors to the bit, log lines, figures."""
+    figures = json.loads((folder / "figures.json").read_text())
+    assert all(figures.pop(key) > 0 for key in CHANGING)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {
+        "tensors": (folder / "checkpoint" / "model.safetensors").read_bytes(),
+        "log": log,
+        "figures": figures,
+    }
+
+
+def kill_when(folder: Path, due: Callable[[float], bool], options: dict[str, Any]) -> bool:
+    """Starts the run, kills it (-9) as soon as `due(seconds since the first saved step)` holds.
+
+    False where it ended before.
+    """
+    [process] = launch(folder, wait=False, **options)
+    begun: float | None = None
+    while process.poll() is None:
+        if begun is None and (folder / "steps").is_dir() and any((folder / "steps").iterdir()):
+            begun = time.monotonic()
+        if begun is not None and due(time.monotonic() - begun):
+            process.kill()
+            process.wait()
+            return True
+        time.sleep(0.001)
+    assert process.returncode == 0, process.communicate()[0]
+    return False
+
+
+def torn(folder: Path) -> bool:
+    """Whether a step is being saved just now."""
+    return any(not (path / STATE_FILE).exists() for path in (folder / "steps").glob("checkpoint-*"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    launch(folder, **PLAIN)
+    return folder
+
+
+def test_killed_while_saving(unbroken: Path, tmp_path: Path) -> None:
+    saved: set[int] = set()
+
+    def due(_: float) -> bool:
+        saved.add(resumed_step(tmp_path / "steps"))
+        return len(saved) > 2 and torn(tmp_path)
+
+    assert kill_when(tmp_path, due, PLAIN)
+    assert not (tmp_path / "figures.json").exists()
+    launch(tmp_path, **PLAIN)
+    assert outcome(tmp_path) == outcome(unbroken)
+
+
+def test_steps_torn_by_a_kill_are_dropped(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken, tmp_path / "run")
+    steps = tmp_path / "run" / "steps"
+    assert last_step(steps) == steps / "checkpoint-14"
+    # As if killed in the midst of writing the last step, its optimizer cut short.
+    (steps / "checkpoint-14" / STATE_FILE).unlink()
+    optimizer = steps / "checkpoint-14" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:1000])
+    (tmp_path / "run" / "figures.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    assert resumed_step(steps) == 12
+    launch(tmp_path / "run", **PLAIN)
+    assert outcome(tmp_path / "run") == outcome(unbroken)
+
+
+def test_complete_run_returns_what_it_had(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken, tmp_path / "run")
+    before = json.loads((unbroken / "figures.json").read_text())
+    (tmp_path / "run" / "figures.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    launch(tmp_path / "run", **PLAIN)
+    assert json.loads((tmp_path / "run" / "figures.json").read_text()) == before
+    assert outcome(tmp_path / "run") == outcome(unbroken)
+
+
+@pytest.mark.slow
+def test_ten_kills_with_dropout_and_reused_vision(tmp_path: Path) -> None:
+    options = {**LORA, "steps": 40, "save_every": 3}
+    launch(tmp_path / "unbroken", **options)
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(10):
+        moment = rng.uniform(0.0, 0.4)
+        kills += kill_when(tmp_path / "killed", lambda s, m=moment: s >= m, options)
+    assert kills >= 5
+    launch(tmp_path / "killed", **options)
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "unbroken")

@@ -1,0 +1,202 @@
+"""A very small model, samples for it, and one training run of them as a process of its own.
+
+    python tests/tiny_training.py FOLDER '{"steps": 4, ...}'
+
+writes FOLDER/log.jsonl, FOLDER/figures.json and FOLDER/checkpoint, and with `shots`, a list of
+seconds, nothing else. `tests.tiny_training.launch` starts it, on several ranks too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from joyvl_train.actions import Delegation, Response, Silence
+from joyvl_train.checkpoint import Processor, TinyShape, build_tiny, train_tokenizer
+from joyvl_train.collate import Part
+from joyvl_train.config import EngineConfig, LoraConfig, ModelConfig, TrainConfig
+from joyvl_train.rendering import Rendered, Renderer
+from joyvl_train.stream import Stream, StreamSettings
+from joyvl_train.weights import LossWeights, Targets, token_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = ["the red ball rolls left and a dog runs by", "seconds", "fire now", "[Background 1] ok"]
+SHAPE = TinyShape(
+    vocabulary=420,
+    hidden=48,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    feed_forward=96,
+    vision_hidden=32,
+    vision_layers=2,
+    vision_heads=2,
+    vision_feed_forward=48,
+    deepstack=(0,),
+    side=64,
+)
+
+
+def tiny(seed: int = 0) -> tuple[Any, Processor]:
+    """A random Qwen3-VL of some 100 thousand parameters."""
+    return build_tiny(train_tokenizer(WORDS * 3, SHAPE.vocabulary), SHAPE, seed)
+
+
+def picture(number: int) -> Image.Image:
+    """One of the pictures, all different."""
+    rng = random.Random(number)
+    colours = [tuple(rng.randrange(256) for _ in range(3)) for _ in range(4)]
+    image = Image.new("RGB", (2, 2))
+    image.putdata(colours)
+    return image.resize((64, 64), Image.Resampling.NEAREST)
+
+
+class Clips:
+    """Short streams of different lengths (a `collate.Source`); a few of them are turn-based."""
+
+    def __init__(
+        self, renderer: Renderer, weights: LossWeights, count: int = 12, *, turns: bool = False
+    ) -> None:
+        self._renderer = renderer
+        self._weights = weights
+        self._count = count
+        self._turns = turns
+        self._sample = lru_cache(None)(self._make)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def length(self, index: int) -> int:
+        return len(self.render(index)[0])
+
+    def render(self, index: int) -> tuple[Rendered, Targets]:
+        return self._sample(index)
+
+    def _make(self, index: int) -> tuple[Rendered, Targets]:
+        rng = random.Random(f"clip/{index}/{self._turns}")
+        if self._turns:
+            rendered = self._renderer.render_question(
+                rng.choice(WORDS), [picture(rng.randrange(20))], Response("fire now")
+            )
+        else:
+            stream = Stream(StreamSettings(chunk_seconds=30, lead=2))
+            for second in range(rng.randrange(3, 9)):
+                queries = [rng.choice(WORDS)] if second == 0 else []
+                stream.observe(second, [picture(rng.randrange(20))], queries)
+                says = [Silence()] * 4 + [Response("fire now"), Delegation("ok", "the red ball")]
+                stream.act(rng.choice(says))
+            rendered = self._renderer.render("", stream.turns)
+        return rendered, token_weights(rendered, self._weights)
+
+
+def parts(processor: Processor, weights: LossWeights | None = None) -> list[Part]:
+    """Time-aligned and turn-based samples, mixed."""
+    renderer = Renderer(processor)
+    weights = weights or LossWeights()
+    return [
+        Part("streams", Clips(renderer, weights), 0.7),
+        Part("questions", Clips(renderer, weights, turns=True), 0.3),
+    ]
+
+
+def launch(
+    folder: Path, ranks: int = 1, wait: bool = True, script: str | None = None, **options: Any
+) -> list[subprocess.Popen[str]]:
+    """Start a run on `ranks` processes; with `wait`, until they end well."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        environment.pop(name, None)
+    started = []
+    for rank in range(ranks):
+        if ranks > 1:
+            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            environment |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, __file__, str(folder), json.dumps(options)]
+        started.append(
+            subprocess.Popen(
+                command,
+                env=dict(environment),
+                cwd=ROOT,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        )
+    if wait:
+        texts = [process.communicate()[0] for process in started]
+        for process, text in zip(started, texts, strict=True):
+            assert process.returncode == 0, text
+            process.text = text  # type: ignore[attr-defined]
+    return started
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One run; see the module's text."""
+    torch.set_num_threads(1)
+    from joyvl_train.trainer import is_first, save_final
+    from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
+
+    folder, options = Path(arguments[0]), json.loads(arguments[1])
+    engine = EngineConfig(**options.pop("engine", {}))
+    lora = LoraConfig(**options.pop("lora", {}))
+    frozen = options.pop("freeze", [])
+    minutes_passed = options.pop("fit", {})
+    train = TrainConfig(
+        **{"precision": "fp32", "row_tokens": 320, "save_every": 2, "log_every": 3, **options}
+    )
+    prepare_engine(engine)
+    model, processor = tiny()
+    freeze(model, frozen)
+    model = with_lora(model, ModelConfig(lora=lora))
+    log = folder / "log.jsonl"
+    start = resumed_step(folder / "steps")
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_first() and log.exists():
+        lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["step"] <= start]
+        log.write_text("".join(line + "\n" for line in kept))
+
+    def tell(line: Any) -> None:
+        with log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def validate(step: int) -> dict[str, float]:
+        weight = next(model.parameters())
+        return {
+            "validation/norm": float(weight.detach().double().norm()) if weight.numel() else 0.0
+        }
+
+    figures = fit(
+        model,
+        processor,
+        parts(processor),
+        train,
+        engine,
+        folder / "steps",
+        seed=3,
+        log=tell,
+        validate=validate,
+        **minutes_passed,
+    )
+    save_final(model, processor, folder / "checkpoint", None)
+    if is_first():
+        (folder / "figures.json").write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
