@@ -99,7 +99,7 @@ def teach_tower(
             seen = tower(pixels, grid_thw=grid)
             features = [seen.pooler_output, *seen.deepstack_features]
             loss, right = _loss(heads, features, labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
