@@ -114,8 +114,11 @@ def freeze(model: Any, parts: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def with_lora(model: Any, config: ModelConfig) -> Any:
-    """`model` with LoRA matrices on the text model's layers, where the config asks for them."""
+def with_lora(model: Any, config: ModelConfig, seed: int = 0) -> Any:
+    """`model` with LoRA matrices on the text model's layers, where the config asks for them.
+
+    Nothing else of it is then trained. The matrices start from `seed`.
+    """
     if not config.lora.rank:
         return model
     from peft import LoraConfig, get_peft_model
@@ -132,16 +135,16 @@ def with_lora(model: Any, config: ModelConfig) -> Any:
             f"model.lora.targets={config.lora.targets}: no linear layer of the text model has "
             "such a name"
         )
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=config.lora.rank,
-            lora_alpha=int(config.lora.alpha),
-            lora_dropout=config.lora.dropout,
-            target_modules=names,
-            task_type="CAUSAL_LM",
-        ),
+    lora = LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,  # type: ignore[arg-type]  # its scale may be any number
+        lora_dropout=config.lora.dropout,
+        target_modules=names,
+        task_type="CAUSAL_LM",
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, lora)
 
 
 def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[str, Any]]:
