@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,11 +19,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+_HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
+
+
 class UserError(ValueError):
     """What a user got wrong, in one line that names the value, the place and the mend."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        # A loader's worker process hands its error on as the text of a whole traceback.
+        handed_on = _HANDED_ON.search(message)
+        super().__init__(" ".join((handed_on[1] if handed_on else message).split()))
 
 
 def _key(

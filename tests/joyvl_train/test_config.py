@@ -1,4 +1,5 @@
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from joyvl_train.config import Config, UserError, check, flat, keys, nearest
 
@@ -90,3 +91,17 @@ def test_takes():
     assert takes["model.freeze"] == "list of vision or projector or text"
     assert takes["train.pack"] == "true or false"
     assert takes["data.families"] == "list of text"
+
+
+class Broken(Dataset[int]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise UserError("data.path=x: is broken; mend it")
+
+
+def test_an_error_from_a_loaders_worker_is_still_one_line():
+    with pytest.raises(UserError) as caught:
+        list(DataLoader(Broken(), num_workers=1))
+    assert str(caught.value) == "data.path=x: is broken; mend it"
