@@ -23,9 +23,9 @@ _GROUP = 8
 
 
 def can_reuse(model: Any) -> bool:
-    """Whether `model` (a transformers one) takes vision features in place of pictures."""
+    """Whether `model` (a transformers one) takes vision features, frame by frame, for pictures."""
     takes = inspect.signature(model.model.forward).parameters
-    return "mm_encoder_outputs" in takes and hasattr(model.config, "image_token_id")
+    return "mm_encoder_outputs" in takes and hasattr(model.model, "visual")
 
 
 class FrozenVision:
@@ -37,7 +37,7 @@ class FrozenVision:
 
     def __init__(self, model: Any, kept: int) -> None:
         kind = getattr(model.config, "model_type", type(model).__name__)
-        if not can_reuse(model) or "qwen" not in kind:
+        if not can_reuse(model):
             raise UserError(
                 f"vision features can't be reused with {kind}: its forward does not take them a "
                 "frame at a time; train without reuse"

@@ -2,8 +2,8 @@
 
     python tests/tiny_training.py FOLDER '{"steps": 4, ...}'
 
-writes FOLDER/log.jsonl, FOLDER/figures.json and FOLDER/checkpoint, and with `shots`, a list of
-seconds, nothing else. `tests.tiny_training.launch` starts it, on several ranks too.
+writes FOLDER/log.jsonl, FOLDER/figures.json and FOLDER/checkpoint; with `stop` it ends without a
+word after that many steps. `launch` starts it, on several ranks too.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def parts(processor: Processor, weights: LossWeights | None = None) -> list[Part
 
 
 def launch(
-    folder: Path, ranks: int = 1, wait: bool = True, script: str | None = None, **options: Any
+    folder: Path, ranks: int = 1, wait: bool = True, **options: Any
 ) -> list[subprocess.Popen[str]]:
     """Start a run on `ranks` processes; with `wait`, until they end well."""
     with socket.socket() as probe:
@@ -155,7 +155,8 @@ def main(arguments: Sequence[str]) -> None:
     engine = EngineConfig(**options.pop("engine", {}))
     lora = LoraConfig(**options.pop("lora", {}))
     frozen = options.pop("freeze", [])
-    minutes_passed = options.pop("fit", {})
+    fit_options = options.pop("fit", {})
+    stop = options.pop("stop", 0)
     train = TrainConfig(
         **{"precision": "fp32", "row_tokens": 320, "save_every": 2, "log_every": 3, **options}
     )
@@ -176,6 +177,8 @@ def main(arguments: Sequence[str]) -> None:
             file.write(json.dumps(line) + "\n")
 
     def validate(step: int) -> dict[str, float]:
+        if stop and step > stop:
+            os._exit(0)
         weight = next(model.parameters())
         return {
             "validation/norm": float(weight.detach().double().norm()) if weight.numel() else 0.0
@@ -191,7 +194,7 @@ def main(arguments: Sequence[str]) -> None:
         seed=3,
         log=tell,
         validate=validate,
-        **minutes_passed,
+        **fit_options,
     )
     save_final(model, processor, folder / "checkpoint", None)
     if is_first():

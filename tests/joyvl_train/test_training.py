@@ -1,0 +1,233 @@
+"""A whole training run: schedule, groups, limits, logs, ranks, DeepSpeed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from joyvl_train.config import EngineConfig, TrainConfig, UserError
+from joyvl_train.training import (
+    fit,
+    freeze,
+    parameter_groups,
+    part_of,
+    resumed_step,
+    schedule,
+)
+from tests.tiny_training import ROOT, launch, parts, tiny
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def short(**changes: Any) -> TrainConfig:
+    known = {"steps": 4, "row_tokens": 320, "precision": "fp32", "save_every": 2, "log_every": 2}
+    return TrainConfig(**{**known, **changes})
+
+
+def run(
+    folder: Path, train: TrainConfig, model: Any = None, **options: Any
+) -> tuple[dict[str, float], list[dict[str, Any]], Any]:
+    """(figures, log lines, the trained model)."""
+    model, processor = (model, tiny()[1]) if model is not None else tiny()
+    lines: list[Any] = []
+    figures = fit(
+        model,
+        processor,
+        parts(processor),
+        train,
+        EngineConfig(),
+        folder,
+        seed=3,
+        log=lines.append,
+        **options,
+    )
+    return figures, lines, model
+
+
+def test_schedule() -> None:
+    constant = schedule(TrainConfig(steps=100, warmup=10, schedule="constant"))
+    assert [constant(step) for step in (0, 4, 9, 10, 99)] == [0.1, 0.5, 1.0, 1.0, 1.0]
+    linear = schedule(TrainConfig(steps=100, warmup=0, schedule="linear"))
+    assert [round(linear(step), 6) for step in (0, 50, 100)] == [1.0, 0.51, 0.02]
+    cosine = schedule(TrainConfig(steps=100, warmup=0, schedule="cosine"))
+    assert cosine(50) == pytest.approx(0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi / 2)))
+    assert cosine(100) == pytest.approx(0.02)
+
+
+def test_parts_and_groups() -> None:
+    model, _ = tiny()
+    groups = parameter_groups(
+        model,
+        TrainConfig(learning_rate=1e-3, vision_learning_rate=1e-4, projector_learning_rate=1e-5),
+    )
+    rates = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    wanted = {"text": 1e-3, "vision": 1e-4, "projector": 1e-5}
+    for name, parameter in model.named_parameters():
+        decay = 0.01 if parameter.ndim > 1 else 0.0
+        assert rates[id(parameter)] == (wanted[part_of(name)], decay), name
+    assert {part_of(name) for name, _ in model.named_parameters()} == set(wanted)
+    freeze(model, ["vision", "text"])
+    groups = parameter_groups(model, TrainConfig(projector_learning_rate=1e-5))
+    assert {group["lr"] for group in groups} == {1e-5}
+
+
+def test_figures_and_lines(tmp_path: Path) -> None:
+    figures, lines, model = run(
+        tmp_path, short(eval_every=3), validate=lambda step: {"validation/step": step}
+    )
+    assert figures["train/steps"] == 4
+    assert figures["train/tokens"] > 4 * 200
+    assert figures["train/peak_memory_bytes"] > 2**24
+    assert [line["step"] for line in lines] == [2, 3, 4]
+    assert lines[1] == {"step": 3, "validation/step": 3}
+    assert set(lines[0]) == {"step", "train/loss", "train/grad_norm", "train/learning_rate"}
+    assert resumed_step(tmp_path) == 4
+    again, nothing, other = run(tmp_path, short())
+    assert (again, nothing) == (figures, [])
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_training_lowers_the_loss_and_bf16_agrees(tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        train = short(
+            steps=30, warmup=0, learning_rate=3e-3, log_every=1, precision=precision, save_every=0
+        )
+        _, lines, model = run(tmp_path / precision, train)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        losses[precision] = [line["train/loss"] for line in lines]
+    assert losses["fp32"][-1] < losses["fp32"][0] / 2
+    assert losses["bf16"][0] == pytest.approx(losses["fp32"][0], rel=0.01)
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"][-1] < losses["bf16"][0] / 2
+    assert resumed_step(tmp_path / "fp32") == 0
+
+
+def test_time_limit_ends_the_run_for_good(tmp_path: Path) -> None:
+    figures, lines, _ = run(tmp_path, short(steps=1000, minutes=1e-6))
+    assert figures["train/steps"] == 1
+    assert lines[-1]["step"] == 1
+    assert run(tmp_path, short(steps=1000, minutes=1e-6))[0] == figures
+
+
+def test_frozen_vision_is_reused_by_itself(tmp_path: Path) -> None:
+    found = []
+    for reuse in (None, False):
+        model, _ = tiny()
+        freeze(model, ["vision", "projector"])
+        _, lines, _ = run(tmp_path / str(reuse), short(log_every=1), model, reuse_vision=reuse)
+        found.append([line["train/loss"] for line in lines])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    with pytest.raises(UserError, match="not trained"):
+        run(tmp_path / "trained", short(), reuse_vision=True)
+
+
+def test_infinite_loss_is_logged_as_it_is(tmp_path: Path) -> None:
+    model, _ = tiny()
+    with torch.no_grad():
+        model.model.language_model.norm.weight.fill_(float("inf"))
+    _, lines, _ = run(tmp_path, short(save_every=0), model)
+    assert not math.isfinite(lines[0]["train/loss"])
+
+
+def test_quiet_but_for_the_bar(tmp_path: Path) -> None:
+    [process] = launch(tmp_path, steps=4)
+    lines = [line for line in re.split(r"[\r\n]+", process.text) if line.strip()]
+    assert lines
+    assert all(line.startswith("training:") for line in lines), process.text
+    assert re.search(r"4/4 \[.*step/s, loss \d", lines[-1])
+
+
+def test_wandb_offline(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    command = [sys.executable, str(ROOT / "tests" / "tiny_training.py"), str(tmp_path)]
+    command.append(json.dumps({"steps": 2, "fit": {"wandb": "offline"}}))
+    environment = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": str(ROOT)}
+    environment |= {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
+# -- ranks ---------------------------------------------------------------------------------------
+
+
+def outcome(folder: Path) -> tuple[list[Any], dict[str, torch.Tensor]]:
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    keys = ("step", "train/loss", "train/grad_norm", "train/learning_rate")
+    lines = [[line[key] for key in keys] for line in log if "train/loss" in line]
+    return lines, load_file(folder / "checkpoint" / "model.safetensors")
+
+
+def assert_close(found: Path, wanted: Path) -> None:
+    (lines, weights), (wanted_lines, wanted_weights) = outcome(found), outcome(wanted)
+    assert len(lines) == len(wanted_lines)
+    for line, other in zip(lines, wanted_lines, strict=True):
+        assert line == pytest.approx(other, rel=1e-5)
+    assert set(weights) == set(wanted_weights)
+    for name, tensor in wanted_weights.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=2e-5, msg=name)
+
+
+RANKED: dict[str, Any] = {"steps": 4, "log_every": 1, "save_every": 2, "eval_every": 1, "warmup": 2}
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rows a step on one rank."""
+    folder = tmp_path_factory.mktemp("single")
+    launch(folder, accumulation=2, **RANKED)
+    return folder
+
+
+def engine(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / f"configs/engine/{name}.yaml").read_text())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "zero2", "zero3"])
+def test_two_ranks_train_resume_and_save_as_one(name: str, single: Path, tmp_path: Path) -> None:
+    if name != "ddp":
+        pytest.importorskip("deepspeed")
+    launch(tmp_path / "whole", ranks=2, engine=engine(name), **RANKED)
+    assert_close(tmp_path / "whole", single)
+    # Stopped after the second step: the plan and the rates are those of four.
+    folder = tmp_path / "resumed"
+    launch(folder, ranks=2, engine=engine(name), stop=2, **RANKED)
+    assert resumed_step(folder / "steps") == 2
+    launch(folder, ranks=2, engine=engine(name), **RANKED)
+    assert_close(folder, single)
+    model = AutoModelForImageTextToText.from_pretrained(folder / "checkpoint")
+    assert set(model.state_dict()) == set(tiny()[0].state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_lora_under_deepspeed(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    lora = {"rank": 4, "alpha": 8.0}
+    launch(tmp_path / "single", accumulation=2, lora=lora, **RANKED)
+    launch(tmp_path / "ranks", ranks=2, engine=engine(name), lora=lora, stop=2, **RANKED)
+    launch(tmp_path / "ranks", ranks=2, engine=engine(name), lora=lora, **RANKED)
+    assert_close(tmp_path / "ranks", tmp_path / "single")
