@@ -1,0 +1,48 @@
+"""The base that is kept in the repository: it sees and names, and knows nothing of when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_pipeline.world.corpus import held_out
+from data_pipeline.world.streams import FAMILIES
+from joyvl_train.checkpoint import load
+from joyvl_train.config import Config
+from joyvl_train.engine import Engine
+from joyvl_train.heldout import free_run, metrics
+from joyvl_train.rendering import Renderer
+from recipes.base import accuracy
+
+KEPT = Path(__file__).parents[2] / "models" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def kept():
+    torch.set_num_threads(1)
+    model, processor = load(KEPT)
+    return model, Renderer(processor)
+
+
+def test_it_is_small():
+    files = [path for path in KEPT.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 16 * 2**20
+
+
+def test_it_answers_when_asked(kept):
+    model, renderer = kept
+    found = accuracy(model, renderer, Config(), "test", 150)
+    assert found["all"][0] >= 0.35
+    assert found["name"][0] >= 0.6
+
+
+def test_it_knows_nothing_of_when(kept):
+    model, renderer = kept
+    cases = held_out("test", 5, count=9, families=FAMILIES, pictures="drawn", side=96)
+    model.eval()
+    traces = free_run(Engine(model, renderer, max_new_tokens=24), cases, progress=False)
+    found = metrics(traces, samples=10)
+    # It answers every turn as it would a question: silence was never taught.
+    assert found["eval/silence_accuracy"] <= 0.05
