@@ -22,6 +22,10 @@ def _start() -> int:
     others = [entry for entry in inherited if entry and entry != str(root)]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
 
+    # Threads that spin while they wait make a shared machine many times slower; read by the OpenMP
+    # runtime when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
     from joyvl_train.cli import main
 
     return main(sys.argv[1:], root)
