@@ -169,7 +169,7 @@ def cloud(pen: Pen, colour: Colour, state: str) -> None:
 
 
 def sun(pen: Pen, colour: Colour, state: str) -> None:
-    pen.area(*[p for p in _rays()], fill=(252, 160, 20))
+    pen.area(*_rays(), fill=(252, 160, 20))
     pen.disc(50, 50, 27, (255, 216, 40))
     pen.disc(41, 46, 3, INK)
     pen.disc(59, 46, 3, INK)
