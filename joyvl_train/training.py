@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import math
 import os
@@ -87,7 +88,7 @@ def _prepare_deepspeed(engine: EngineConfig, on_gpu: bool) -> None:
         ) from error
     deepspeed.utils.logger.setLevel(logging.ERROR)
     if not dist.is_initialized():
-        with redirect_stdout(sys.stderr):  # it tells of each kernel that it builds
+        with redirect_stdout(io.StringIO()):  # it tells of each kernel that it builds
             deepspeed.init_distributed("nccl" if on_gpu else "gloo", auto_mpi_discovery=False)
 
 

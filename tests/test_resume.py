@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 
 from joyvl_train.trainer import STATE_FILE, last_step, resumed_step
-from tests.tiny_training import launch
+from tests.tiny_training import ROOT, launch
 
 PLAIN: dict[str, Any] = {"steps": 14, "eval_every": 4, "save_every": 2, "log_every": 3}
 LORA = {
@@ -118,3 +121,50 @@ def test_ten_kills_with_dropout_and_reused_vision(tmp_path: Path) -> None:
     assert kills >= 5
     launch(tmp_path / "killed", **options)
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "unbroken")
+
+
+def sft(folder: Path) -> subprocess.Popen[bytes]:
+    """`recipe=sft` from the command line; it trains on a few streams and scores a few."""
+    words = ["recipe=sft", "setting=smoke", f"run.dir={folder}", f"run.root={folder.parent}"]
+    words += ["train.steps=8", "train.eval_every=3", "train.log_every=3", "run.threads=1"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "joyvl_train", *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not (ROOT / "models" / "tiny").is_dir(), reason="needs the kept base")
+def test_ten_kills_of_the_recipe(tmp_path: Path) -> None:
+    assert sft(tmp_path / "unbroken").wait() == 0
+    killed = tmp_path / "killed"
+    # At the start, in or after every step, and while the end is scored.
+    due: list[Callable[[], bool]] = [lambda: True]
+    due += [lambda n=n: (killed / "steps" / f"checkpoint-{n}").exists() for n in range(1, 9)]  # type: ignore[misc]
+    due += [(killed / "checkpoint").exists]
+    rng = random.Random(1)
+    kills = 0
+    for reached in due:
+        process = sft(killed)
+        while process.poll() is None and not reached():
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.5))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills >= 8
+    assert sft(killed).wait() == 0
+
+    def end(folder: Path) -> tuple[Any, ...]:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["train/steps"] == 8
+        for key in CHANGING:
+            metrics.pop(key)
+        weights = (folder / "checkpoint" / "model.safetensors").read_bytes()
+        return metrics, (folder / "log.jsonl").read_text(), weights
+
+    assert end(killed) == end(tmp_path / "unbroken")
