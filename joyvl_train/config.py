@@ -106,7 +106,9 @@ class DataConfig:
         high=30,
         choices=("auto",),
     )
-    size: int = _key(96, "side of the world's square frames, in pixels", low=28, high=2048)
+    size: int = _key(
+        96, "side of the world's square frames, longest side of data.path's", low=28, high=2048
+    )
     footage: bool = _key(False, "real footage among the world's backgrounds; fetched before")
     families: list[str] = _key([], "families of the world that are used; empty: all")
     train_streams: int = _key(4000, "training streams drawn from the world", low=0, high=10**8)

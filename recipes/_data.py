@@ -15,7 +15,7 @@ from joyvl_train.config import Config, UserError
 from joyvl_train.corpus import Corpus, open_corpus
 from joyvl_train.frames import Frames
 from joyvl_train.memory import Limits
-from joyvl_train.records import RecordError, TurnSample
+from joyvl_train.records import RecordError, Rejects, TurnSample
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import QuestionSamples, StreamSamples, corpus_parts
 from joyvl_train.stream import StreamSettings
@@ -25,12 +25,12 @@ from joyvl_train.weights import LossWeights
 Cases = Sequence[tuple[Timeline, Frames]]
 
 
-def training_parts(config: Config, renderer: Renderer) -> list[Part]:
+def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list[Part]:
     """The mixed sources: time-aligned streams under the weighted loss, turn-based plain."""
     data, system = config.data, config.prompt.system
     weights = LossWeights(**vars(config.loss))
     if data.kind == "path":
-        corpus = corpus_of(config)
+        corpus = corpus_of(config, rejects)
         return corpus_parts(
             Kept(corpus, held=False, share=data.held_out),
             renderer,
@@ -85,7 +85,7 @@ def held_out_cases(
     those of a corpus that are held out."""
     data = config.data
     if data.kind == "path":
-        streams = Kept(corpus_of(config), held=True, share=data.held_out).streams()
+        streams = Kept(corpus_of(config, Rejects()), held=True, share=data.held_out).streams()
         return list(streams)[: count or None]
     return held_out(
         split,
@@ -100,17 +100,20 @@ def held_out_cases(
     )
 
 
-def corpus_of(config: Config) -> Corpus:
-    """The corpus that `data.path` names."""
+def corpus_of(config: Config, rejects: Rejects) -> Corpus:
+    """The corpus that `data.path` names; what can't be used is counted in `rejects`."""
     data = config.data
     value = data.frames_per_second
+    if not isinstance(value, str) and (value < 1 or value != int(value)):
+        raise UserError(f"data.frames_per_second={value}: takes a whole number from 1, or auto")
     return open_corpus(
         data.path,
         data.image_root or None,
         cache_dir=data.cache_dir,
-        frames_per_second="auto" if isinstance(value, str) else max(1, round(value)),
+        frames_per_second="auto" if isinstance(value, str) else int(value),
         size=data.size,
         multiple=32,
+        rejects=rejects,
         render=partial(_draw, side=data.size),
     )
 
@@ -163,8 +166,10 @@ def is_held_out(clip: str, share: float) -> bool:
 def rate(config: Config) -> float:
     """Frames a second of the world's streams."""
     value = config.data.frames_per_second
-    if isinstance(value, str):
-        raise UserError(f"data.frames_per_second={value}: the world's streams take a number")
+    if isinstance(value, str) or value < 1 or value != int(value):
+        raise UserError(
+            f"data.frames_per_second={value}: the world's streams take a whole number from 1"
+        )
     return float(value)
 
 

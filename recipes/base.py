@@ -16,7 +16,7 @@ from joyvl_train import content
 from joyvl_train.actions import spoken
 from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
 from joyvl_train.collate import Part
-from joyvl_train.config import Config
+from joyvl_train.config import Config, UserError
 from joyvl_train.dense import taught_steps, teach_tower
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
@@ -35,6 +35,10 @@ _STAGES = ((0.08, "early"), (0.25, "middle"), (1.0, "late"))
 
 def main(config: Config, run: Run) -> None:
     """Tokenizer -> model -> turn-based samples -> training -> accuracy on unseen questions."""
+    if config.command != "run":
+        raise UserError(f"command={config.command}: recipe=base has run alone")
+    if config.engine.kind != "single":
+        raise UserError(f"engine={config.engine.kind}: recipe=base trains on one device")
     run.use_threads()
     tokenizer = train_tokenizer(corpus_texts(config.seed), TinyShape().vocabulary)
     shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
@@ -74,9 +78,9 @@ def main(config: Config, run: Run) -> None:
         log=lambda line: run.log(int(line["step"]), line),
         validate=validate,
     )
+    run.metrics(figures)
     save_final(model, processor, run.checkpoint, None)
     found = accuracy(model, renderer, config, "test", 40 * config.data.validation_streams)
-    run.metrics(figures)
     run.metrics({f"eval/{kind}": value for kind, (value, _) in found.items()})
     run.metrics({f"eval/{kind}.count": count for kind, (_, count) in found.items()})
     write_report(run, found)

@@ -13,6 +13,7 @@ from joyvl_train.config import Config, UserError
 from joyvl_train.engine import Engine
 from joyvl_train.heldout import Trace, free_run, metrics, polled, trivial, write_traces
 from joyvl_train.published_timing import measures as published_measures
+from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import curves, measures, page, published, section, strips
 from joyvl_train.run import Run
@@ -34,10 +35,10 @@ def main(config: Config, run: Run) -> None:
     run.use_threads()
     prepare_engine(config.engine)
     if config.command == "evaluate":
-        start = run.find_checkpoint(["sft", "base", "kept"])
+        start = run.find_checkpoint(["sft", "kept", "base"])
         evaluate(config, run, start.path, None)
     else:
-        start = run.find_checkpoint(["base", "kept"])
+        start = run.find_checkpoint(["kept", "base"])
         if not (run.checkpoint / "config.json").exists():
             train(config, run, start.path)
         if run.is_main:
@@ -53,9 +54,12 @@ def train(config: Config, run: Run, source: str) -> None:
         control_tokens=config.model.control_tokens,
     )
     freeze(model, config.model.freeze)
-    model = with_lora(model, config.model)
+    model = with_lora(model, config.model, config.seed)
     renderer = Renderer(processor)
-    parts = training_parts(config, renderer)
+    rejects = Rejects(run.dir / "rejects.jsonl")
+    parts = training_parts(config, renderer, rejects)
+    if rejects.total:
+        run.say(f"left out of training: {rejects}; see {run.dir / 'rejects.jsonl'}")
     cases = held_out_cases(config, "validation", config.data.validation_streams)
 
     def validate(step: int) -> dict[str, float]:
@@ -78,9 +82,9 @@ def train(config: Config, run: Run, source: str) -> None:
         validate=validate,
         wandb=config.run.wandb,
     )
-    if run.is_main:
-        save_final(model, processor, run.checkpoint, source)
-    run.metrics(figures)
+    # Before the checkpoint, whose presence says that training is over.
+    run.metrics({**figures, "data/rejected": rejects.total})
+    save_final(model, processor, run.checkpoint, source)
 
 
 def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> None:
