@@ -29,7 +29,7 @@ from joyvl_train.training import fit, resumed_step
 _TEXTS = 60_000
 _PLAIN_FRAMES = 10_000
 _TOWER_KINDS = {"name": 2, "name_all": 3, "describe": 3, "count": 1, "state": 1, "colour": 1}
-_STAGES = ((0.08, "early"), (0.25, "middle"), (1.0, "late"))
+_STAGES = ((0.03, "early"), (0.22, "middle"), (1.0, "late"))
 """Which pool is drawn from up to which share of the training."""
 
 
@@ -126,7 +126,7 @@ class Growing(QuestionSamples):
     def __init__(self, config: Config, renderer: Renderer) -> None:
         count = config.train.steps * config.train.rows_per_step * config.train.accumulation
         # About how many samples the run will draw: it sets the pace of the stages.
-        drawn = max(1, count * config.train.row_tokens // 60)
+        drawn = max(1, count * config.train.row_tokens // 45)
 
         @lru_cache(maxsize=4096)
         def item(index: int) -> Any:
