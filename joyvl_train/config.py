@@ -77,9 +77,6 @@ class ModelConfig:
         "add: the control strings become single tokens; keep: the tokenizer stays as it is",
         choices=("add", "keep"),
     )
-    attention: str = _key(
-        "sdpa", "attention kernel", choices=("eager", "sdpa", "flash_attention_2")
-    )
     freeze: list[str] = _key(
         [], "parts that are not trained", choices=("vision", "projector", "text")
     )
@@ -128,7 +125,6 @@ class DataConfig:
     held_out: float = _key(
         0.1, "share of data.path's clips kept out of training and scored", low=0, high=0.9
     )
-    max_seconds: int = _key(320, "longer clips of data.path are cut here", low=1, high=86_400)
 
 
 @dataclass

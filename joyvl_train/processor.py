@@ -136,6 +136,23 @@ class Processor:
             ImageShape(self.whole.replace_image_token(data, index), None) for index in range(count)
         )
 
+    def limit_pixels(self, least: int = 0, most: int = 0) -> None:
+        """Bound the pixels of a frame; 0 leaves a bound as it is. Saved with the processor.
+
+        Raises `CheckpointError` where the image processor sizes frames in another way.
+        """
+        if not least and not most:
+            return
+        size = dict(self.image_processor.size)
+        if self.whole is not None or not {"shortest_edge", "longest_edge"} <= set(size):
+            raise CheckpointError(
+                "model.min_pixels and model.max_pixels: the image processor of this model does not "
+                "count pixels; leave them at 0"
+            )
+        size["shortest_edge"] = least or size["shortest_edge"]
+        size["longest_edge"] = most or size["longest_edge"]
+        self.image_processor.size = size
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's and the image processor's files into `folder`."""
         if self.whole is not None:

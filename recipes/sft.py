@@ -53,6 +53,7 @@ def train(config: Config, run: Run, source: str) -> None:
         dtype=_DTYPES.get(config.model.dtype, torch.float32),
         control_tokens=config.model.control_tokens,
     )
+    processor.limit_pixels(config.model.min_pixels, config.model.max_pixels)
     freeze(model, config.model.freeze)
     model = with_lora(model, config.model, config.seed)
     renderer = Renderer(processor)
@@ -94,6 +95,7 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
         run.say("no clip is held out, so nothing is measured; raise data.held_out")
         return
     model, processor = load(checkpoint)
+    processor.limit_pixels(config.model.min_pixels, config.model.max_pixels)
     renderer = Renderer(processor)
     seen = stream_model(model, renderer, config, cases)
     write_traces(run.dir / "traces.jsonl", seen)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageTextToText,
@@ -19,7 +20,16 @@ from transformers import (
 
 from joyvl_train.actions import CONTROL_TOKENS, RESPONSE, Response, Silence
 from joyvl_train.attention import use_packed
-from joyvl_train.checkpoint import CheckpointError, load, load_processor, recover, save
+from joyvl_train.checkpoint import (
+    CheckpointError,
+    TinyShape,
+    build_tiny,
+    load,
+    load_processor,
+    recover,
+    save,
+    train_tokenizer,
+)
 from joyvl_train.collate import collate, model_inputs
 from joyvl_train.config import UserError
 from joyvl_train.processor import _patches
@@ -375,3 +385,16 @@ def test_other_frames_go_the_long_way(speakers: Any, frames: list[Any]) -> None:
     assert torch.equal(made["pixel_values"], wanted["pixel_values"])
     shapes = processor.image_shapes(made, len(frames))
     assert sum(h * w for _, (h, w) in shapes) * 4 == len(made["pixel_values"])
+
+
+def test_pixels_of_a_frame_are_bounded_and_the_bound_is_saved(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["a b c"] * 5, 300)
+    shape = TinyShape(vocabulary=len(tokenizer), layers=1, vision_layers=1, deepstack=())
+    model, processor = build_tiny(tokenizer, shape, 0)
+    frame = [Image.new("RGB", (128, 128))]
+    assert processor.images(frame)["image_grid_thw"].tolist() == [[1, 8, 8]]
+    processor.limit_pixels(most=64 * 64)
+    assert processor.images(frame)["image_grid_thw"].tolist() == [[1, 4, 4]]
+    save(model, processor, tmp_path / "bounded")
+    loaded = load_processor(tmp_path / "bounded")
+    assert loaded.images(frame)["image_grid_thw"].tolist() == [[1, 4, 4]]
