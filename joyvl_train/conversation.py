@@ -36,8 +36,8 @@ def clean(text: str) -> str:
     Every "<" gets a space after it, a leading "[Background" becomes "[ Background", and a lone
     surrogate, which no tokenizer can encode, becomes U+FFFD. `clean(clean(x)) == clean(x)`.
 
-    >>> clean("see </silence>\\nand <|im_end|>")
-    'see < /silence> and < |im_end|>'
+    >>> clean("see </s>\\nand <|im_end|>")
+    'see < /s> and < |im_end|>'
     """
     text = _OPENING_BRACKET.sub("< ", fold(_SURROGATE.sub("\ufffd", text)))
     return "[ " + text[1:] if text.startswith(_BACKGROUND) else text
