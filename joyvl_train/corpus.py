@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -77,7 +78,7 @@ class FrameSource:
         raise FrameError("no source", f"clip {clip.id!r} names no pictures that can be opened")
 
 
-class Corpus:
+class Corpus(ABC):
     """Samples by number: `corpus[i]` is a stream with its frames, or a turn-based sample.
 
     A sample that can't be used raises `RecordError`, and is counted and kept in `rejects`; a
@@ -87,15 +88,16 @@ class Corpus:
     def __init__(self, rejects: Rejects) -> None:
         self.rejects = rejects
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def _load(self, number: int) -> Sample:
-        raise NotImplementedError
+        """The sample; `__getitem__` counts it where it can't be used."""
 
+    @abstractmethod
     def where(self, number: int) -> str:
         """The name of a sample in the rejects."""
-        raise NotImplementedError
 
     def __getitem__(self, number: int) -> Sample:
         if not 0 <= number < len(self):

@@ -142,8 +142,8 @@ class Kept(Corpus):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, number: int) -> tuple[Timeline, Frames] | TurnSample:
-        return self._corpus[self._numbers[number]]
+    def _load(self, number: int) -> tuple[Timeline, Frames] | TurnSample:
+        return self._corpus._load(self._numbers[number])
 
     def where(self, number: int) -> str:
         """The name of a sample in the rejects."""
