@@ -57,6 +57,7 @@ def teach_tower(
     classes: Sequence[int],
     folder: Path,
     *,
+    shares: Sequence[float] = (),
     steps: int,
     batch: int,
     learning_rate: float,
@@ -68,8 +69,10 @@ def teach_tower(
     """Train the vision tower of a Qwen-VL `model` in place; state goes to `folder` and is resumed.
 
     item(n) gives the n-th frame with labels [len(classes), tokens of a frame]; classes are the
-    numbers of labels of each head, label 0 of the first meaning "nothing here". Every frame must
-    have the same size. Logged: dense/loss, and dense/accuracy over tokens that show something.
+    numbers of labels of each head, label 0 meaning "nothing here", shares the heads' shares of the
+    loss (1 each where none are given). Every frame must have the same size. Logged: dense/loss,
+    and the accuracy over what shows something: dense/accuracy of the first head's labels,
+    dense/accuracy_rest of all others.
     """
     use_packed(model)
     tower = model.model.visual
@@ -77,7 +80,7 @@ def teach_tower(
     levels = 1 + len(model.config.vision_config.deepstack_visual_indexes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = nn.ModuleList(nn.Linear(width, n) for _ in range(levels) for n in classes)
+        heads = nn.ModuleList(nn.Linear(width, sum(classes)) for _ in range(levels))
     trained = [*tower.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.02)
     warmup = min(60, max(1, steps // 10))
@@ -98,14 +101,14 @@ def teach_tower(
         with torch.autocast(pixels.device.type, torch.bfloat16):
             seen = tower(pixels, grid_thw=grid)
             features = [seen.pooler_output, *seen.deepstack_features]
-            loss, right = _loss(heads, features, labels)
+            loss, right = _loss(heads, features, labels, classes, shares or [1.0] * len(classes))
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         if step % 50 == 0 or step == steps:
-            log(step, {"dense/loss": loss.item(), "dense/accuracy": right.item()})
+            log(step, {"dense/loss": loss.item(), **right})
         if step % save_every == 0 or step == steps:
             _save(folder / _STATE, parts, step)
 
@@ -117,21 +120,28 @@ def taught_steps(folder: Path) -> int:
 
 
 def _loss(
-    heads: nn.ModuleList, features: Sequence[Tensor], labels: Tensor
-) -> tuple[Tensor, Tensor]:
+    heads: nn.ModuleList,
+    features: Sequence[Tensor],
+    labels: Tensor,
+    classes: Sequence[int],
+    shares: Sequence[float],
+) -> tuple[Tensor, dict[str, float]]:
     """labels [N, heads, tokens]; features [N * tokens, H] a level, the last layer's first."""
-    count = labels.shape[1]
     wanted = labels.transpose(0, 1).flatten(1)
+    shown = wanted > 0
     total = features[0].new_zeros((), dtype=torch.float32)
-    right = torch.tensor(0.0)
-    for number, head in enumerate(heads):
-        level, kind = divmod(number, count)
-        logits = head(features[level]).float()
-        total = total + (1.0 if level == 0 else _DEEP_SHARE) * cross_entropy(logits, wanted[kind])
-        if number == 0:
-            shown = wanted[0] > 0
-            right = (logits.detach().argmax(-1) == wanted[0])[shown].float().mean()
-    return total, right
+    guesses: list[Tensor] = []
+    for level, head in enumerate(heads):
+        of_level = 1.0 if level == 0 else _DEEP_SHARE
+        for kind, logits in enumerate(head(features[level]).float().split(list(classes), dim=-1)):
+            total = total + of_level * shares[kind] * cross_entropy(logits, wanted[kind])
+            if level == 0:
+                guesses.append(logits.detach().argmax(-1))
+    right = torch.stack(guesses) == wanted
+    return total, {
+        "dense/accuracy": right[0][shown[0]].float().mean().item(),
+        "dense/accuracy_rest": right[1:][shown[1:]].float().mean().item(),
+    }
 
 
 def _save(path: Path, parts: dict[str, Any], step: int) -> None:

@@ -8,8 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from data_pipeline.world import stills
-from data_pipeline.world.cells import COLOUR_LABELS, cell_labels, name_labels, state_labels
+from data_pipeline.world.cells import (
+    COLOUR_LABELS,
+    READ_ACROSS,
+    READ_DOWN,
+    cell_labels,
+    letter_labels,
+    letters_told,
+    name_labels,
+    state_labels,
+)
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
@@ -28,7 +39,17 @@ from joyvl_train.training import fit, resumed_step
 
 _TEXTS = 60_000
 _PLAIN_FRAMES = 10_000
-_TOWER_KINDS = {"name": 2, "name_all": 3, "describe": 3, "count": 1, "state": 1, "colour": 1}
+_TOWER_KINDS = {
+    "name": 2,
+    "name_all": 3,
+    "describe": 3,
+    "count": 1,
+    "state": 1,
+    "colour": 1,
+    "read": 2,
+    "translate": 3,
+}
+_LETTERS = READ_DOWN * READ_ACROSS
 _STAGES = ((0.03, "early"), (0.22, "middle"), (1.0, "late"))
 """Which pool is drawn from up to which share of the training."""
 
@@ -53,6 +74,7 @@ def main(config: Config, run: Run) -> None:
         labelled(config),
         classes(config.data.kind),
         tower,
+        shares=[1.0, 1.0, 1.0, *[4.0 / _LETTERS] * _LETTERS],
         steps=before,
         batch=96,
         learning_rate=2e-3,
@@ -95,12 +117,13 @@ def corpus_texts(seed: int) -> Iterator[str]:
 
 
 def classes(pictures: str) -> list[int]:
-    """How many names, colours and states there are."""
-    return [len(name_labels(pictures)), len(COLOUR_LABELS), len(state_labels(pictures))]
+    """How many names, colours, states and, for each point of a cell, letters there are."""
+    things = [len(name_labels(pictures)), len(COLOUR_LABELS), len(state_labels(pictures))]
+    return [*things, *[len(letters_told())] * _LETTERS]
 
 
 def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
-    """Frames by number, each with the name, colour and state at every one of its tokens."""
+    """Frames by number, each with the name, colour, state and letters at each of its tokens."""
     side, pictures = config.data.size, config.data.kind
 
     def item(index: int) -> tuple[Any, Any]:
@@ -114,8 +137,11 @@ def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
             pictures=pictures,
             backgrounds=backgrounds(stage, config),
         )
-        grid = side // 32
-        return still.frames(side)[0], cell_labels(still.scenes[0], still.times[0], grid, pictures)
+        grid, scene, time = side // 32, still.scenes[0], still.times[0]
+        things = cell_labels(scene, time, grid, pictures)
+        return still.frames(side)[0], np.concatenate(
+            [things, letter_labels(scene, time, grid, side)]
+        )
 
     return item
 

@@ -119,78 +119,143 @@ def draw(caption: Caption, frame: Image.Image) -> None:
     frame.paste(layer, (0, 0), layer)
 
 
-@kept(64)
-def _layer(
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter as it is drawn, with its box in shares of the frame's width and height."""
+
+    text: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def letters(caption: Caption, width: int, height: int) -> list[Letter]:
+    """Where each letter of the text stands in a frame of this size; blanks are left out."""
+    found = []
+    placed = _placed(
+        caption.text, caption.language, caption.place, caption.style, caption.size, width, height
+    )
+    for line in placed:
+        left, half = line.x - line.font.getlength(line.text) / 2, line.font.size * 0.6
+        for i, letter in enumerate(line.text):
+            start, stop = (left + line.font.getlength(line.text[:n]) for n in (i, i + 1))
+            if not letter.isspace():
+                top, bottom = (line.y - half) / height, (line.y + half) / height
+                found.append(Letter(letter, start / width, top, stop / width, bottom))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of text with its middle, in pixels."""
+
+    text: str
+    font: ImageFont.FreeTypeFont
+    x: float
+    y: float
+
+
+def _placed(
     text: str, language: str, place: str, style: str, size: float, width: int, height: int
-) -> Image.Image:
-    _check_letters(text, language)
-    layer = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+) -> list[_Line]:
+    """The lines of a caption, from the top."""
+    pixels = max(7, round(size * height))
     if place == "full":
-        _page(layer, text, language, style, size)
-        return layer
-    pen = ImageDraw.Draw(layer)
-    lines, font = _fitted(text, language, max(7, round(size * height)), width * 0.94, height * 0.45)
+        title, *points = _paragraphs(text)
+        bar, row = _rows(len(points), height)
+        found = _stacked(title, language, pixels, width, width * 0.9, bar / 2, bar * 0.95)
+        for i in range(len(points)):
+            middle, small = bar * 1.12 + row * (i + 0.5), max(7, round(size * height * 0.85))
+            found += _stacked(points[i], language, small, width, width * 0.84, middle, row * 0.9)
+        return found
+    lines, font = _fitted(text, language, pixels, width * 0.94, height * 0.45)
     spacing = round(font.size * 1.2)
     top = {
         "top": round(height * 0.04),
         "center": (height - spacing * len(lines)) // 2,
         "bottom": round(height * 0.96) - spacing * len(lines),
     }[place]
+    return [_Line(line, font, width / 2, top + spacing * (i + 0.5)) for i, line in enumerate(lines)]
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _rows(points: int, height: int) -> tuple[int, float]:
+    """The height of a page's title bar, and of each row below it."""
+    bar = round(height * 0.3)
+    return bar, (height * 0.94 - bar * 1.12) / max(1, points)
+
+
+def _stacked(
+    text: str, language: str, pixels: int, width: int, widest: float, middle: float, highest: float
+) -> list[_Line]:
+    lines, font = _fitted(text, language, pixels, widest, highest)
+    return [
+        _Line(line, font, width / 2, middle + font.size * 1.15 * (i - (len(lines) - 1) / 2))
+        for i, line in enumerate(lines)
+    ]
+
+
+@kept(64)
+def _layer(
+    text: str, language: str, place: str, style: str, size: float, width: int, height: int
+) -> Image.Image:
+    _check_letters(text, language)
+    layer = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+    lines = _placed(text, language, place, style, size, width, height)
+    pen = ImageDraw.Draw(layer)
+    if place == "full":
+        _page(pen, lines, len(_paragraphs(text)) - 1, style, width, height)
+        return layer
+    size_of_font = lines[0].font.size
+    spacing = round(size_of_font * 1.2)
     if style == "box":
-        widest = max(font.getlength(line) for line in lines)
-        left = (width - widest) / 2 - font.size * 0.3
+        widest = max(line.font.getlength(line.text) for line in lines)
+        left = (width - widest) / 2 - size_of_font * 0.3
+        top = lines[0].y - spacing / 2
         pen.rectangle(
             (left, top - 1, width - left, top + spacing * len(lines) + 1), fill=(16, 18, 26, 235)
         )
-    for i, line in enumerate(lines):
+    for line in lines:
         pen.text(
-            (width / 2, top + spacing * (i + 0.5)),
-            line,
-            font=font,
+            (line.x, line.y),
+            line.text,
+            font=line.font,
             anchor="mm",
             fill=(255, 255, 255),
-            stroke_width=max(1, round(font.size / 11)) if style == "outline" else 0,
+            stroke_width=max(1, round(size_of_font / 11)) if style == "outline" else 0,
             stroke_fill=(0, 0, 0),
         )
     return layer
 
 
-def _page(layer: Image.Image, text: str, language: str, style: str, size: float) -> None:
+def _page(
+    pen: ImageDraw.ImageDraw, lines: list[_Line], points: int, style: str, width: int, height: int
+) -> None:
     """A slide (title, line, points) or the screen of an app (bar, title, buttons)."""
-    width, height = layer.size
-    pen = ImageDraw.Draw(layer)
-    title, *points = [line for line in text.split("\n") if line.strip()]
     screen = style == "screen"
+    bar, row = _rows(points, height)
     pen.rectangle((0, 0, width, height), fill=(232, 236, 242) if screen else (252, 250, 244))
-    bar = round(height * 0.3)
     pen.rectangle((0, 0, width, bar), fill=(44, 92, 180) if screen else (252, 250, 244))
     if not screen:
         pen.rectangle(
             (width * 0.06, bar, width * 0.94, bar + max(1, height // 50)), fill=(200, 60, 40)
         )
-    lines, font = _fitted(title, language, max(7, round(size * height)), width * 0.9, bar * 0.95)
-    for i, line in enumerate(lines):
-        y = bar / 2 + font.size * 1.15 * (i - (len(lines) - 1) / 2)
-        tone = (255, 255, 255) if screen else (30, 34, 60)
-        pen.text((width / 2, y), line, font=font, anchor="mm", fill=tone)
-    if not points:
-        return
-    row = (height * 0.94 - bar * 1.12) / len(points)
-    for i, point in enumerate(points):
+    for i in range(points if screen else 0):
         top = bar * 1.12 + row * i
-        lines, font = _fitted(
-            point, language, max(7, round(size * height * 0.85)), width * 0.84, row * 0.9
+        pen.rounded_rectangle(
+            (width * 0.05, top + row * 0.06, width * 0.95, top + row * 0.94),
+            height * 0.03,
+            fill=(255, 255, 255),
+            outline=(120, 130, 150),
         )
-        if screen:
-            pen.rounded_rectangle(
-                (width * 0.05, top + row * 0.06, width * 0.95, top + row * 0.94),
-                height * 0.03,
-                fill=(255, 255, 255),
-                outline=(120, 130, 150),
-            )
-        for j, line in enumerate(lines):
-            y = top + row / 2 + font.size * 1.15 * (j - (len(lines) - 1) / 2)
-            pen.text((width / 2, y), line, font=font, anchor="mm", fill=(20, 22, 34))
+    for line in lines:
+        title = (255, 255, 255) if screen else (30, 34, 60)
+        tone = title if line.y < bar else (20, 22, 34)
+        pen.text((line.x, line.y), line.text, font=line.font, anchor="mm", fill=tone)
 
 
 def _fitted(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import string
+from functools import lru_cache
+
 import numpy as np
 
+from data_pipeline.world import languages
+from data_pipeline.world.captions import letters
 from data_pipeline.world.pictures import COLOURS, picture_set
 from data_pipeline.world.scene import Scene
 
@@ -47,6 +52,41 @@ def cell_labels(scene: Scene, time: float, grid: int, pictures: str) -> np.ndarr
         out[1][covered] = COLOUR_LABELS.index(track.colour)
         out[2][covered] = states.index(state)
     return out.reshape(3, -1)
+
+
+READ_ACROSS, READ_DOWN = 6, 3
+"""A cell's letters are asked for at so many points: a letter of a caption is mostly under one."""
+
+
+@lru_cache(maxsize=1)
+def letters_told() -> tuple[str, ...]:
+    """The letters that labels stand for; the first is of points with no letter, or another one."""
+    texts = [text for table in _WRITTEN for _, text in table]
+    return ("", *sorted({*"".join(texts), *_KEYS} - {" "}))
+
+
+_WRITTEN = (languages.WORDS, languages.LINES, languages.ROMANIZED)
+_KEYS = string.ascii_letters + string.digits + ":.,!?'-"
+
+
+def letter_labels(scene: Scene, time: float, grid: int, side: int) -> np.ndarray:
+    """Labels [READ_DOWN * READ_ACROSS, grid * grid]: the letter at each point of each cell.
+
+    Row i * READ_ACROSS + j holds the points that lie in row i and column j of their cells; `side`
+    is that of the square frame, in pixels, by which text is laid out.
+    """
+    number = {letter: i for i, letter in enumerate(letters_told())}
+    out = np.zeros((grid * READ_DOWN, grid * READ_ACROSS), dtype=np.int64)
+    down, across = ((np.arange(n) + 0.5) / n for n in out.shape)
+    for caption in scene.captions:
+        if not caption.start <= time < caption.stop:
+            continue
+        for letter in letters(caption, side, side):
+            rows = (letter.top <= down) & (down < letter.bottom)
+            columns = (letter.left <= across) & (across < letter.right)
+            out[np.ix_(rows, columns)] = number.get(letter.text, 0)
+    cells = out.reshape(grid, READ_DOWN, grid, READ_ACROSS).transpose(1, 3, 0, 2)
+    return cells.reshape(READ_DOWN * READ_ACROSS, -1)
 
 
 def _overlap(edges: np.ndarray, low: float, high: float) -> np.ndarray:

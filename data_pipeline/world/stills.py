@@ -59,9 +59,9 @@ MIX: Mapping[str, float] = {
     "which": 1.5,
     "different": 1.5,
     "order": 2,
-    "recall": 4,
+    "recall": 6,
     "background": 2,
-    "repeat": 3,
+    "repeat": 4,
     "digits": 2,
     "follow_up": 1.5,
     "chat": 0.5,
@@ -119,13 +119,14 @@ def kinds(pictures: Literal["drawn", "photo"] = "drawn") -> tuple[str, ...]:
 
 
 def pool(stage: Literal["early", "middle", "late"]) -> Pool:
-    """The curriculum: first names before plain colours, then all of a frame, then everything.
+    """The curriculum: first names before plain colours, and to say again what was said; then all of
+    a frame, then everything.
 
     A run takes the stages one after the other by share of its steps; footage, where there is any,
     is for the caller to add to `backgrounds`.
     """
     if stage == "early":
-        first = ("name", "name_all", "describe", "colours", "colour")
+        first = ("name", "name_all", "describe", "colours", "colour", "repeat")
         return Pool({kind: MIX[kind] for kind in first}, ("plain",))
     if stage == "middle":
         middle = (*stills_single.KINDS, *stills_text.KINDS)

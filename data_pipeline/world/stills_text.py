@@ -179,9 +179,14 @@ def background(sketch: Sketch) -> None:
 def _phrase(sketch: Sketch) -> str:
     """Something to be said again, of words in no order, of digits, or of letters."""
     rng = sketch.rng
+    if rng.random() < 0.4:
+        # A long text in no order can be said again by looking back alone, which it so teaches.
+        words = [name for picture in sketch.cast for name in picture.names]
+        words += sorted(set(languages.WORDS.values()))
+        return " ".join(rng.choices(words, k=rng.randint(6, 16)))
     draw = rng.random()
     if draw < 0.25:
-        return " ".join(rng.choices("0123456789", k=rng.randint(2, 7)))
+        return " ".join(rng.choices("0123456789", k=rng.randint(2, 16)))
     if draw < 0.4:
         return str(rng.randrange(10 ** rng.randint(1, 6)))
     if draw < 0.5:
