@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.attention import TEXT, VISION, use_packed, use_plain
@@ -188,3 +193,56 @@ def test_images_of_several_sizes_attend_to_themselves_alone(lively: Any) -> None
         ]
     assert torch.allclose(torch.cat(list(packed)), torch.cat(list(plain)), atol=1e-5)
     assert torch.allclose(torch.cat(list(packed)), torch.cat(alone), atol=1e-5)
+
+
+@given(
+    st.lists(st.integers(1, 90) | st.integers(200, 600), min_size=1, max_size=12),
+    st.sampled_from([(4, 4), (4, 2), (6, 1)]),
+    st.integers(0, 2**31),
+)
+@settings(max_examples=40, deadline=None)
+def test_written_out_text_attention_is_the_fused_one(
+    lengths: list[int], heads: tuple[int, int], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    total, width = sum(lengths), 8
+    made = [torch.randn(1, h, total, width).bfloat16() for h in (heads[0], heads[1], heads[1])]
+    q, k, v = (t.requires_grad_() for t in made)
+    out, _ = AttentionInterface()[TEXT](None, q, k, v, None, sample_lengths=lengths)
+    split = [t.float().split(lengths, dim=2) for t in (q, k, v)]
+    parts = [
+        scaled_dot_product_attention(*each, is_causal=True, enable_gqa=heads[0] != heads[1])
+        for each in zip(*split, strict=True)
+    ]
+    wanted = torch.cat(parts, dim=2).transpose(1, 2)
+    assert out.shape == wanted.shape and (out.float() - wanted).abs().max() < 0.05
+    slope = torch.randn_like(wanted)
+    found, fused = (
+        torch.autograd.grad((o.float() * slope).sum(), (q, k, v)) for o in (out, wanted)
+    )
+    for ours, theirs in zip(found, fused, strict=True):
+        assert (ours - theirs).float().norm() <= 0.03 * theirs.float().norm() + 0.01
+
+
+@pytest.mark.parametrize("lengths", [[4], [4, 4, 4], [4, 6, 6, 2], [36] * 5 + [1]])
+def test_written_out_vision_attention_is_the_fused_one(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    ends = torch.tensor([0, *lengths]).cumsum(0)
+    q, k, v = (torch.randn(1, 3, sum(lengths), 8).bfloat16() for _ in range(3))
+    out, _ = AttentionInterface()[VISION](None, q, k, v, None, cu_seq_lens_q=ends)
+    for start, stop in itertools.pairwise(ends.tolist()):
+        one = [t[:, :, start:stop].float() for t in (q, k, v)]
+        wanted = scaled_dot_product_attention(*one).transpose(1, 2)
+        assert (out[:, start:stop].float() - wanted).abs().max() < 0.03
+
+
+def test_autocast_packs_as_float32_does(lively: Any) -> None:
+    speaker = lively["qwen3_vl"]
+    module = WeightedLoss(speaker.model)
+    with torch.no_grad():
+        exact = losses(module, speaker, [CHATS])
+        with torch.autocast("cpu", torch.bfloat16):
+            packed = losses(module, speaker, [CHATS])
+            alone = losses(module, speaker, [[turns] for turns in CHATS])
+    assert packed == pytest.approx(alone, rel=0.01)
+    assert packed == pytest.approx(exact, rel=0.05)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from data_pipeline.world import stills
 from data_pipeline.world.backgrounds import PLAIN, Background
-from data_pipeline.world.cells import COLOUR_LABELS, cell_labels, name_labels, state_labels
+from data_pipeline.world.captions import Caption, letters
+from data_pipeline.world.cells import (
+    COLOUR_LABELS,
+    READ_ACROSS,
+    READ_DOWN,
+    cell_labels,
+    letter_labels,
+    letters_told,
+    name_labels,
+    state_labels,
+)
 from data_pipeline.world.scene import Cut, Key, Scene, Track
 
 
@@ -52,3 +64,54 @@ def test_nearly_every_thing_of_a_still_is_labelled_and_nothing_else():
         shown_in_all, found_in_all = shown_in_all + len(shown), found_in_all + len(found)
     # Two small things may have their centres in one cell; only the nearer is told then.
     assert found_in_all >= 0.97 * shown_in_all
+
+
+def written(caption: Caption, grid: int = 3, side: int = 96) -> list[str]:
+    """The letters at each row of points, from the top; blank points as spaces."""
+    cuts = (Cut(0.0, Background("plain", next(iter(PLAIN)))),)
+    labels = letter_labels(Scene(side, side, 10.0, 0, cuts, (), (caption,)), 1.0, grid, side)
+    assert labels.shape == (READ_DOWN * READ_ACROSS, grid * grid)
+    told = letters_told()
+    cells = labels.reshape(READ_DOWN, READ_ACROSS, grid, grid).transpose(2, 0, 3, 1)
+    rows = cells.reshape(grid * READ_DOWN, grid * READ_ACROSS)
+    return ["".join(told[i] or " " for i in row) for row in rows]
+
+
+def runs(row: str) -> str:
+    """Each letter once, where it stands at several points in a row."""
+    return "".join(letter for letter, _ in itertools.groupby(row.strip()))
+
+
+def test_letters_are_read_off_line_by_line():
+    rows = written(Caption("hund", "de", 0.0, 5.0, "top", "outline", 0.2))
+    assert runs(rows[0]) == "hund" and not "".join(rows[3:]).strip()
+    lines = written(Caption("Guten Morgen", "de", 0.0, 5.0, "bottom", "box", 0.2))
+    found = [runs(row).replace(" ", "") for row in lines if row.strip()]
+    assert {"Guten", "Morgen"} <= set(found)
+
+
+def test_a_page_tells_its_title_above_its_points():
+    rows = written(Caption("Next\nred\nBack", "en", 0.0, 5.0, "full", "screen", 0.2))
+    found = [runs(row) for row in rows if row.strip()]
+    assert [word for word, _ in itertools.groupby(found)] == ["Next", "red", "Back"]
+
+
+def test_a_caption_that_is_over_labels_nothing():
+    assert not "".join(written(Caption("hund", "de", 2.0, 5.0, "top"))).strip()
+
+
+def test_letters_stand_where_they_are_drawn():
+    for text, place in (("Hello", "top"), ("mmm iii", "center"), ("Привет", "bottom")):
+        caption = Caption(text, "ru", 0.0, 5.0, place, "outline", 0.2)
+        cuts = (Cut(0.0, Background("plain", next(iter(PLAIN)))),)
+        bare, full = (
+            np.asarray(Scene(96, 96, 10.0, 0, cuts, (), captions).frame(1.0, 96, 96), dtype=int)
+            for captions in ((), (caption,))
+        )
+        down, across = np.nonzero(np.abs(full - bare).sum(-1) > 200)
+        boxes = letters(caption, 96, 96)
+        assert "".join(box.text for box in boxes) == text.replace(" ", "")
+        assert abs(min(b.left for b in boxes) * 96 - across.min()) <= 3
+        assert abs(max(b.right for b in boxes) * 96 - across.max()) <= 3
+        assert min(b.top for b in boxes) * 96 <= down.min() + 2
+        assert max(b.bottom for b in boxes) * 96 >= down.max() - 2
