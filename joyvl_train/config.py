@@ -117,6 +117,9 @@ class DataConfig:
         5.0, "hours of held-out stream scored at the end", low=0.001, high=10_000
     )
     turn_share: float = _key(0.25, "share of turn-based samples among all samples", low=0, high=1)
+    cut_share: float = _key(
+        0.15, "share of the world's clips cut early, to teach openings with memory", low=0, high=1
+    )
     mix: dict[str, float] = _key(
         {}, "weight of each family in the mix; a family not named weighs 1", low=0, high=10**6
     )

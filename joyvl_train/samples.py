@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Protocol
 
@@ -21,10 +22,11 @@ from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
 from joyvl_train.corpus import Corpus
 from joyvl_train.frames import Frames
+from joyvl_train.memory import log_summary
 from joyvl_train.processor import ImageShape
 from joyvl_train.records import RecordError, TurnSample
 from joyvl_train.rendering import Rendered, Renderer
-from joyvl_train.stream import Chunk, StreamSettings, training_chunks
+from joyvl_train.stream import Chunk, StreamSettings, Summarize, Turn, training_chunks
 from joyvl_train.timeline import Timeline, TimelineError
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights, Targets, token_weights
@@ -78,12 +80,17 @@ def frame_sizes(frames: Frames, second: int) -> tuple[Size, ...]:
 
 
 def chunks_of(
-    timeline: Timeline, frames: Frames, settings: StreamSettings, size: Size | None = None
+    timeline: Timeline,
+    frames: Frames,
+    settings: StreamSettings,
+    size: Size | None = None,
+    summarize: Summarize = log_summary,
 ) -> list[Chunk]:
     """The chunks of a clip, with places for frames.
 
     size: that of every frame of clips that have all their frames (a rendered world's); None: the
-    frames are asked, and a second that has none is left out.
+    frames are asked, and a second that has none is left out. summarize: what memory says of turns
+    that are left behind.
     """
     per_second = max(1, round(timeline.frames_per_second))
 
@@ -91,7 +98,7 @@ def chunks_of(
         sizes = (size,) * per_second if size is not None else frame_sizes(frames, second)
         return tuple(_Place(index, each) for index, each in enumerate(sizes))
 
-    return list(training_chunks(timeline, places, settings))
+    return list(training_chunks(timeline, places, settings, summarize))
 
 
 def chunk_length(chunk: Chunk, renderer: Renderer, system: str) -> int:
@@ -130,6 +137,9 @@ class StreamSamples:
     frame_size: (width, height) of every frame, where each second has all its frames; None: the
     frames themselves are asked. chunks: how many chunks each clip gives (`chunk_counts`); None: a
     sample a clip, and of a clip that gives several chunks one drawn by the clip's number.
+    cut_share: so large a share of the clips is cut sooner, after a drawn count of seconds from just
+    above `lead` to twice that, so that short clips teach openings, too; not together with `chunks`.
+    summarize: (clip, turns) -> what memory says of turns left behind; None: `log_summary`.
     """
 
     def __init__(
@@ -142,7 +152,10 @@ class StreamSamples:
         frame_size: Size | None = None,
         system: str = "",
         chunks: Sequence[int] | None = None,
+        cut_share: float = 0.0,
+        summarize: Callable[[Timeline, Sequence[Turn]], str] | None = None,
     ) -> None:
+        assert chunks is None or not cut_share
         self._streams = streams
         self._renderer = renderer
         self._weights = weights
@@ -150,6 +163,8 @@ class StreamSamples:
         self._size = frame_size
         self._system = system
         self._ends = None if chunks is None else list(accumulate(chunks, initial=0))[1:]
+        self._cut_share = cut_share
+        self._summarize = summarize
 
     def __len__(self) -> int:
         if self._ends is None:
@@ -171,9 +186,16 @@ class StreamSamples:
             raise IndexError(f"sample {index} of {len(self)}")
         clip = index if self._ends is None else bisect_right(self._ends, index)
         timeline, frames = self._streams[clip]
-        chunks = chunks_of(timeline, frames, self._settings, self._size)
+        rng = random.Random(f"chunk/{index}")
+        settings = self._settings
+        if rng.random() < self._cut_share:
+            soon = rng.randint(settings.lead + 1, 2 * settings.lead + 2)
+            settings = replace(settings, chunk_seconds=min(settings.chunk_seconds, soon))
+        tell = self._summarize
+        summarize = log_summary if tell is None else partial(tell, timeline)
+        chunks = chunks_of(timeline, frames, settings, self._size, summarize)
         if self._ends is None:
-            number = random.Random(f"chunk/{index}").randrange(len(chunks))
+            number = rng.randrange(len(chunks))
         else:
             number = index - (self._ends[clip - 1] if clip else 0)
         return frames, chunks[number]

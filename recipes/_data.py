@@ -10,6 +10,7 @@ from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import FAMILIES, WorldFrames
+from data_pipeline.world.summaries import summarize
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus import Corpus, open_corpus
@@ -57,6 +58,8 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         settings(config),
         frame_size=(data.size, data.size),
         system=system,
+        cut_share=data.cut_share,
+        summarize=summarize,
     )
     pool = stills.pool("late")
     question = partial(

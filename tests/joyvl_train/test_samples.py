@@ -168,6 +168,36 @@ def test_without_counts_a_long_clip_gives_one_of_its_chunks(renderer: Renderer) 
     assert source.length(3) == len(source.render(3)[0]) == source.length(3)
 
 
+def test_clips_cut_early_open_as_a_live_chunk_does(renderer: Renderer) -> None:
+    streams = [(timeline(str(i), 30, (said("a", 1.5),)), Telling(30)) for i in range(40)]
+    live = StreamSettings(chunk_seconds=100, lead=5)
+    source = samples_of(
+        streams,
+        renderer,
+        live,
+        cut_share=0.5,
+        summarize=lambda gold, turns: f"summary of {gold.clip.id} to {turns[-1].second}",
+    )
+    whole = opened = 0
+    for index in range(40):
+        rendered, targets = source.render(index)
+        assert source.length(index) == len(rendered)
+        ends = [s for s in rendered.spans if s.kind == "end"]
+        scored = [s.second for s in ends if s.stop - 1 in targets.positions]
+        text = renderer.tokenizer.decode(rendered.ids)
+        whole += (scored[0], scored[-1]) == (0, 29)
+        if scored[0] == 0:
+            assert "summary" not in text
+            continue
+        opened += 1
+        first = ends[0].second
+        # `lead` seconds of turns are carried, and memory tells what lies before them, no more.
+        assert scored[0] - first == 5
+        assert f"summary of {index} to {first - 1}" in text
+        assert "say fire when you see it" in text
+    assert 10 <= whole <= 30 and opened >= 5
+
+
 def test_a_second_without_frames_is_left_out(renderer: Renderer) -> None:
     late = Event("late", 3.2, "user", "and tell me more")
     gold = timeline("holes", 10, (said("a", 6.5), late))
