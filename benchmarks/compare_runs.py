@@ -1,12 +1,13 @@
 """Compare the arms of a sweep on the same held-out clips, with paired intervals.
 
     python -m joyvl_train -m recipe=sft loss=weighted,plain seed=0,1,2 \\
-        train.learning_rate=3e-4,1e-3,3e-3
+        train.learning_rate=3e-4,1e-3,3e-3 data.validation_streams=60
     python benchmarks/compare_runs.py multirun/... --arm loss
 
 A run folder holds `config.yaml`, `metrics.json` and `traces.jsonl` (a `heldout.Trace` a line). Runs
 that agree in the `--arm` key of their config form an arm; each arm takes the learning rate with the
-best mean of `--choose` over its seeds. All arms must have the same rates, seeds, steps and clips.
+best mean of `--choose` over its seeds, which is measured on the validation clips, never on those
+that are compared. All arms must have the same rates, seeds, steps and clips.
 Prints Markdown: the arms, then each arm minus the first (or `--base`), with 95 % intervals of a
 bootstrap over clips and seeds.
 """
@@ -52,6 +53,20 @@ class Finished:
             value = value[part]
         return value
 
+    def figure(self, name: str) -> float:
+        """The figure of this name: of metrics.json, or else the last in log.jsonl."""
+        if name in self.metrics:
+            return self.metrics[name]
+        log = self.folder / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        found = [row[name] for row in map(json.loads, lines) if name in row]
+        if not found:
+            raise CompareError(
+                f"{self.folder} has no {name!r} in metrics.json or log.jsonl; train with "
+                "data.validation_streams above 0, or choose the rate by another figure (--choose)"
+            )
+        return float(found[-1])
+
     def scores(self) -> Run:
         """(family, clip) -> counts, from the stored traces."""
         traces = read_traces(self.folder / "traces.jsonl")
@@ -95,14 +110,12 @@ def best(runs: Sequence[Finished], rate: str, seed: str, choose: str) -> list[Fi
             both = f"{seeds[number].folder} and {run.folder}"
             raise CompareError(f"{both} are the same arm, rate and seed")
         seeds[number] = run
-        if choose not in run.metrics:
-            raise CompareError(f"{run.folder / 'metrics.json'} has no {choose!r}")
     seeds_of = {value: set(found) for value, found in by_rate.items()}
     if len(set(map(frozenset, seeds_of.values()))) > 1:
         raise CompareError(f"learning rates differ in their seeds: {seeds_of}")
 
     def mean(value: float) -> float:
-        return statistics.fmean(run.metrics[choose] for run in by_rate[value].values())
+        return statistics.fmean(run.figure(choose) for run in by_rate[value].values())
 
     chosen = by_rate[max(sorted(by_rate), key=mean)]
     return [chosen[number] for number in sorted(chosen)]
@@ -114,7 +127,7 @@ def compare(
     base: str | None = None,
     rate: str = "train.learning_rate",
     seed: str = "seed",
-    choose: str = "eval/onset_f1",
+    choose: str = "validation/onset_f1",
     measures: Sequence[str] = MEASURES,
     samples: int = 2000,
 ) -> str:
@@ -182,7 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", help="arm that the others are compared with (the first)")
     parser.add_argument("--rate", default="train.learning_rate", help="config key of the rate")
     parser.add_argument("--seed", default="seed", help="config key of the seed")
-    parser.add_argument("--choose", default="eval/onset_f1", help="metric that picks the rate")
+    parser.add_argument(
+        "--choose", default="validation/onset_f1", help="figure that picks the rate"
+    )
     parser.add_argument("--measures", nargs="+", default=MEASURES, choices=sorted(NAMES))
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
     given = parser.parse_args(arguments)

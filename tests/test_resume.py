@@ -59,6 +59,12 @@ def kill_when(folder: Path, due: Callable[[float], bool], options: dict[str, Any
     return False
 
 
+def last_saved(steps: Path) -> int:
+    """The last step whose folder is there, whole or torn; 0 where there is none."""
+    found = steps.glob("checkpoint-*") if steps.is_dir() else ()
+    return max((int(path.name.split("-")[1]) for path in found), default=0)
+
+
 def torn(folder: Path) -> bool:
     """Whether a step is being saved just now."""
     return any(not (path / STATE_FILE).exists() for path in (folder / "steps").glob("checkpoint-*"))
@@ -123,10 +129,15 @@ def test_ten_kills_with_dropout_and_reused_vision(tmp_path: Path) -> None:
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "unbroken")
 
 
+STEPS = 80
+
+
 def sft(folder: Path) -> subprocess.Popen[bytes]:
-    """`recipe=sft` from the command line; it trains on a few streams and scores a few."""
+    """`recipe=sft` from the command line, some two minutes of it on one thread."""
     words = ["recipe=sft", "setting=smoke", f"run.dir={folder}", f"run.root={folder.parent}"]
-    words += ["train.steps=8", "train.eval_every=3", "train.log_every=3", "run.threads=1"]
+    words += [f"train.steps={STEPS}", "train.eval_every=30", "train.log_every=5"]
+    words += ["train.save_every=4", "data.train_streams=500", "data.test_hours=0.03"]
+    words += ["run.threads=1"]
     return subprocess.Popen(
         [sys.executable, "-m", "joyvl_train", *words],
         cwd=ROOT,
@@ -142,26 +153,30 @@ def sft(folder: Path) -> subprocess.Popen[bytes]:
 def test_ten_kills_of_the_recipe(tmp_path: Path) -> None:
     assert sft(tmp_path / "unbroken").wait() == 0
     killed = tmp_path / "killed"
-    # At the start, in or after every step, and while the end is scored.
-    due: list[Callable[[], bool]] = [lambda: True]
-    due += [lambda n=n: (killed / "steps" / f"checkpoint-{n}").exists() for n in range(1, 9)]  # type: ignore[misc]
-    due += [(killed / "checkpoint").exists]
     rng = random.Random(1)
+    # At the start, after eight random steps, and while the end is scored.
+    steps = [0, *sorted(rng.sample(range(1, STEPS), 8)), STEPS]
     kills = 0
-    for reached in due:
+    for step in steps:
+        reached = killed / "checkpoint" if step == STEPS else killed / "steps"
         process = sft(killed)
-        while process.poll() is None and not reached():
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0.0, 0.5))
+        while process.poll() is None and step:
+            if step == STEPS and reached.exists():
+                break
+            if step < STEPS and last_saved(reached) >= step - step % 4:
+                break
+            time.sleep(0.01)
+        # The moment lies anywhere in the steps up to the next saved one.
+        time.sleep(rng.uniform(0.0, 5.0))
         kills += process.poll() is None
         process.kill()
         process.wait()
-    assert kills >= 8
+    assert kills >= 9
     assert sft(killed).wait() == 0
 
     def end(folder: Path) -> tuple[Any, ...]:
         metrics = json.loads((folder / "metrics.json").read_text())
-        assert metrics["train/steps"] == 8
+        assert metrics["train/steps"] == STEPS
         for key in CHANGING:
             metrics.pop(key)
         weights = (folder / "checkpoint" / "model.safetensors").read_bytes()

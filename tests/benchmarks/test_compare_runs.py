@@ -16,9 +16,17 @@ ONSET = Onset(5, "A car.", rule=Rule("exact"))
 
 
 def run(
-    folder: Path, loss: float, rate: float, seed: int, hits: int, clips: int = 20, steps: int = 100
+    folder: Path,
+    loss: float,
+    rate: float,
+    seed: int,
+    hits: int,
+    clips: int = 20,
+    steps: int = 100,
+    validation: float | None = None,
 ) -> None:
-    """A finished run that met `hits` of its clips' onsets."""
+    """A finished run that met `hits` of its clips' onsets; `validation`: its F1 while it trained,
+    as good as in the end where None."""
     folder.mkdir(parents=True)
     traces = [
         Trace(
@@ -42,6 +50,9 @@ def run(
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     found = metrics(traces, samples=5) | {"train/steps": steps}
     (folder / "metrics.json").write_text(json.dumps(found))
+    last = found["eval/onset_f1"] if validation is None else validation
+    log = [{"step": 50, "validation/onset_f1": 0.99}, {"step": 100, "validation/onset_f1": last}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
 
 
 @pytest.fixture
@@ -64,6 +75,16 @@ def test_each_arm_takes_its_best_rate(sweep: Path, capsys: pytest.CaptureFixture
     assert "| silence_repeat=0.4 | 0.001 | 0.82 |" in table  # 33 of 40
     (difference,) = (line for line in table if "−" in line and line.startswith("| silence"))
     assert "silence_repeat=0.4 − silence_repeat=1.0 | +0.32 [0." in difference
+
+
+def test_the_rate_is_chosen_on_validation_clips_alone(tmp_path: Path) -> None:
+    run(tmp_path / "a-low", 0.4, 1e-4, 0, 4, validation=0.9)
+    run(tmp_path / "a-high", 0.4, 1e-3, 0, 16, validation=0.3)
+    run(tmp_path / "b-low", 1.0, 1e-4, 0, 8)
+    run(tmp_path / "b-high", 1.0, 1e-3, 0, 2)
+    table = compare(find([tmp_path]), "loss.silence_repeat", measures=["recall"], samples=50)
+    assert "| 0.4 | 0.0001 | 0.20 |" in table and "| 1.0 | 0.0001 | 0.40 |" in table
+    assert "(by validation/onset_f1)" in table
 
 
 def test_a_single_key_names_its_arms(sweep: Path) -> None:

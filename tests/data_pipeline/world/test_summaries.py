@@ -14,7 +14,8 @@ from joyvl_train.timeline import Clip, Timeline
 
 
 def turns_of(timeline: Timeline) -> tuple[Turn, ...]:
-    (chunk,) = training_chunks(timeline, lambda second: (second,), StreamSettings(chunk_seconds=1000))
+    whole = StreamSettings(chunk_seconds=1000)
+    (chunk,) = training_chunks(timeline, lambda second: (second,), whole)
     return chunk.turns
 
 
