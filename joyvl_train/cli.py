@@ -63,6 +63,7 @@ def main(arguments: Sequence[str], root: Path) -> int:
             return 0
         if config.engine.processes > 1 and "RANK" not in os.environ:
             return _launch(config, options.overrides)
+        _check_ranks(config)
         return _run(config, root, options.overrides)
     except (UserError, TimelineError) as error:
         rank = os.environ.get("RANK", "0")
@@ -105,6 +106,8 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
     if named.get("data.path") and "data" not in named:
         texts.append("data=path")
     ConfigStore.instance().store(name="schema", node=Config)
+    # ${choose:flag,a,b} in configs/: a where the flag is set, else b.
+    OmegaConf.register_new_resolver("choose", lambda on, a, b: a if on else b, replace=True)
     try:
         with initialize_config_dir(str((root / "configs").resolve()), version_base="1.3"):
             config = OmegaConf.to_object(hydra_compose("run", texts))
@@ -154,6 +157,16 @@ def _run(config: Config, root: Path, overrides: Sequence[str]) -> int:
     return 0
 
 
+def _check_ranks(config: Config) -> None:
+    """Several ranks that another launcher started must be wanted: else each trains by itself."""
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    if ranks != "1" and config.engine.kind == "single":
+        raise UserError(
+            f"engine=single: is one process, but {ranks} were started (WORLD_SIZE={ranks}); "
+            "start one, or use engine=ddp, zero2 or zero3"
+        )
+
+
 def _sweep(root: Path, overrides: Sequence[str]) -> int:
     """Runs the jobs one after the other, each in a process of its own; goes on past a failure."""
     from joyvl_train.run import fresh_dir
@@ -187,9 +200,16 @@ def _launch(config: Config, overrides: Sequence[str]) -> int:
     import socket
     import time
 
+    from torch.cuda import device_count
+
     from joyvl_train.run import cores, fresh_dir
 
     count = config.engine.processes
+    if 0 < device_count() < count:
+        raise UserError(
+            f"engine.processes={count}: this machine has {device_count()} GPUs, and each process "
+            "needs one; lower it"
+        )
     folder = config.run.dir or fresh_dir(Path(config.run.root) / config.recipe)
     rest = [text for text in overrides if not text.startswith("run.dir=")]
     command = [sys.executable, "-m", "joyvl_train", *rest, _dir_override(Path(folder))]

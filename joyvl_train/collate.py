@@ -19,16 +19,16 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from joyvl_train.config import UserError
-from joyvl_train.records import RecordError
 from joyvl_train.rendering import Rendered, join_images
-from joyvl_train.video import FrameError
+from joyvl_train.timeline import TimelineError
 from joyvl_train.weights import Targets
 
 
 class Source(Protocol):
     """Samples by number. `length` is the exact number of tokens that `render` will give.
 
-    `render` may raise `RecordError` or `FrameError` where a sample turns out to be broken.
+    `render` may raise a `TimelineError` (a `RecordError`, a `FrameError`) where a sample turns out
+    to be broken.
     """
 
     def __len__(self) -> int: ...
@@ -80,7 +80,10 @@ class PackedRows(IterableDataset[Row]):
             raise UserError("nothing to train on: no source has a weight above 0")
         for part in parts:
             if part.weight > 0 and not len(part.source):
-                raise UserError(f"the source {part.name!r} has no samples")
+                raise UserError(
+                    f"the source {part.name!r} has no samples, but a weight of {part.weight:g}; "
+                    "give it some, or no weight"
+                )
         self._parts = {part.name: part for part in parts if part.weight > 0}
         self._row_tokens = row_tokens
         self._seed = seed
@@ -174,11 +177,12 @@ class RowCollator:
     """Renders the rows that reach this rank and makes them one batch.
 
     A sample that turns out to be broken is left out; where nothing would be left of the batch, the
-    next whole sample of its source stands in. (Its source counts it among the rejects.)
+    next whole sample of its source stands in. `left_out` of the batch names each, with its reason.
 
     The batch: input_ids [1, T]; position_ids [4, 1, T] (a text row that restarts with each sample,
     then M-RoPE) or [1, T]; sample_lengths; the image tensors; targets [K], the positions whose
-    logits predict them [K], weights [K]; denominator; and the plan's state after the row.
+    logits predict them [K], weights [K]; denominator; left_out, {"source index": reason}; and the
+    plan's state after the row.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -186,26 +190,36 @@ class RowCollator:
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         keys = [key for row in rows for key in row.samples]
-        found = (self._render(name, index) for name, index in keys)
+        left_out: dict[str, str] = {}
+        found = [self._render(name, index, left_out) for name, index in keys]
         samples = [sample for sample in found if sample is not None]
-        batch = collate(samples or [self._stand_in(*keys[0])])
+        batch = collate(samples or [self._stand_in(*keys[0], left_out)])
+        batch["left_out"] = left_out
         batch["state"] = dict(rows[-1].state)
         return batch
 
-    def _render(self, name: str, index: int) -> tuple[Rendered, Targets] | None:
+    def _render(
+        self, name: str, index: int, left_out: dict[str, str]
+    ) -> tuple[Rendered, Targets] | None:
         try:
             return self._sources[name].render(index)
-        except (RecordError, FrameError):
+        except TimelineError as error:
+            left_out[f"{name} {index}"] = error.reason
             return None
 
-    def _stand_in(self, name: str, index: int) -> tuple[Rendered, Targets]:
+    def _stand_in(
+        self, name: str, index: int, left_out: dict[str, str]
+    ) -> tuple[Rendered, Targets]:
         size = len(self._sources[name])
-        for step in range(1, min(size, _TRIES)):
-            sample = self._render(name, (index + step) % size)
+        tries = min(size, _TRIES)
+        for step in range(1, tries):
+            sample = self._render(name, (index + step) % size, left_out)
             if sample is not None:
                 return sample
+        reasons = ", ".join(sorted(set(left_out.values())))
         raise UserError(
-            f"{_TRIES} samples of {name!r} from {index} on are broken; look at its rejects"
+            f"all {tries} samples of {name!r} from {index} on are broken ({reasons}); mend or take "
+            "out what rejects.jsonl names"
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from joyvl_train.frames import (
+    FirstSeconds,
     Frames,
     ImageFrames,
     Rate,
@@ -104,7 +105,7 @@ class Corpus(ABC):
             raise IndexError(f"sample {number} of {len(self)}")
         try:
             return self._load(number)
-        except (RecordError, FrameError, TimelineError) as error:
+        except TimelineError as error:
             self.rejects.add(self.where(number), error.reason, error.detail)
             raise RecordError(error.reason, f"{self.where(number)}: {error.detail}") from None
 
@@ -159,7 +160,7 @@ class ShardCorpus(Corpus):
         timeline, frames = sample
         if frames is None:
             frames = source.frames(timeline)
-        return settle(timeline, frames), frames
+        return _settled(timeline, frames)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -181,7 +182,7 @@ class JsonCorpus(Corpus):
                 if item.error is not None:
                     raise item.error
                 timeline_of(item.data, name, source.root)
-            except (RecordError, FrameError, TimelineError) as error:
+            except TimelineError as error:
                 rejects.add(name, error.reason, error.detail)
                 continue
             self._numbers.append(item.number)
@@ -207,8 +208,15 @@ class JsonCorpus(Corpus):
 
     def _load(self, number: int) -> Sample:
         timeline = self.timeline(number)
-        frames = self._source.frames(timeline)
-        return settle(timeline, frames), frames
+        return _settled(timeline, self._source.frames(timeline))
+
+
+def _settled(timeline: Timeline, frames: Frames) -> tuple[Timeline, Frames]:
+    """A record and its pictures, both of one length: a record may tell of a video's start alone."""
+    timeline = settle(timeline, frames)
+    duration, seconds = timeline.clip.duration, timeline.clip.seconds
+    assert duration is not None and seconds is not None, "a settled clip has a length"
+    return timeline, frames if seconds == frames.seconds else FirstSeconds(frames, duration)
 
 
 def open_corpus(
@@ -230,10 +238,12 @@ def open_corpus(
     place = Path(path)
     rejects = Rejects() if rejects is None else rejects
     if not place.exists():
-        raise CorpusError(f"data.path={os.fspath(path)!r} doesn't exist")
+        raise CorpusError(f"data.path={os.fspath(path)!r} doesn't exist; mend the path")
     root = Path(image_root) if image_root is not None else place if place.is_dir() else place.parent
     if not root.is_dir():
-        raise CorpusError(f"the folder of pictures {str(root)!r} doesn't exist")
+        raise CorpusError(
+            f"data.image_root={str(root)!r}: the folder of pictures doesn't exist; mend the path"
+        )
     view = (frames_per_second, size, multiple, render)
     source = FrameSource(root.absolute(), Path(cache_dir).absolute(), *view)
     corpus: Corpus
@@ -242,5 +252,7 @@ def open_corpus(
     else:
         corpus = JsonCorpus(place.absolute(), source, rejects)
     if not len(corpus):
-        raise CorpusError(f"data.path={os.fspath(path)!r} holds no sample to use; {rejects}")
+        raise CorpusError(
+            f"data.path={os.fspath(path)!r} holds no sample to use; {rejects}{rejects.first}"
+        )
     return corpus

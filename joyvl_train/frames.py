@@ -50,6 +50,7 @@ from joyvl_train.video import (
 
 __all__ = [
     "CacheError",
+    "FirstSeconds",
     "FrameError",
     "Frames",
     "ImageFrames",
@@ -199,6 +200,30 @@ class ImageFrames:
             if path not in read:
                 read[path] = read_picture(path, self._size, self._multiple)
         return tuple(read[path] for path in chosen)
+
+
+class FirstSeconds:
+    """The first `duration` seconds of a clip's pictures, for a record that tells of no more."""
+
+    def __init__(self, frames: Frames, duration: float) -> None:
+        self.duration = duration
+        self._frames = frames
+
+    @property
+    def seconds(self) -> int:
+        return math.ceil(self.duration - 1e-6)
+
+    def sizes(self, second: int) -> tuple[tuple[int, int], ...]:
+        check_second(second, self.seconds)
+        offered = getattr(self._frames, "sizes", None)
+        if offered is None:
+            return tuple(image.size for image in self._frames.frames(second))
+        sizes: tuple[tuple[int, int], ...] = offered(second)
+        return sizes
+
+    def frames(self, second: int) -> tuple[Image.Image, ...]:
+        check_second(second, self.seconds)
+        return self._frames.frames(second)
 
 
 @dataclass(frozen=True)
@@ -355,7 +380,7 @@ def _make_folder(path: Path) -> None:
 def _cache_error(path: Path, error: OSError) -> CacheError:
     return CacheError(
         f"the frame cache can't be written: {str(path.parent)!r}: {error.strerror}; "
-        "free some space, or name another folder"
+        "free some space, or name another folder (data.cache_dir)"
     )
 
 

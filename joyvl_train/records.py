@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections import Counter
@@ -16,47 +17,50 @@ from joyvl_train.frames import Frames
 from joyvl_train.timeline import Timeline, TimelineError
 
 
-class RecordError(ValueError):
+class RecordError(TimelineError):
     """A stored record that can't be used. `reason` is a short fixed phrase that is counted:
 
     missing shard, truncated shard, corrupt record, corrupt frame, other version, not JSON,
     not UTF-8, no object, cut off, too large, nested too deeply.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
 
 class Rejects:
     """Counts by reason, and a JSON line a record in `path`, if there is one.
 
     A record, named by where it stands (`item`), is counted once however often it is met: a sampler
-    comes by again every epoch. What the file holds already, from a run that was broken off, is not
-    written again.
+    comes by again every epoch. What the file holds already, from a run that was broken off or from
+    another process that reads the same data, is not written again.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = None if path is None else Path(path)
         self.counts: Counter[str] = Counter()
+        self.first = ""
+        """`: what is wrong with the first one`, for messages."""
         self._met: set[str] = set()
-        self._written: set[str] = set()
-        if self.path is not None and self.path.exists():
-            self._written.update(self.path.read_text(encoding="utf-8").splitlines())
+        self._written: set[bytes] = set()
+        self._read = 0
 
     def add(self, item: str, reason: str, detail: str) -> None:
         if item in self._met:
             return
         self._met.add(item)
         self.counts[reason] += 1
+        self.first = self.first or f": {detail}"
         if self.path is not None:
-            line = json.dumps({"item": item, "reason": reason, "detail": detail})
-            if line in self._written:
-                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            line = json.dumps({"item": item, "reason": reason, "detail": detail}).encode()
+            with self.path.open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(self._read)
+                others = file.read()
+                self._written.update(others.splitlines())
+                if line not in self._written:
+                    torn = others and not others.endswith(b"\n")  # by a kill
+                    file.write(b"\n" * bool(torn) + line + b"\n")
+                    file.flush()
+                self._read = file.tell()
 
     @property
     def total(self) -> int:

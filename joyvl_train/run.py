@@ -45,6 +45,7 @@ HARMLESS = frozenset(
 """Keys that may change when a run goes on: they move neither its tensors nor its metrics."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LIMITED_TEXT = os.strerror(errno.EFBIG)
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed")
 
 
@@ -100,10 +101,17 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         self._release_lock()
-        if error is not None and disk_full(error):
+        if error is None or isinstance(error, UserError):
+            return
+        if disk_full(error):
             raise UserError(
                 f"run.dir={self.dir}: the disk is full; free some space and start again with "
                 "the same run.dir"
+            ) from error
+        if any(_LIMITED_TEXT in str(each) for each in _chain(error)):
+            raise UserError(
+                f"run.dir={self.dir}: a file would be larger than this shell allows "
+                "(`ulimit -f`); raise the limit and start again with the same run.dir"
             ) from error
 
     @property
@@ -140,7 +148,7 @@ class Run:
 
     def read_metrics(self) -> dict[str, float | int | None]:
         path = self.dir / "metrics.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return _json_of(path, path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Appends a line to log.jsonl. A number that is not finite is written as null."""
@@ -155,13 +163,13 @@ class Run:
         path = self.dir / "log.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in _whole_lines(path)]
+        return [_json_of(path, line) for line in _whole_lines(path)]
 
     def keep_log(self, step: int) -> None:
         """Drops the lines past `step`, from which training goes on."""
         path = self.dir / "log.jsonl"
         if self.is_main and path.exists():
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+            kept = [line for line in _whole_lines(path) if _json_of(path, line)["step"] <= step]
             write_text(path, "".join(line + "\n" for line in kept))
 
     def finish(self, *, latest: bool) -> None:
@@ -189,7 +197,8 @@ class Run:
         """
         note = self.dir / "start.json"
         if note.exists():
-            found = Found(**json.loads(note.read_text(encoding="utf-8")))
+            noted = _json_of(note, note.read_text(encoding="utf-8"))
+            found = Found(str(noted.get("path")), str(noted.get("source")))
         else:
             found = self._search(order)
             if self.is_main:
@@ -201,7 +210,11 @@ class Run:
         """Sets and returns the number of threads that torch computes with on the CPU."""
         import torch
 
-        count = self.config.run.threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or cores()
+        # OpenMP takes a number for each level of nesting; torch has the first.
+        given = (os.environ.get("OMP_NUM_THREADS") or "0").partition(",")[0].strip()
+        if not given.isdecimal():
+            raise UserError(f"OMP_NUM_THREADS={given}: takes a whole number; set it, or unset it")
+        count = self.config.run.threads or int(given) or cores()
         torch.set_num_threads(count)
         return count
 
@@ -317,16 +330,21 @@ def cores() -> int:
 
 def disk_full(error: BaseException) -> bool:
     """Whether `error`, or one that it arose from, says that the disk is full."""
+    return any(
+        (isinstance(each, OSError) and each.errno in _FULL)
+        or any(text in str(each) for text in _FULL_TEXTS)
+        for each in _chain(error)
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and those that it arose from."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        if isinstance(current, OSError) and current.errno in _FULL:
-            return True
-        if any(text in str(current) for text in _FULL_TEXTS):
-            return True
+        yield current
         current = current.__cause__ or current.__context__
-    return False
 
 
 def _folder_error(folder: Path, error: OSError) -> UserError:
@@ -337,6 +355,17 @@ def _folder_error(folder: Path, error: OSError) -> UserError:
     return UserError(
         f"run.dir={folder}: can't be written ({error.strerror}); give a folder that can be"
     )
+
+
+def _json_of(path: Path, text: str) -> dict[str, Any]:
+    """The object that `text`, of the run's file `path`, holds."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: holds no JSON of a run; put it right, or give another run.dir")
+    return data
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

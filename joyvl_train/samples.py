@@ -24,7 +24,7 @@ from joyvl_train.corpus import Corpus
 from joyvl_train.frames import Frames
 from joyvl_train.memory import log_summary
 from joyvl_train.processor import ImageShape
-from joyvl_train.records import RecordError, TurnSample
+from joyvl_train.records import TurnSample
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.stream import Chunk, StreamSettings, Summarize, Turn, training_chunks
 from joyvl_train.timeline import Timeline, TimelineError
@@ -284,7 +284,7 @@ class CorpusStreams:
         try:
             chunk = chunks_of(timeline, frames, self._settings)[number]
             return render_chunk(chunk, frames, self._renderer, self._weights, self._system)
-        except FrameError as error:
+        except TimelineError as error:
             self._corpus.rejects.add(self._corpus.where(record), error.reason, error.detail)
             raise
 
@@ -356,7 +356,7 @@ def corpus_parts(
                     length = chunk_length(chunk, renderer, system)
                     if _fits(length, most_tokens, corpus, f"{where} chunk {number}"):
                         streams.extend((record, number, length))
-        except (RecordError, FrameError, TimelineError) as error:
+        except TimelineError as error:
             corpus.rejects.add(where, error.reason, error.detail)
         except ActionFormatError as error:
             corpus.rejects.add(where, "format", str(error))
@@ -370,7 +370,9 @@ def corpus_parts(
     ]
     parts = [part for part in parts if len(part.source)]
     if not parts:
-        raise UserError(f"data.path holds no sample to train on: {corpus.rejects}")
+        raise UserError(
+            f"data.path holds no sample to train on: {corpus.rejects}{corpus.rejects.first}"
+        )
     if len(parts) == 1:
         parts = [replace(parts[0], weight=1.0)]
     return parts
@@ -385,5 +387,6 @@ def _question_length(sample: TurnSample, renderer: Renderer, system: str) -> int
 def _fits(length: int, most: int | None, corpus: Corpus, where: str) -> bool:
     if most is None or length <= most:
         return True
-    corpus.rejects.add(where, "too long", f"{length} tokens, at most {most}")
+    detail = f"{length} tokens, of a row of train.row_tokens={most}; raise it, or cut clips shorter"
+    corpus.rejects.add(where, "too long", f"{where}: {detail} (stream.chunk_seconds)")
     return False

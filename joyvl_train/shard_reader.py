@@ -18,7 +18,7 @@ from PIL import Image
 from joyvl_train.config import UserError
 from joyvl_train.frames import Rate, Size, check_second, decode, resized, target_size
 from joyvl_train.records import Record, RecordError, TurnSample
-from joyvl_train.timeline import from_json
+from joyvl_train.timeline import TimelineError, from_json
 
 VERSION = 1
 BLOCK = tarfile.BLOCKSIZE
@@ -75,7 +75,9 @@ class ShardFrames:
 
     def frames(self, second: int) -> tuple[Image.Image, ...]:
         numbers = self._numbers(second)
-        pictures = {n: self._picture(decode(self._blobs[n])) for n in set(numbers)}
+        pictures = {
+            n: self._picture(_decoded(self._blobs[n], f"picture {n}")) for n in set(numbers)
+        }
         return tuple(pictures[n] for n in numbers)
 
     def _numbers(self, second: int) -> list[int]:
@@ -85,8 +87,11 @@ class ShardFrames:
 
     def _picture_size(self, number: int) -> tuple[int, int]:
         if number not in self._sizes:
-            with Image.open(io.BytesIO(self._blobs[number]), formats=["JPEG"]) as image:
-                self._sizes[number] = target_size(*image.size, self._size, self._multiple)
+            try:
+                with Image.open(io.BytesIO(self._blobs[number]), formats=["JPEG"]) as image:
+                    self._sizes[number] = target_size(*image.size, self._size, self._multiple)
+            except (OSError, Image.DecompressionBombError) as error:
+                raise RecordError("corrupt frame", f"picture {number}: {error}") from None
         return self._sizes[number]
 
     def _picture(self, image: Image.Image) -> Image.Image:
@@ -117,6 +122,13 @@ class Blobs:
             self[number]
 
 
+def _decoded(blob: bytes, where: str) -> Image.Image:
+    try:
+        return decode(blob)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RecordError("corrupt frame", f"{where}: {error}") from None
+
+
 def padded(size: int) -> int:
     """Bytes that `size` bytes take in a tar."""
     return -(-size // BLOCK) * BLOCK
@@ -145,7 +157,15 @@ def read_index(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise CorpusError(
             f"{str(directory)!r} {state} (no index.json); run the command that writes it"
         )
-    return read_json(path)
+    index = read_json(path)
+    try:
+        places = [(str(e["name"]), int(e["records"]), int(e["bytes"])) for e in index["shards"]]
+        whole = all(name and "/" not in name and records > 0 for name, records, _ in places)
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise CorpusError(f"{str(path)!r} is no index of shards; write the corpus anew")
+    return index
 
 
 class Shard:
@@ -166,8 +186,8 @@ class Shard:
             raise RecordError("truncated shard", detail)
         try:
             self._records = read_json(self.path.with_suffix(".json"))["records"]
-        except CorpusError as error:
-            raise RecordError("missing shard", str(error)) from None
+        except (CorpusError, KeyError) as error:
+            raise RecordError("missing shard", f"{str(self.path)!r}: {error}") from None
 
     def __len__(self) -> int:
         return len(self._records)
@@ -192,7 +212,7 @@ class Shard:
             blobs = Blobs(self._data, start, data["sizes"], data["crcs"])
             blobs.check()
             if data["kind"] == "turn":
-                images = tuple(decode(blobs[n]) for n in range(len(data["sizes"])))
+                images = tuple(_decoded(blobs[n], where) for n in range(len(data["sizes"])))
                 if size is not None:
                     images = tuple(
                         resized(image, target_size(*image.size, size, multiple)) for image in images
@@ -201,7 +221,12 @@ class Shard:
             timeline = from_json(data["timeline"])
             if data["seconds"] is None:
                 return timeline, None
-        except (KeyError, TypeError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            known = range(len(data["sizes"]))
+            if not all(number in known for second in data["seconds"] for number in second):
+                raise RecordError("corrupt record", f"{where}: a picture that it doesn't hold")
+        except TimelineError:
+            raise
+        except (KeyError, TypeError, IndexError, ValueError, RecursionError) as error:
             raise RecordError("corrupt record", f"{where}: {error!r}") from None
         frames = ShardFrames(blobs, data["seconds"], frames_per_second, size, multiple)
         return timeline, frames

@@ -43,7 +43,6 @@ from joyvl_train.shard_reader import (
     read_shards,
 )
 from joyvl_train.timeline import TimelineError, to_json
-from joyvl_train.video import FrameError
 
 __all__ = [
     "CorpusError",
@@ -150,7 +149,7 @@ class ShardWriter:
             start = self._file.tell()
             try:
                 self._write(self._file, record)
-            except (FrameError, TimelineError, RecordError) as error:
+            except TimelineError as error:
                 self._file.seek(start)
                 self._file.truncate()
                 self.reject(error.reason, error.detail)

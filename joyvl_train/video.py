@@ -26,7 +26,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from PIL import Image
 
-from joyvl_train.timeline import MAX_SECONDS
+from joyvl_train.timeline import MAX_SECONDS, TimelineError
 
 Decoder = Literal["auto", "decord", "pyav"]
 
@@ -60,18 +60,13 @@ _TURNS = {
 }
 
 
-class FrameError(ValueError):
+class FrameError(TimelineError):
     """Pictures that can't be had. `reason` is a short fixed phrase that is counted:
 
     missing file, no regular file, unreadable file, empty file, not a video, no video stream,
     no frames, no time stamps, bad duration, too many pixels, truncated, damaged, odd rotation,
     unknown codec, unreadable picture, outside the folder, no source.
     """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 def regular_file(path: str | os.PathLike[str]) -> Path:

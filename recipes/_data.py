@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
-from data_pipeline.world import stills
+from data_pipeline.assets import cache_folder
+from data_pipeline.world import photos, stills
+from data_pipeline.world.backgrounds import footage_clips
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
-from data_pipeline.world.splits import Split
+from data_pipeline.world.scene import SceneError
+from data_pipeline.world.splits import SPLITS, Split
 from data_pipeline.world.streams import FAMILIES, WorldFrames
 from data_pipeline.world.summaries import summarize
 from joyvl_train.collate import Part
@@ -20,7 +24,8 @@ from joyvl_train.records import RecordError, Rejects, TurnSample
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import QuestionSamples, StreamSamples, corpus_parts
 from joyvl_train.stream import StreamSettings
-from joyvl_train.timeline import Clip, Timeline
+from joyvl_train.timeline import Clip, Timeline, TimelineError
+from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights
 
 Cases = Sequence[tuple[Timeline, Frames]]
@@ -32,8 +37,14 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
     weights = LossWeights(**vars(config.loss))
     if data.kind == "path":
         corpus = corpus_of(config, rejects)
+        kept = Kept(corpus, held=False, share=data.held_out)
+        if not len(kept) and not rejects.total:
+            raise UserError(
+                f"data.held_out={data.held_out}: holds out all {len(corpus)} clips of data.path="
+                f"{data.path}, so that none is left to train on; lower it, or bring more clips"
+            )
         return corpus_parts(
-            Kept(corpus, held=False, share=data.held_out),
+            kept,
             renderer,
             weights,
             settings(config),
@@ -41,11 +52,17 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
             system=system,
             most_tokens=config.train.row_tokens,
         )
+    check_assets(config)
+    families = family_weights(data.families, data.mix)
+    if not any(families.values()):
+        raise UserError(
+            f"data.mix={data.mix}: every family that is used has the weight 0; raise one of them"
+        )
     streams = WorldStreams(
         "train",
         config.seed,
         data.train_streams,
-        family_weights(data.families, data.mix),
+        families,
         data.kind,
         data.size,
         rate(config),
@@ -83,13 +100,16 @@ def held_out_cases(
     count: int,
     hours: float = 0.0,
     families: Iterable[str] = (),
+    rejects: Rejects | None = None,
 ) -> Cases:
     """Clips that training never sees: of the world's split, moved to fresh ones by `data.seed`, or
-    those of a corpus that are held out."""
+    those of a corpus that are held out; of these, `rejects` takes what can't be used."""
     data = config.data
     if data.kind == "path":
-        streams = Kept(corpus_of(config, Rejects()), held=True, share=data.held_out).streams()
-        return list(streams)[: count or None]
+        corpus = corpus_of(config, Rejects() if rejects is None else rejects)
+        streams = Kept(corpus, held=True, share=data.held_out).streams()
+        return list(islice(streams, count or None))
+    check_assets(config)
     return held_out(
         split,
         data.seed,
@@ -101,6 +121,23 @@ def held_out_cases(
         frames_per_second=rate(config),
         footage=data.footage,
     )
+
+
+def check_assets(config: Config) -> None:
+    """Raises `UserError` where the world's pictures or footage are wanted, but were not fetched."""
+    data = config.data
+    if data.kind == "photo" and not photos.available():
+        raise UserError(
+            f"data=photo: the photographs are not in {cache_folder() / 'photo'}; run "
+            "`python -m data_pipeline.assets photo`, or take data=drawn"
+        )
+    lacking = [split for split in SPLITS if data.footage and not footage_clips(split)]
+    if data.kind != "path" and lacking:
+        raise UserError(
+            f"data.footage=true: no footage for {', '.join(lacking)} is in "
+            f"{cache_folder() / 'footage'}; run `python -m data_pipeline.assets footage`, or set "
+            "data.footage=false"
+        )
 
 
 def corpus_of(config: Config, rejects: Rejects) -> Corpus:
@@ -122,7 +159,10 @@ def corpus_of(config: Config, rejects: Rejects) -> Corpus:
 
 
 def _draw(clip: Clip, side: int) -> Frames:
-    return WorldFrames(Timeline(clip, "", "world"), side)
+    try:
+        return WorldFrames(Timeline(clip, "", "world"), side)
+    except SceneError as error:
+        raise FrameError("no source", f"clip {clip.id!r}: {error}") from None
 
 
 class Kept(Corpus):
@@ -137,7 +177,7 @@ class Kept(Corpus):
             try:
                 sample = corpus[number]
             except RecordError:
-                continue
+                continue  # counted already
             turn_based = isinstance(sample, TurnSample)
             if held == (not turn_based and is_held_out(sample[0].clip.id, share)):
                 self._numbers.append(number)
@@ -153,11 +193,20 @@ class Kept(Corpus):
         return self._corpus.where(self._numbers[number])
 
     def streams(self) -> Iterator[tuple[Timeline, Frames]]:
-        """The time-aligned clips of this side."""
+        """The time-aligned clips of this side, each looked at whole: a picture that is broken
+        rejects its clip, before anything is measured on it."""
         for number in range(len(self)):
-            sample = self[number]
-            if not isinstance(sample, TurnSample):
-                yield sample
+            try:
+                sample = self[number]
+                if isinstance(sample, TurnSample):
+                    continue
+                timeline, frames = sample
+                for second in range(frames.seconds):
+                    frames.frames(second)
+            except TimelineError as error:
+                self.rejects.add(self.where(number), error.reason, error.detail)
+                continue
+            yield timeline, frames
 
 
 def is_held_out(clip: str, share: float) -> bool:

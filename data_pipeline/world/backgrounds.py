@@ -20,6 +20,7 @@ from PIL import Image
 from data_pipeline.assets import cache_folder
 from data_pipeline.packages import CLIPS
 from data_pipeline.world.keeping import kept
+from joyvl_train.config import UserError
 
 Pixels = NDArray[np.uint8]
 
@@ -46,7 +47,7 @@ class BackgroundError(ValueError):
     """A background that names nothing or is out of bounds."""
 
 
-class FootageError(BackgroundError):
+class FootageError(BackgroundError, UserError):
     """A clip of footage that isn't in the cache."""
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from PIL import Image
 
 from data_pipeline.assets import cache_folder
+from joyvl_train.config import UserError
 
 _SEEN = 24
 """Alpha from which on a pixel counts as part of the thing, when empty borders are cut off."""
 
 
-class PhotoError(ValueError):
+class PhotoError(UserError):
     """A stamp that isn't in the cache."""
 
 

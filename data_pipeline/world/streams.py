@@ -17,7 +17,7 @@ from typing import Literal
 from PIL import Image
 
 from data_pipeline.world import scene as world_scene
-from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world.backgrounds import FootageError, footage_clips
 from data_pipeline.world.languages import LINES, ROMANIZED, WORDS
 from data_pipeline.world.pictures import COLOURS, picture_set
 from data_pipeline.world.splits import Split, check_split
@@ -182,9 +182,9 @@ def _weights(backgrounds: Sequence[str] | Mapping[str, float], split: Split) -> 
     if sum(given.values()) <= 0:
         raise ValueError("backgrounds: none has a weight")
     if given.get("footage") and not footage_clips(split):
-        raise ValueError(
+        raise FootageError(
             f"backgrounds: no footage of the split {split!r} in the cache: run "
-            "`python -m data_pipeline.assets footage`, or leave footage out"
+            "`python -m data_pipeline.assets footage`, or leave footage out (data.footage=false)"
         )
     return given
 
