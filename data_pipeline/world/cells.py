@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.world import languages
 from data_pipeline.world.captions import letters
-from data_pipeline.world.pictures import COLOURS, picture_set
+from data_pipeline.world.pictures import COLOURS, PictureSets, picture_set, sets_of
 from data_pipeline.world.scene import Scene
 
 NOTHING = 0
@@ -18,18 +18,21 @@ NOTHING = 0
 COLOUR_LABELS = ("", *COLOURS)
 
 
-def name_labels(pictures: str) -> tuple[str, ...]:
+@lru_cache(maxsize=8)
+def name_labels(pictures: PictureSets) -> tuple[str, ...]:
     """The names that labels stand for; the first is of cells that show nothing."""
-    return ("", *(picture.name for picture in picture_set(pictures)))
+    every = [p.name for name in sets_of(pictures) for p in picture_set(name)]
+    return ("", *dict.fromkeys(every))
 
 
-def state_labels(pictures: str) -> tuple[str, ...]:
+@lru_cache(maxsize=8)
+def state_labels(pictures: PictureSets) -> tuple[str, ...]:
     """The states that labels stand for; the first is of things that have none."""
-    found = dict.fromkeys(state for p in picture_set(pictures) for state in p.states)
-    return ("", *found)
+    every = [s for name in sets_of(pictures) for p in picture_set(name) for s in p.states]
+    return ("", *dict.fromkeys(every))
 
 
-def cell_labels(scene: Scene, time: float, grid: int, pictures: str) -> np.ndarray:
+def cell_labels(scene: Scene, time: float, grid: int, pictures: PictureSets) -> np.ndarray:
     """Labels [3, grid * grid] of names, colours and states, row by row.
 
     A cell shows the nearest thing whose box covers at least a quarter of it, or whose centre lies
@@ -46,7 +49,7 @@ def cell_labels(scene: Scene, time: float, grid: int, pictures: str) -> np.ndarr
         covered = np.outer(down, across) * grid * grid >= 0.25
         row, column = (min(max(int(at * grid), 0), grid - 1) for at in (key.y, key.x))
         covered[row, column] = True
-        picture = next(p for p in picture_set(pictures) if p.name == track.picture)
+        picture = next(p for p in picture_set(scene.pictures) if p.name == track.picture)
         state = key.state or (picture.states[0] if picture.states else "")
         out[0][covered] = names.index(track.picture)
         out[1][covered] = COLOUR_LABELS.index(track.colour)

@@ -6,12 +6,12 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from data_pipeline.world.pictures import PictureSets, sets_of
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import (
     FAMILIES,
     HELD_OUT,
     STORIES,
-    PictureSet,
     WorldFrames,
     stream,
     streams,
@@ -51,7 +51,7 @@ class WorldStreams:
         seed: int,
         count: int,
         weights: Mapping[str, float],
-        pictures: PictureSet,
+        pictures: PictureSets,
         side: int,
         frames_per_second: float = 1.0,
         footage: bool = False,
@@ -61,7 +61,7 @@ class WorldStreams:
         self._count = count
         self._names = list(weights)
         self._weights = list(weights.values())
-        self._pictures = pictures
+        self._pictures = sets_of(pictures)
         self._side = side
         self._rate = frames_per_second
         self._backgrounds = FOOTAGE_MIX if footage else PLAIN_MIX
@@ -82,7 +82,7 @@ class WorldStreams:
             rng.choices(self._names, self._weights)[0],
             self._seed * 1_000_003 + index,
             self._split,
-            pictures=self._pictures,
+            pictures=rng.choice(self._pictures),
             frames_per_second=self._rate,
             backgrounds=self._backgrounds,
         )
@@ -95,7 +95,7 @@ def held_out(
     count: int = 0,
     hours: float = 0.0,
     families: Sequence[str],
-    pictures: PictureSet,
+    pictures: PictureSets,
     side: int,
     frames_per_second: float = 1.0,
     footage: bool = False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from PIL import Image
 
@@ -15,7 +16,10 @@ from data_pipeline.world import photos
 from data_pipeline.world.drawing import PAINTERS
 from data_pipeline.world.drawing.pen import Colour, Pen
 
-SETS = ("drawn", "photo")
+PictureSet = Literal["drawn", "photo"]
+PictureSets = Literal["drawn", "photo", "both"]
+
+SETS: tuple[PictureSet, ...] = ("drawn", "photo")
 
 COLOURS: dict[str, Colour] = {
     "red": (222, 36, 40),
@@ -164,6 +168,11 @@ _NATURAL: dict[str, Colour] = {
     "apple": (222, 36, 40),
 }
 _ELSE: Colour = (210, 50, 60)
+
+
+def sets_of(name: PictureSets) -> tuple[PictureSet, ...]:
+    """The sets that a name stands for: itself, or "both" of them."""
+    return SETS if name == "both" else (name,)
 
 
 def picture_set(name: str) -> tuple[Picture, ...]:

@@ -17,7 +17,14 @@ from typing import Literal
 from PIL import Image
 
 from data_pipeline.world import languages, stills_several, stills_single, stills_text
-from data_pipeline.world.pictures import COLOURS, SETS, picture_set
+from data_pipeline.world.pictures import (
+    COLOURS,
+    SETS,
+    PictureSet,
+    PictureSets,
+    picture_set,
+    sets_of,
+)
 from data_pipeline.world.scene import Scene
 from data_pipeline.world.splits import Split, allowed, check_split
 from data_pipeline.world.stills_sketch import Clash, Sketch, Thing, tells_states
@@ -107,7 +114,7 @@ class Pool:
 
 
 @lru_cache(maxsize=8)
-def kinds(pictures: Literal["drawn", "photo"] = "drawn") -> tuple[str, ...]:
+def kinds(pictures: PictureSet = "drawn") -> tuple[str, ...]:
     """The kinds that this set of pictures has the colours and states for."""
     every = picture_set(pictures)
     lacking: tuple[str, ...] = ()
@@ -141,7 +148,7 @@ def still(
     split: Split,
     *,
     kind: str | None = None,
-    pictures: Literal["drawn", "photo"] = "drawn",
+    pictures: PictureSet = "drawn",
     backgrounds: Sequence[str] = ("plain", "texture"),
     textures: Sequence[int] | None = None,
 ) -> Still:
@@ -194,7 +201,7 @@ def at(
     seed: int | str,
     *,
     mix: Mapping[str, float] | None = None,
-    pictures: Literal["drawn", "photo"] = "drawn",
+    pictures: PictureSets = "drawn",
     backgrounds: Sequence[str] = ("plain", "texture"),
 ) -> Still:
     """Sample `index` of the endless row that `seed` stands for; a data set's `__getitem__`.
@@ -208,17 +215,18 @@ def at(
     for kind, share in shares.items():
         if kind not in KINDS or not share >= 0:
             raise ValueError(f"mix: {kind}: {share!r} is no share of a kind of {', '.join(KINDS)}")
-    known = [kind for kind in kinds(pictures) if shares.get(kind, 0) > 0]
-    if not known:
-        raise ValueError(f"mix: no kind is left for {pictures} pictures")
     name = f"{seed}/{index}"
+    chosen = random.Random(f"set | {split} | {name}").choice(sets_of(pictures))
+    known = [kind for kind in kinds(chosen) if shares.get(kind, 0) > 0]
+    if not known:
+        raise ValueError(f"mix: no kind is left for {chosen} pictures")
     drawn = random.Random(f"mix | {split} | {name}")
     season = random.Random(f"textures | {split} | {seed} | {index // _SEASON}")
     return still(
         name,
         split,
         kind=drawn.choices(known, [shares[kind] for kind in known])[0],
-        pictures=pictures,
+        pictures=chosen,
         backgrounds=backgrounds,
         textures=[season.randrange(2**31) for _ in range(_SEASON_TEXTURES)],
     )
@@ -230,7 +238,7 @@ def stills(
     count: int,
     *,
     mix: Mapping[str, float] | None = None,
-    pictures: Literal["drawn", "photo"] = "drawn",
+    pictures: PictureSets = "drawn",
     backgrounds: Sequence[str] = ("plain", "texture"),
     start: int = 0,
 ) -> Iterator[Still]:
@@ -253,7 +261,7 @@ def texts(seed: int, count: int = 20_000) -> Iterator[str]:
     yield from CHAT.values()
     yield from itertools.chain.from_iterable(QUESTIONS.values())
     half = count // 2
-    shares: tuple[tuple[Literal["drawn", "photo"], int], ...] = (
+    shares: tuple[tuple[PictureSet, int], ...] = (
         ("drawn", count - half),
         ("photo", half),
     )

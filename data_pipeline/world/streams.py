@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 from PIL import Image
 
 from data_pipeline.world import scene as world_scene
 from data_pipeline.world.backgrounds import FootageError, footage_clips
 from data_pipeline.world.languages import LINES, ROMANIZED, WORDS
-from data_pipeline.world.pictures import COLOURS, picture_set
+from data_pipeline.world.pictures import (
+    COLOURS,
+    PictureSet,
+    PictureSets,
+    picture_set,
+    sets_of,
+)
 from data_pipeline.world.splits import Split, check_split
 from data_pipeline.world.stories import (
     alerting,
@@ -37,8 +42,6 @@ from data_pipeline.world.stories import (
 from data_pipeline.world.stories.draft import Clash, Draft, Kind, stateful
 from data_pipeline.world.words import a, plural
 from joyvl_train.timeline import Timeline
-
-PictureSet = Literal["drawn", "photo"]
 
 STORIES: dict[str, dict[str, Kind]] = {
     "alerting": alerting.KINDS,
@@ -140,7 +143,7 @@ def streams(
     seed: int,
     count: int,
     mix: Sequence[str] | Mapping[str, float] = FAMILIES,
-    pictures: PictureSet = "drawn",
+    pictures: PictureSets = "drawn",
     *,
     seconds: int | None = None,
     frames_per_second: float = 1.0,
@@ -148,6 +151,7 @@ def streams(
 ) -> Iterator[Timeline]:
     """`count` streams, families by `mix` (names, or name -> weight) in about equal spacing.
 
+    Of "both" sets of pictures, a round of families is told with the one, the next with the other.
     The first n of a longer call are those of a shorter one. Streams of different `seed` differ.
     """
     shares = dict(mix) if isinstance(mix, Mapping) else dict.fromkeys(mix, 1.0)
@@ -155,6 +159,7 @@ def streams(
     if not shares or total <= 0 or min(shares.values()) < 0:
         raise ValueError(f"mix {mix!r} has no weight to draw by")
     owed = dict.fromkeys(shares, 0.0)
+    sets = sets_of(pictures)
     for i in range(count):
         for family, share in shares.items():
             owed[family] += share / total
@@ -164,7 +169,7 @@ def streams(
             family,
             seed * 1_000_003 + i,
             split,
-            pictures=pictures,
+            pictures=sets[i // len(shares) % len(sets)],
             seconds=seconds,
             frames_per_second=frames_per_second,
             backgrounds=backgrounds,

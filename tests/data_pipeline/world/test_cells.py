@@ -22,9 +22,9 @@ from data_pipeline.world.cells import (
 from data_pipeline.world.scene import Cut, Key, Scene, Track
 
 
-def scene(*tracks: Track) -> Scene:
+def scene(*tracks: Track, pictures: str = "drawn") -> Scene:
     cuts = (Cut(0.0, Background("plain", next(iter(PLAIN)))),)
-    return Scene(96, 96, 10.0, 0, cuts, tracks)
+    return Scene(96, 96, 10.0, 0, cuts, tracks, pictures=pictures)
 
 
 def thing(name: str, x: float, y: float, size: float, colour: str = "", z: int = 0) -> Track:
@@ -50,6 +50,17 @@ def test_the_nearer_thing_wins_and_states_are_told():
     assert labels[0, 4] == names.index("door")
     assert labels[0, 0] == names.index("tree")
     assert states[labels[2, 4]] in ("open", "closed")
+
+
+def test_both_sets_share_the_labels_of_what_both_show():
+    names = name_labels("both")
+    assert len(set(names)) == len(names) and names[0] == ""
+    assert set(names) == {*name_labels("drawn"), *name_labels("photo")}
+    drawn = scene(thing("car", 0.5, 0.5, 0.9))
+    photo = scene(thing("cow", 0.5, 0.5, 0.9), pictures="photo")
+    for shown, name in ((drawn, "car"), (photo, "cow")):
+        assert cell_labels(shown, 1.0, 3, "both")[0, 4] == names.index(name)
+    assert set(state_labels("both")) == {*state_labels("drawn"), *state_labels("photo")}
 
 
 def test_nearly_every_thing_of_a_still_is_labelled_and_nothing_else():

@@ -312,3 +312,15 @@ def test_missing_footage_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_plural_forms_are_asked_for() -> None:
     assert plural("knife") in " ".join(sample.question for sample in some("count", 600))
+
+
+def test_both_sets_come_in_turn_and_each_as_it_is_alone() -> None:
+    both = list(stills.stills("train", 3, 60, pictures="both", backgrounds=("plain",)))
+    of_sets = {sample.scenes[0].pictures for sample in both if sample.scenes}
+    assert of_sets == {"drawn", "photo"}
+    alone = {
+        name: list(stills.stills("train", 3, 60, pictures=name, backgrounds=("plain",)))
+        for name in ("drawn", "photo")
+    }
+    for i, sample in enumerate(both):
+        assert sample in (alone["drawn"][i], alone["photo"][i])

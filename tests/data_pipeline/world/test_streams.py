@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.world import scene as world_scene
+from data_pipeline.world.pictures import SETS
 from data_pipeline.world.splits import SPLITS, group
 from data_pipeline.world.stories import backdrop
 from data_pipeline.world.streams import (
@@ -187,6 +188,15 @@ def test_a_longer_call_begins_as_a_shorter_one() -> None:
     short = list(streams("train", 4, 12))
     assert short == list(streams("train", 4, 20))[:12]
     assert not {t.clip.id for t in short} & {t.clip.id for t in streams("train", 5, 12)}
+
+
+def test_both_sets_of_pictures_come_in_turn() -> None:
+    both = list(streams("test", 3, 8, ["qa", "recall"], "both"))
+    told = [(t.family, t.clip.scene["pictures"]) for t in both if t.clip.scene]
+    assert told[:2] == [("qa", "drawn"), ("recall", "drawn")]
+    assert told[2:4] == [("qa", "photo"), ("recall", "photo")] and told[4:] == told[:4]
+    drawn, photo = (list(streams("test", 3, 8, ["qa", "recall"], name)) for name in SETS)
+    assert both == [*drawn[:2], *photo[2:4], *drawn[4:6], *photo[6:]]
 
 
 def test_the_mix_is_kept() -> None:
