@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Iterable
@@ -35,10 +36,13 @@ __all__ = [
     "TinyShape",
     "add_control_tokens",
     "build_tiny",
+    "control_ids",
     "grow_embeddings",
     "load",
+    "load_for_inference",
     "load_processor",
     "recover",
+    "run_device",
     "save",
     "train_tokenizer",
 ]
@@ -216,6 +220,37 @@ def load(
             "they belong to different checkpoints"
         )
     return model, processor
+
+
+def run_device() -> torch.device:
+    """Where this process computes: its GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def load_for_inference(
+    path: str | Path, dtype: str = "auto", *, min_pixels: int = 0, max_pixels: int = 0
+) -> tuple[Any, Processor]:
+    """(model, processor) on this process's device, for evaluation. Raises `CheckpointError`.
+
+    dtype: `auto` (bf16), or torch's name of one; on a CPU float32 always. The bounds are those of
+    `Processor.limit_pixels`. The memory of models that nobody holds any more is freed first.
+    """
+    gc.collect()
+    device, kind = run_device(), torch.float32
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        kind = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
+    model, processor = load(path, dtype=kind)
+    processor.limit_pixels(min_pixels, max_pixels)
+    return model.to(device).eval(), processor
+
+
+def control_ids(tokenizer: Any) -> list[int]:
+    """The ids of those control tokens that are single tokens."""
+    found = [tokenizer.encode(token, add_special_tokens=False) for token in CONTROL_TOKENS]
+    return [ids[0] for ids in found if len(ids) == 1]
 
 
 def add_control_tokens(tokenizer: Any) -> list[str]:

@@ -21,6 +21,10 @@ from typing import Any
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
 
+MAX_WEIGHT = 1000.0
+"""The most that a token may weigh in the loss."""
+
+
 class UserError(ValueError):
     """What a user got wrong, in one line that names the value, the place and the mend."""
 
@@ -70,7 +74,9 @@ class ModelConfig:
     path: str = _key("", "folder in Hugging Face layout, or hub id; empty: by the recipe")
     kept: str = _key("", "base checkpoint kept in the repository, relative to its root")
     dtype: str = _key(
-        "auto", "type of the loaded weights", choices=("auto", "float32", "bfloat16", "float16")
+        "auto",
+        "type of the loaded weights; on a CPU, and of weights that are trained, float32",
+        choices=("auto", "float32", "bfloat16", "float16"),
     )
     control_tokens: str = _key(
         "add",
@@ -90,8 +96,8 @@ class ModelConfig:
 class DataConfig:
     kind: str = _key(
         "drawn",
-        "drawn, photo: streams of the world; path: timelines on disk",
-        choices=("drawn", "photo", "path"),
+        "drawn, photo, both: streams of the world; path: timelines on disk",
+        choices=("drawn", "photo", "both", "path"),
     )
     path: str = _key("", "corpus shards, or JSON of the published form; needs data.kind=path")
     image_root: str = _key("", "folder that image and video paths in data.path start from")
@@ -137,16 +143,16 @@ class StreamConfig:
     mid: int = _key(5, "summaries that become one long-term block", low=1, high=1_000)
     long: int = _key(15, "long-term blocks kept", low=0, high=1_000)
     pinned: int = _key(8, "standing instructions kept", low=0, high=1_000)
-    pinned_chars: int = _key(600, "characters of the standing instructions", low=0, high=10**6)
+    pinned_chars: int = _key(600, "characters of the standing instructions", low=16, high=10**6)
     dialogue_tokens: int = _key(400, "tokens of other dialogue kept", low=0, high=10**6)
 
 
 @dataclass
 class LossConfig:
-    silence_first: float = _key(1.0, "weight of the first silence of a run", low=0, high=1_000)
-    silence_repeat: float = _key(0.4, "weight of a repeated silence", low=0, high=1_000)
-    response: float = _key(1.5, "weight of the response token", low=0, high=1_000)
-    other: float = _key(1.0, "weight of every other supervised token", low=0, high=1_000)
+    silence_first: float = _key(1.0, "weight of the first silence of a run", low=0, high=MAX_WEIGHT)
+    silence_repeat: float = _key(0.4, "weight of a repeated silence", low=0, high=MAX_WEIGHT)
+    response: float = _key(1.5, "weight of the response token", low=0, high=MAX_WEIGHT)
+    other: float = _key(1.0, "weight of every other supervised token", low=0, high=MAX_WEIGHT)
     normalizer: str = _key(
         "tokens",
         "the loss is divided by the count of supervised tokens, or by the sum of weights",
@@ -165,7 +171,12 @@ class TrainConfig:
     tower_steps: int = _key(
         0, "steps of dense supervision of the vision tower first (recipe=base)", low=0, high=10**7
     )
-    minutes: float = _key(0.0, "stop training after this long; 0: no limit", low=0, high=10**6)
+    minutes: float = _key(
+        0.0,
+        "stop training after this long, the schedule run through; 0: no limit",
+        low=0,
+        high=10**6,
+    )
     learning_rate: float = _key(1e-3, "peak learning rate", low=0, high=1)
     vision_learning_rate: float = _key(0.0, "of the vision tower; 0: the same", low=0, high=1)
     projector_learning_rate: float = _key(0.0, "of the projector; 0: the same", low=0, high=1)
@@ -183,6 +194,12 @@ class TrainConfig:
     accumulation: int = _key(1, "batches whose gradients make one step", low=1, high=10**5)
     save_every: int = _key(200, "steps between resumable states; 0: none", low=0, high=10**8)
     eval_every: int = _key(0, "steps between validations; 0: none", low=0, high=10**8)
+    vision_cache: str = _key(
+        "", "folder of a frozen tower's features; empty: in the run's, until training ends"
+    )
+    vision_cache_gib: float = _key(
+        8.0, "disk space of these features, in GiB; 0: in memory only", low=0, high=10**6
+    )
     log_every: int = _key(10, "steps between lines of log.jsonl", low=1, high=10**6)
 
 

@@ -76,6 +76,8 @@ class Asked(Protocol):
 
     @property
     def renderer(self) -> Renderer: ...
+    @property
+    def system(self) -> str: ...
     def generate_batch(self, prompts: Sequence[Rendered]) -> Sequence[Answer]: ...
 
 
@@ -390,9 +392,9 @@ def polled(
 ) -> list[Trace]:
     """A turn-based model, asked the newest query anew in the last of every `period` seconds.
 
-    The prompt is that query with the frames of the one second, and the opening memory as context;
-    nothing is asked before the first query. What is answered is said; nothing it delegates is
-    done.
+    The prompt is that query with the frames of the one second, the opening memory as context, and
+    the engine's system text; nothing is asked before the first query. What is answered is said;
+    nothing it delegates is done.
     """
     if period < 1 or batch < 1:
         raise ValueError(f"period is {period} and batch {batch}; each must be 1 or more")
@@ -415,7 +417,9 @@ def polled(
             shown = [(item, cases[item[0]][1].frames(item[1])) for item in part]
             shown = [(item, pictures) for item, pictures in shown if pictures]
             prompts = [
-                engine.renderer.render_question(question, pictures, context=cases[index][0].opening)
+                engine.renderer.render_question(
+                    question, pictures, context=cases[index][0].opening, system=engine.system
+                )
                 for (index, _, question), pictures in shown
             ]
             replies = engine.generate_batch(prompts) if prompts else []

@@ -38,6 +38,8 @@ HARMLESS = frozenset(
         "run.threads",
         "data.workers",
         "data.cache_dir",
+        "train.vision_cache",
+        "train.vision_cache_gib",
         "eval.batch",
         "eval.strips",
     }

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,6 +183,7 @@ class RowTrainer(Trainer):
         self._schedule = schedule
         self._row_state: Mapping[str, Any] | None = None
         self.tokens_seen = 0
+        self.left_out: dict[str, str] = {}
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The optimizer, made once."""
@@ -228,6 +228,7 @@ class RowTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         self._row_state = inputs.pop("state")
+        self.left_out |= inputs.pop("left_out")
         self.tokens_seen += inputs["input_ids"].numel()
         vision = self.accelerator.unwrap_model(self.model).vision
         if vision is not None and inputs["image_count"]:
@@ -254,7 +255,8 @@ class RowTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model).model
         if state_dict is not None:
             state_dict = {k.removeprefix("model."): v for k, v in state_dict.items()}
-        model.save_pretrained(folder, state_dict=state_dict)
+        options = {"save_embedding_layers": False} if hasattr(model, "get_base_model") else {}
+        model.save_pretrained(folder, state_dict=state_dict, **options)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         module: Any = model if model is not None else self.model
@@ -268,12 +270,17 @@ class RowTrainer(Trainer):
             "rows": self._row_state,
             "loss": self._of_all(self._tr_loss.item()),
             "tokens": self._of_all(self.tokens_seen),
+            "left_out": self.left_out_of_all(),
             "logged": self._globalstep_last_logged,
         }
 
     def tokens_of_all(self) -> int:
         """Tokens that all ranks have computed. All ranks call it."""
         return sum(self._of_all(self.tokens_seen))
+
+    def left_out_of_all(self) -> dict[str, str]:
+        """The broken samples that all ranks have met, each with its reason. All ranks call it."""
+        return {name: why for each in self._of_all(self.left_out) for name, why in each.items()}
 
     def _of_all(self, value: Any) -> list[Any]:
         values = [value] * self.args.world_size
@@ -287,6 +294,7 @@ class RowTrainer(Trainer):
         if len(position["loss"]) == self.args.world_size:
             self._tr_loss += position["loss"][rank]
         self.tokens_seen = position["tokens"][rank] if rank < len(position["tokens"]) else 0
+        self.left_out = dict(position.get("left_out", {}))
         self._globalstep_last_logged = position["logged"]
         self._row_state = position["rows"]
 
@@ -377,7 +385,8 @@ def load_weights(model: Any, folder: Path) -> None:
 def whole_weights(model: Any) -> dict[str, Tensor]:
     """The weights of `model` by name, on the CPU, gathered where ranks hold parts of them.
 
-    LoRA matrices come merged in: W + (alpha / rank) B A. All ranks call it; the first gets them.
+    LoRA matrices come merged in, W + (alpha / rank) B A; trained rows of tokens take their places.
+    All ranks call it; the first gets them.
     """
     state: dict[str, Tensor] = {}
     copies: dict[int, Tensor] = {}  # tied weights stay one tensor, and are written once
@@ -389,9 +398,20 @@ def whole_weights(model: Any) -> dict[str, Tensor]:
                     copies[id(tensor)] = tensor.detach().cpu().clone()
                 state[name] = copies[id(tensor)]
     merged: dict[str, Tensor] = {}
+    tables: dict[int, Tensor] = {}
     for name, tensor in state.items():
         layer, found, kind = name.partition(".base_layer.")
-        if found:
+        table, of_tokens, _ = layer.partition(".token_adapter")
+        if ".trainable_tokens_" in name:
+            continue
+        if of_tokens:
+            if id(tensor) not in tables:
+                ids = plain.get_submodule(layer).token_indices["default"]
+                tables[id(tensor)] = tensor.clone()
+                rows = state[f"{layer}.trainable_tokens_delta.default"]
+                tables[id(tensor)][ids] = rows.to(tensor.dtype)
+            merged[f"{table}.{kind}"] = tables[id(tensor)]
+        elif found:
             if kind == "weight":
                 a, b = (state[f"{layer}.lora_{m}.default.weight"].float() for m in "AB")
                 scale = plain.get_submodule(layer).scaling["default"]
@@ -400,6 +420,14 @@ def whole_weights(model: Any) -> dict[str, Tensor]:
         elif ".lora_" not in name:
             merged[name] = tensor
     return merged
+
+
+def _in_type(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The floating tensors in `dtype`; one that stands under two names stays one."""
+    if dtype is None:
+        return state
+    found = {id(t): t.to(dtype) if t.is_floating_point() else t for t in state.values()}
+    return {name: found[id(tensor)] for name, tensor in state.items()}
 
 
 @contextmanager
@@ -425,14 +453,28 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def save_final(model: Any, processor: Processor, folder: Path, source: str | Path | None) -> None:
+def save_final(
+    model: Any,
+    processor: Processor,
+    folder: Path,
+    source: str | Path | None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """The run's `checkpoint/`: LoRA merged in, loadable by transformers and vLLM as it is.
 
+    dtype: the type that weights are written in, whatever they were trained in; None: as they are.
     All ranks call it, the first writes; it is there when the call returns.
     """
     state = whole_weights(model)
     if is_first():
         plain = _plain(model)
-        whole = SimpleNamespace(save_pretrained=partial(plain.save_pretrained, state_dict=state))
-        save(whole, processor, folder, source=source)
+
+        def write(to: Path) -> None:
+            plain.save_pretrained(to, state_dict=_in_type(state, dtype))
+            if dtype is not None:
+                config = json.loads((to / "config.json").read_text())
+                config["dtype"] = str(dtype).removeprefix("torch.")
+                (to / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+        save(SimpleNamespace(save_pretrained=write), processor, folder, source=source)
     wait_for_all()

@@ -8,13 +8,15 @@ import logging
 import math
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,18 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from joyvl_train.checkpoint import Processor
+from joyvl_train.checkpoint import Processor, run_device
 from joyvl_train.collate import PackedRows, Part, RowCollator
-from joyvl_train.config import EngineConfig, ModelConfig, TrainConfig, UserError
-from joyvl_train.frozen_vision import FrozenVision, can_reuse
+from joyvl_train.config import EngineConfig, TrainConfig, UserError
+from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, can_reuse
+from joyvl_train.parts import (
+    freeze,
+    in_bf16,
+    parameter_groups,
+    part_of,
+    use_master_weights,
+    with_lora,
+)
 from joyvl_train.trainer import (
     RowTrainer,
     WeightedLoss,
@@ -42,11 +52,17 @@ from joyvl_train.trainer import (
     write_state,
 )
 
-__all__ = ["fit", "freeze", "prepare_engine", "resumed_step", "schedule", "with_lora"]
+__all__ = [
+    "fit",
+    "freeze",
+    "parameter_groups",
+    "part_of",
+    "prepare_engine",
+    "resumed_step",
+    "schedule",
+    "with_lora",
+]
 
-VISION, PROJECTOR, TEXT = "vision", "projector", "text"
-_PROJECTORS = ("merger", "multi_modal_projector", "connector", "modality_projection")
-_TOWERS = ("visual", "vision_tower", "vision_model")
 _FEATURE_BYTES = 2 << 30
 
 
@@ -92,87 +108,20 @@ def _prepare_deepspeed(engine: EngineConfig, on_gpu: bool) -> None:
             deepspeed.init_distributed("nccl" if on_gpu else "gloo", auto_mpi_discovery=False)
 
 
-def part_of(name: str) -> str:
-    """Which part of a vision-language model the parameter `name` belongs to.
+def schedule(
+    train: TrainConfig, share: Callable[[], float] = lambda: 0.0
+) -> Callable[[int], float]:
+    """The factor on the learning rate at each step: linear warm-up, then the named schedule.
 
-    >>> part_of("model.visual.merger.linear_fc1.weight")
-    'projector'
+    It is run through by steps, or by `share`, how much of train.minutes is over, where that is
+    further: the rate is at its lowest when training ends, whichever ends it.
     """
-    pieces = name.split(".")
-    if any(piece.startswith(_PROJECTORS) or piece == "deepstack_merger_list" for piece in pieces):
-        return PROJECTOR
-    return VISION if any(piece in _TOWERS for piece in pieces) else TEXT
-
-
-def freeze(model: Any, parts: Sequence[str]) -> None:
-    """Keep the named parts as they are; `ValueError` where the model has no such part."""
-    present = {part_of(name) for name, _ in model.named_parameters()}
-    for part in parts:
-        if part not in present:
-            raise UserError(f"model.freeze={list(parts)}: this model has no {part} part; drop it")
-    for name, parameter in model.named_parameters():
-        if part_of(name) in parts:
-            parameter.requires_grad_(False)
-
-
-def with_lora(model: Any, config: ModelConfig, seed: int = 0) -> Any:
-    """`model` with LoRA matrices on the text model's layers, where the config asks for them.
-
-    Nothing else of it is then trained. The matrices start from `seed`.
-    """
-    if not config.lora.rank:
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    names = [
-        name
-        for name, module in model.named_modules()
-        if name.rpartition(".")[2] in config.lora.targets
-        and part_of(name) == TEXT
-        and isinstance(module, torch.nn.Linear)
-    ]
-    if not names:
-        raise UserError(
-            f"model.lora.targets={config.lora.targets}: no linear layer of the text model has "
-            "such a name"
-        )
-    lora = LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,  # type: ignore[arg-type]  # its scale may be any number
-        lora_dropout=config.lora.dropout,
-        target_modules=names,
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return get_peft_model(model, lora)
-
-
-def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[str, Any]]:
-    """AdamW groups: a rate a part, and no decay on vectors (norms, biases)."""
-    rates = {
-        TEXT: train.learning_rate,
-        VISION: train.vision_learning_rate or train.learning_rate,
-        PROJECTOR: train.projector_learning_rate or train.learning_rate,
-    }
-    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            key = (rates[part_of(name)], parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
-    return [
-        {"params": params, "lr": rate, "weight_decay": train.weight_decay if decays else 0.0}
-        for (rate, decays), params in groups.items()
-    ]
-
-
-def schedule(train: TrainConfig) -> Callable[[int], float]:
-    """The factor on the learning rate at each step: linear warm-up, then the named schedule."""
 
     def factor(step: int) -> float:
         if step < train.warmup:
             return (step + 1) / train.warmup
-        done = min(1.0, (step - train.warmup) / max(1, train.steps - train.warmup))
+        done = max(share(), (step - train.warmup) / max(1, train.steps - train.warmup))
+        done = min(1.0, done)
         if train.schedule == "cosine":
             return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
         return 1.0 - 0.98 * done if train.schedule == "linear" else 1.0
@@ -193,7 +142,7 @@ def arguments(
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder),
-        max_steps=train.steps,
+        max_steps=train.steps or 1,  # Trainer takes no 0; such a run doesn't begin to train
         per_device_train_batch_size=train.rows_per_step,
         gradient_accumulation_steps=train.accumulation,
         learning_rate=train.learning_rate,
@@ -238,14 +187,20 @@ class Watch(TrainerCallback):
         minutes: float,
         validate: Callable[[int], Mapping[str, float]] | None,
         every: int,
+        left_out: Mapping[str, int],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trainer: RowTrainer | None = None
+        self.share = resumed.get("share", 0.0) if resumed else 0.0
+        """How much of the time limit was over at the end of the last step, on every rank alike."""
         self._log = log
         self._resumed = resumed
         self._minutes = minutes
         self._validate = validate
         self._every = every
-        self._started = time.monotonic()
+        self._left_out = left_out
+        self._clock = clock
+        self._started = clock()
         self._stopped = False
         self._bar: Any = None
         self._loss = ""
@@ -254,7 +209,7 @@ class Watch(TrainerCallback):
     def seconds(self) -> float:
         """Spent on training so far, in earlier starts of the run too."""
         before: float = self._resumed["seconds"] if self._resumed else 0.0
-        return before + time.monotonic() - self._started
+        return before + self._clock() - self._started
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Takes up where the resumed step stood, and opens the progress bar."""
@@ -271,19 +226,23 @@ class Watch(TrainerCallback):
             disable=not state.is_world_process_zero,
         )
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Closes the progress bar."""
-        self._bar.close()
+    def close(self) -> None:
+        """Ends the line of the progress bar, however training ended."""
+        if self._bar is not None:
+            self._bar.close()
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """One line of the run's log for each logged step."""
+        assert self.trainer is not None
+        left_out = self.left_out(self.trainer.left_out_of_all())
         if state.is_world_process_zero and logs and "loss" in logs:
             names = {"loss": "train/loss", "grad_norm": "train/grad_norm"}
             names["learning_rate"] = "train/learning_rate"
             values = {names[k]: float(v) for k, v in logs.items() if k in names}
-            self._log({"step": state.global_step, **values})
+            told = left_out if left_out["train/left_out"] else {}
+            self._log({"step": state.global_step, **values, **told})
             self._bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -294,7 +253,9 @@ class Watch(TrainerCallback):
             values = self._validate(step)
             if state.is_world_process_zero:
                 self._log({"step": step, **values})
-        if self._minutes and self._decided(self.seconds >= 60 * self._minutes):
+        if self._minutes:
+            self.share = self._of_first(self.seconds / (60 * self._minutes))
+        if self.share >= 1:
             self._stopped = True
             control.should_training_stop = True
             control.should_log = True
@@ -306,32 +267,43 @@ class Watch(TrainerCallback):
         position = self.trainer.position()
         if state.is_world_process_zero:
             done = self._stopped or state.global_step >= args.max_steps
-            figures = self.figures(state.global_step, sum(position["tokens"]))
+            tokens, left_out = sum(position["tokens"]), position["left_out"]
+            figures = self.figures(state.global_step, tokens, left_out)
             whole = {
                 "position": position,
                 "seconds": self.seconds,
+                "share": self.share,
                 "figures": figures if done else None,
             }
             write_state(Path(args.output_dir) / f"checkpoint-{state.global_step}", whole)
         wait_for_all()
 
-    def figures(self, step: int, tokens: int) -> dict[str, float]:
+    def left_out(self, broken: Mapping[str, str]) -> dict[str, float]:
+        """How many samples are left out, and for which reasons: before training, and `broken`."""
+        counts = Counter(self._left_out) + Counter(broken.values())
+        each = {
+            f"train/left_out/{why.replace(' ', '_')}": float(n) for why, n in sorted(counts.items())
+        }
+        return {"train/left_out": float(counts.total()), **each}
+
+    def figures(self, step: int, tokens: int, broken: Mapping[str, str]) -> dict[str, float]:
         """The run's training figures."""
         return {
             "train/seconds": self.seconds,
             "train/steps": float(step),
             "train/tokens": float(tokens),
             "train/peak_memory_bytes": float(peak_memory()),
+            **self.left_out(broken),
         }
 
     @staticmethod
-    def _decided(here: bool) -> bool:
+    def _of_first(here: float) -> float:
         """The first rank's word: clocks differ, and all ranks must stop at one step."""
         if not dist.is_initialized():
             return here
-        word = torch.tensor(float(here), device="cuda" if torch.cuda.is_available() else "cpu")
+        word = torch.tensor(here, dtype=torch.float64, device=run_device())
         dist.broadcast(word, 0)
-        return bool(word.item())
+        return float(word.item())
 
 
 def fit(
@@ -349,20 +321,31 @@ def fit(
     validate: Callable[[int], Mapping[str, float]] | None = None,
     reuse_vision: bool | None = None,
     wandb: str | bool = False,
+    left_out: Mapping[str, int] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, float]:
     """Train `model` in place on the mixed `parts`; saved steps go to `folder` and are resumed from.
+
+    What is trained is held in float32 from here on, whatever it was loaded in, and computed with in
+    bf16 (train.precision). DeepSpeed keeps float32 copies itself and leaves the model in bf16.
 
     What `log` was given after `resumed_step(folder)` is given again. A run that is complete is
     loaded and its figures are returned as they were. reuse_vision: keep the features of a frozen
     vision tower; None: wherever the tower and the projector are frozen. wandb: `offline`, `online`.
+    clock: tells the seconds that train.minutes bounds.
 
-    Returns train/seconds, train/steps, train/tokens, train/peak_memory_bytes (of this process).
+    left_out: reason -> count of the samples that are no part of `parts`; broken ones are added.
+
+    Returns train/seconds, train/steps, train/tokens, train/peak_memory_bytes (of this process),
+    train/left_out and train/left_out/<reason>.
     """
     prepare_engine(engine)
     if is_first():
         folder.mkdir(parents=True, exist_ok=True)
         drop_partial(folder)
     wait_for_all()
+    if not engine.deepspeed or train.precision == "fp32":
+        use_master_weights(model, train.precision)
     resumed = last_step(folder)
     state = read_state(resumed) if resumed else None
     if resumed and state and state["figures"]:
@@ -376,15 +359,28 @@ def fit(
         state=state["position"]["rows"] if state else None,
     )
     args = arguments(train, engine, folder, seed=seed, workers=workers, checkpointing=checkpointing)
-    loss = WeightedLoss(model, vision=_vision(model, engine, reuse_vision))
+    kept = Path(train.vision_cache) if train.vision_cache else folder / "vision"
+    vision = _vision(model, engine, reuse_vision, kept, int(train.vision_cache_gib * 2**30))
+    loss = WeightedLoss(model, vision=vision)
     with _wandb(wandb, folder) as tell:
 
         def line(values: Mapping[str, Any]) -> None:
             log(values)
             tell(values)
 
+        def scored(step: int) -> Mapping[str, float]:
+            assert validate is not None
+            with in_bf16(model) if train.precision != "fp32" else nullcontext():
+                return validate(step)
+
         watch = Watch(
-            line, resumed=state, minutes=train.minutes, validate=validate, every=train.eval_every
+            line,
+            resumed=state,
+            minutes=train.minutes,
+            validate=scored if validate else None,
+            every=train.eval_every,
+            left_out=left_out or {},
+            clock=clock,
         )
         trainer = RowTrainer(
             loss,
@@ -395,20 +391,31 @@ def fit(
             optimizer=lambda module: torch.optim.AdamW(
                 parameter_groups(module, train), betas=(train.betas[0], train.betas[1])
             ),
-            schedule=schedule(train),
+            schedule=schedule(train, lambda: watch.share),
             callbacks=[watch],
         )
         watch.trainer = trainer
-        if train.steps:
-            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        try:
+            if train.steps:
+                trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        finally:
+            watch.close()
     # Models loaded from here on are loaded as ever, not spread over the ranks.
     unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
+    wait_for_all()
+    if is_first():
+        shutil.rmtree(folder / "vision", ignore_errors=True)
     saved = last_step(folder)
     figures: dict[str, float] | None = read_state(saved)["figures"] if saved else None
-    return figures or watch.figures(trainer.state.global_step, trainer.tokens_of_all())
+    if figures:
+        return figures
+    tokens, broken = trainer.tokens_of_all(), trainer.left_out_of_all()
+    return watch.figures(trainer.state.global_step, tokens, broken)
 
 
-def _vision(model: Any, engine: EngineConfig, wanted: bool | None) -> FrozenVision | None:
+def _vision(
+    model: Any, engine: EngineConfig, wanted: bool | None, folder: Path, space: int
+) -> FrozenVision | None:
     """The kept features of a frozen tower; under ZeRO-3 ranks must call the tower in step."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     spread = engine.deepspeed.get("zero_optimization", {}).get("stage") == 3
@@ -417,7 +424,9 @@ def _vision(model: Any, engine: EngineConfig, wanted: bool | None) -> FrozenVisi
     if wanted is None:
         wanted = can_reuse(plain) and not spread
         wanted = wanted and not any(p.requires_grad for p in plain.model.visual.parameters())
-    return FrozenVision(plain, _FEATURE_BYTES) if wanted else None
+    if not wanted:
+        return None
+    return FrozenVision(plain, _FEATURE_BYTES, FeatureFiles(folder, space) if space else None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from joyvl_train.config import UserError
+from joyvl_train.config import MAX_WEIGHT, UserError
 from joyvl_train.rendering import Rendered, Span
 
 
@@ -33,8 +33,9 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         for name in ("silence_first", "silence_repeat", "response", "other"):
-            if not 0 <= getattr(self, name) <= 100:
-                raise UserError(f"loss.{name} is {getattr(self, name)}; it must lie in [0, 100]")
+            value = getattr(self, name)
+            if not 0 <= value <= MAX_WEIGHT:
+                raise UserError(f"loss.{name} is {value}; it must lie in [0, {MAX_WEIGHT:g}]")
         for name, takes in (
             ("normalizer", ("tokens", "weights")),
             ("silence_run", ("run", "after_response")),

@@ -36,6 +36,7 @@ from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit, resumed_step
+from recipes._data import check_assets
 
 _TEXTS = 60_000
 _PLAIN_FRAMES = 10_000
@@ -60,6 +61,9 @@ def main(config: Config, run: Run) -> None:
         raise UserError(f"command={config.command}: recipe=base has run alone")
     if config.engine.kind != "single":
         raise UserError(f"engine={config.engine.kind}: recipe=base trains on one device")
+    if config.data.kind == "path":
+        raise UserError(f"data.path={config.data.path}: recipe=base draws its own; leave it out")
+    check_assets(config)
     run.use_threads()
     tokenizer = train_tokenizer(corpus_texts(config.seed), TinyShape().vocabulary)
     shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
@@ -167,7 +171,7 @@ class Growing(QuestionSamples):
                 backgrounds=backgrounds(pool.backgrounds, config),
             )
 
-        super().__init__(item, 10**9, renderer, side=config.data.size)
+        super().__init__(item, 10**9, renderer, side=config.data.size, system=config.prompt.system)
 
 
 def backgrounds(of_stage: Sequence[str], config: Config) -> tuple[str, ...]:
@@ -192,8 +196,9 @@ def accuracy(
         )
         for index in range(count)
     ]
+    side, system = config.data.size, config.prompt.system
     prompts = [
-        renderer.render_question(item.question, item.frames(config.data.size), None, item.context)
+        renderer.render_question(item.question, item.frames(side), None, item.context, system)
         for item in items
     ]
     with generating(model) as plain:

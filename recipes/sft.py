@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from data_pipeline.world.streams import HELD_OUT
-from joyvl_train.checkpoint import load
+from joyvl_train.checkpoint import control_ids, load, load_for_inference
 from joyvl_train.config import Config, UserError
 from joyvl_train.engine import Engine
 from joyvl_train.heldout import Trace, free_run, metrics, polled, trivial, write_traces
@@ -48,20 +48,20 @@ def main(config: Config, run: Run) -> None:
 
 def train(config: Config, run: Run, source: str) -> None:
     """Weighted SFT of the checkpoint at `source`; leaves the run's own and its figures."""
-    model, processor = load(
-        source,
-        dtype=_DTYPES.get(config.model.dtype, torch.float32),
-        control_tokens=config.model.control_tokens,
-    )
+    dtype = _DTYPES.get(config.model.dtype, torch.float32)
+    model, processor = load(source, dtype=dtype, control_tokens=config.model.control_tokens)
     processor.limit_pixels(config.model.min_pixels, config.model.max_pixels)
     freeze(model, config.model.freeze)
-    model = with_lora(model, config.model, config.seed)
+    tokens = control_ids(processor.tokenizer)
+    model = with_lora(model, **vars(config.model.lora), token_ids=tokens, seed=config.seed)
     renderer = Renderer(processor)
     rejects = Rejects(run.dir / "rejects.jsonl")
     parts = training_parts(config, renderer, rejects)
-    if rejects.total:
+    left_out = dict(rejects.counts)
+    if left_out:
         run.say(f"left out of training: {rejects}; see {run.dir / 'rejects.jsonl'}")
-    cases = held_out_cases(config, "validation", config.data.validation_streams)
+    count = config.data.validation_streams
+    cases = held_out_cases(config, "validation", count, rejects=rejects)
 
     def validate(step: int) -> dict[str, float]:
         traces = stream_model(model, renderer, config, cases, progress=False)
@@ -82,45 +82,49 @@ def train(config: Config, run: Run, source: str) -> None:
         log=lambda line: run.log(int(line["step"]), line),
         validate=validate,
         wandb=config.run.wandb,
+        left_out=left_out,
     )
     # Before the checkpoint, whose presence says that training is over.
-    run.metrics({**figures, "data/rejected": rejects.total})
-    save_final(model, processor, run.checkpoint, source)
+    run.metrics(figures)
+    save_final(model, processor, run.checkpoint, source, dtype)
 
 
 def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> None:
     """Free-running measures on held-out streams, beside trivial policies and the base polled."""
-    cases = held_out_cases(config, "test", config.data.test_streams, config.data.test_hours)
+    data, rejects = config.data, Rejects(run.dir / "rejects.jsonl")
+    cases = held_out_cases(config, "test", data.test_streams, data.test_hours, rejects=rejects)
+    run.metrics({"data/rejected": rejects.total})
+    if rejects.total:
+        run.say(f"left out of the data: {rejects}; see {run.dir / 'rejects.jsonl'}")
     if not cases:
-        run.say("no clip is held out, so nothing is measured; raise data.held_out")
+        note = "no clip is held out, so nothing is measured; raise data.held_out"
+        run.say(note)
+        page(run.report, "Training", [section("Loss", curves(run.read_log(), CURVES))], note)
         return
-    model, processor = load(checkpoint)
-    processor.limit_pixels(config.model.min_pixels, config.model.max_pixels)
-    renderer = Renderer(processor)
+    # Families that training never held: what transfers.
+    own = config.data.kind == "path" or config.data.families
+    count = max(8, len(cases) // 10)
+    apart = [] if own else held_out_cases(config, "test", count, families=HELD_OUT)
+    model, renderer = speaker(config, checkpoint)
     seen = stream_model(model, renderer, config, cases)
     write_traces(run.dir / "traces.jsonl", seen)
+    transferred = stream_model(model, renderer, config, apart) if apart else []
+    del model  # one at a time: the base may be as large
     rows: dict[str, list[Trace]] = {"eval": seen}
     window = {"early": config.eval.early, "late": config.eval.late}
     timelines = [timeline for timeline, _ in cases]
     for policy, traces in trivial(timelines, config.eval.poll_seconds, **window).items():
         rows[f"baseline/{policy}"] = traces
     if base is not None:
-        asked, processor = load(base)
-        with generating(asked) as plain:
-            engine = Engine(plain, Renderer(processor), max_new_tokens=config.eval.max_new_tokens)
-            period, batch = config.eval.poll_seconds, config.eval.batch
-            rows["baseline/base_polled"] = polled(
-                engine, cases, period=period, batch=batch, **window
-            )
+        engine = engine_of(*speaker(config, base), config)
+        period, batch = config.eval.poll_seconds, config.eval.batch
+        rows["baseline/base_polled"] = polled(engine, cases, period=period, batch=batch, **window)
     found: dict[str, float] = dict(published_measures(seen))
     for prefix, traces in rows.items():
         found |= metrics(traces, prefix, samples=config.eval.bootstrap)
     parts = [section("Measures", measures(found, list(rows)))]
-    if config.data.kind != "path" and not config.data.families:
-        # Families that training never held: what transfers.
-        apart = held_out_cases(config, "test", max(8, len(cases) // 10), families=HELD_OUT)
-        traces = stream_model(model, renderer, config, apart)
-        found |= metrics(traces, "transfer", samples=config.eval.bootstrap)
+    if transferred:
+        found |= metrics(transferred, "transfer", samples=config.eval.bootstrap)
         parts.append(section("Families held out of training", measures(found, ["transfer"])))
     run.metrics(found)
     parts += [
@@ -132,20 +136,35 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
     run.say(summary(found))
 
 
+def speaker(config: Config, path: str) -> tuple[Any, Renderer]:
+    """The checkpoint at `path` on the run's device, once those before are gone."""
+    model, processor = load_for_inference(
+        path,
+        config.model.dtype,
+        min_pixels=config.model.min_pixels,
+        max_pixels=config.model.max_pixels,
+    )
+    return model, Renderer(processor)
+
+
+def engine_of(model: Any, renderer: Renderer, config: Config) -> Engine:
+    """`model` streaming, as the run asks for it."""
+    return Engine(
+        model,
+        renderer,
+        max_new_tokens=config.eval.max_new_tokens,
+        temperature=config.eval.temperature,
+        system=config.prompt.system,
+    )
+
+
 def stream_model(
     model: Any, renderer: Renderer, config: Config, cases: Cases, progress: bool = True
 ) -> list[Trace]:
     """The traces of `model` on `cases`, its own past in its history."""
     with generating(model) as plain:
-        engine = Engine(
-            plain,
-            renderer,
-            max_new_tokens=config.eval.max_new_tokens,
-            temperature=config.eval.temperature,
-            system=config.prompt.system,
-        )
         return free_run(
-            engine,
+            engine_of(plain, renderer, config),
             cases,
             settings(config),
             batch=config.eval.batch,

@@ -25,7 +25,7 @@ from PIL import Image
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.checkpoint import Processor, TinyShape, build_tiny, train_tokenizer
 from joyvl_train.collate import Part
-from joyvl_train.config import EngineConfig, LoraConfig, ModelConfig, TrainConfig
+from joyvl_train.config import EngineConfig, LoraConfig, TrainConfig
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.stream import Stream, StreamSettings
 from joyvl_train.weights import LossWeights, Targets, token_weights
@@ -157,13 +157,15 @@ def main(arguments: Sequence[str]) -> None:
     frozen = options.pop("freeze", [])
     fit_options = options.pop("fit", {})
     stop = options.pop("stop", 0)
+    tokens = options.pop("tokens", [])
+    dtype = getattr(torch, options.pop("dtype", "float32"))
     train = TrainConfig(
         **{"precision": "fp32", "row_tokens": 320, "save_every": 2, "log_every": 3, **options}
     )
     prepare_engine(engine)
     model, processor = tiny()
     freeze(model, frozen)
-    model = with_lora(model, ModelConfig(lora=lora))
+    model = with_lora(model.to(dtype), **vars(lora), token_ids=tokens)
     log = folder / "log.jsonl"
     start = resumed_step(folder / "steps")
     folder.mkdir(parents=True, exist_ok=True)

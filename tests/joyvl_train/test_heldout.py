@@ -332,11 +332,15 @@ class Questions:
 
     def __init__(self, *texts: str) -> None:
         self.renderer: Any = self
+        self.system = "Be brief."
         self.asked: list[tuple[str, int, str]] = []
         self.batches: list[int] = []
         self.texts = texts
 
-    def render_question(self, question: str, frames: Sequence[Any], context: str = "") -> Any:
+    def render_question(
+        self, question: str, frames: Sequence[Any], context: str = "", system: str = ""
+    ) -> Any:
+        assert system == self.system
         self.asked.append((question, len(frames), context))
         return SimpleNamespace(number=len(self.asked) - 1)
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, Idefics3Config, TrainerCal
 
 from joyvl_train import frozen_vision
 from joyvl_train.collate import PackedRows, Part, Row, RowCollator, collate, model_inputs
-from joyvl_train.config import EngineConfig, LoraConfig, ModelConfig, TrainConfig, UserError
+from joyvl_train.config import EngineConfig, LoraConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FrozenVision
 from joyvl_train.trainer import (
     RankRows,
@@ -163,7 +163,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, rank: int) -> No
     found = []
     for checkpointing in (False, True):
         model, processor = tiny()
-        model = with_lora(model, ModelConfig(lora=LoraConfig(rank=rank)))
+        model = with_lora(model, **vars(LoraConfig(rank=rank)))
         if rank:  # B starts at zero, and with it A's gradient
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
@@ -310,7 +310,7 @@ def test_architectures_without_a_place_for_features() -> None:
 
 def test_merged_weights_speak_as_the_adapter_does(tmp_path: Path) -> None:
     base, processor = tiny()
-    model = with_lora(base, ModelConfig(lora=LoraConfig(rank=4, alpha=8.0)))
+    model = with_lora(base, **vars(LoraConfig(rank=4, alpha=8.0)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

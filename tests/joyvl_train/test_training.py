@@ -71,6 +71,10 @@ def test_schedule() -> None:
     cosine = schedule(TrainConfig(steps=100, warmup=0, schedule="cosine"))
     assert cosine(50) == pytest.approx(0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi / 2)))
     assert cosine(100) == pytest.approx(0.02)
+    timed = schedule(TrainConfig(steps=100, warmup=0, schedule="linear"), lambda: 0.5)
+    assert [round(timed(step), 6) for step in (0, 50, 75)] == [0.51, 0.51, 0.265]
+    over = schedule(TrainConfig(steps=100, warmup=0, schedule="linear"), lambda: 1.3)
+    assert over(3) == pytest.approx(0.02)
 
 
 def test_parts_and_groups() -> None:
@@ -128,6 +132,54 @@ def test_time_limit_ends_the_run_for_good(tmp_path: Path) -> None:
     assert figures["train/steps"] == 1
     assert lines[-1]["step"] == 1
     assert run(tmp_path, short(steps=1000, minutes=1e-6))[0] == figures
+
+
+class Clock:
+    """Tells the seconds that it was given."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def step(self, step: int) -> dict[str, float]:
+        self.seconds += 6
+        return {"validation/step": step}
+
+
+def test_the_schedule_runs_through_by_the_time_limit(tmp_path: Path) -> None:
+    """Ten steps of six seconds make the minute, of a thousand that there might be."""
+    train = short(steps=1000, minutes=1.0, warmup=1, eval_every=1, log_every=1, save_every=4)
+    clock = Clock()
+    figures, lines, model = run(tmp_path / "whole", train, validate=clock.step, clock=clock)
+    rates = [line["train/learning_rate"] for line in lines if "train/loss" in line]
+    assert figures["train/steps"] == len(rates) == 10
+    assert figures["train/seconds"] == 60
+    # A step's rate follows from the time that was over when it began.
+    wanted = [0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * n / 10)) for n in range(9)]
+    assert rates[1:] == pytest.approx([1e-3 * factor for factor in wanted])
+    assert rates[-1] < 0.12 * rates[1]
+
+    # Stopped after six steps, two past the last saved one, and begun again much later.
+    class Stopped(Exception):
+        pass
+
+    def stop(step: int) -> dict[str, float]:
+        if step == 7:
+            raise Stopped
+        return clock.step(step)
+
+    clock = Clock()
+    with pytest.raises(Stopped):
+        run(tmp_path / "resumed", train, validate=stop, clock=clock)
+    clock = Clock()
+    clock.seconds = 9000
+    _, lines, again = run(tmp_path / "resumed", train, validate=clock.step, clock=clock)
+    rest = [line["train/learning_rate"] for line in lines if "train/loss" in line]
+    assert rest == rates[4:]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
 
 
 def test_frozen_vision_is_reused_by_itself(tmp_path: Path) -> None:
@@ -226,8 +278,8 @@ def test_two_ranks_train_resume_and_save_as_one(name: str, single: Path, tmp_pat
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_lora_under_deepspeed(name: str, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
-    lora = {"rank": 4, "alpha": 8.0}
-    launch(tmp_path / "single", accumulation=2, lora=lora, **RANKED)
-    launch(tmp_path / "ranks", ranks=2, engine=engine(name), lora=lora, stop=2, **RANKED)
-    launch(tmp_path / "ranks", ranks=2, engine=engine(name), lora=lora, **RANKED)
+    options = {"lora": {"rank": 4, "alpha": 8.0}, "tokens": [8, 9, 10], **RANKED}
+    launch(tmp_path / "single", accumulation=2, **options)
+    launch(tmp_path / "ranks", ranks=2, engine=engine(name), stop=2, **options)
+    launch(tmp_path / "ranks", ranks=2, engine=engine(name), **options)
     assert_close(tmp_path / "ranks", tmp_path / "single")
