@@ -238,9 +238,10 @@ def load_for_inference(
     `Processor.limit_pixels`. The memory of models that nobody holds any more is freed first.
     """
     gc.collect()
-    device, kind = run_device(), torch.float32
-    if device.type == "cuda":
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    device, kind = run_device(), torch.float32
+    if device.type != "cpu":
         kind = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
     model, processor = load(path, dtype=kind)
     processor.limit_pixels(min_pixels, max_pixels)

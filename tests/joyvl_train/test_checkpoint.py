@@ -18,6 +18,7 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
+from joyvl_train import checkpoint
 from joyvl_train.actions import CONTROL_TOKENS, RESPONSE, Response, Silence
 from joyvl_train.attention import use_packed
 from joyvl_train.checkpoint import (
@@ -25,6 +26,7 @@ from joyvl_train.checkpoint import (
     TinyShape,
     build_tiny,
     load,
+    load_for_inference,
     load_processor,
     recover,
     save,
@@ -398,3 +400,17 @@ def test_pixels_of_a_frame_are_bounded_and_the_bound_is_saved(tmp_path: Path) ->
     save(model, processor, tmp_path / "bounded")
     loaded = load_processor(tmp_path / "bounded")
     assert loaded.images(frame)["image_grid_thw"].tolist() == [[1, 4, 4]]
+
+
+def test_inference_is_in_the_runs_type_on_its_device(
+    folders: dict[str, Path], monkeypatch: Any
+) -> None:
+    folder = folders["qwen3_vl"]
+    model, processor = load_for_inference(folder, "bfloat16", max_pixels=2048)
+    assert (model.dtype, model.device.type, model.training) == (torch.float32, "cpu", False)
+    assert processor.image_processor.size["longest_edge"] == 2048
+    # A device that computes nothing stands for a GPU.
+    monkeypatch.setattr(checkpoint, "run_device", lambda: torch.device("meta"))
+    for name, kind in (("auto", torch.bfloat16), ("float16", torch.float16)):
+        model, _ = load_for_inference(folder, name)
+        assert (model.dtype, model.device.type) == (kind, "meta")

@@ -1,7 +1,15 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from joyvl_train.config import Config, UserError, check, flat, keys, nearest
+from joyvl_train.cli import compose
+from joyvl_train.config import MAX_WEIGHT, Config, UserError, check, flat, keys, nearest
+from joyvl_train.weights import LossWeights
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_defaults_pass():
@@ -105,3 +113,76 @@ def test_an_error_from_a_loaders_worker_is_still_one_line():
     with pytest.raises(UserError) as caught:
         list(DataLoader(Broken(), num_workers=1))
     assert str(caught.value) == "data.path=x: is broken; mend it"
+
+
+# -- keys and code -------------------------------------------------------------------------------
+
+CODE = ("joyvl_train", "data_pipeline", "rl", "serve", "eval", "recipes")
+
+
+def last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def reads(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(group, key) of every `group.key` that is read; (group, "*") where all of a group is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            group = last_name(node.value)
+            # A run or a model is an object of its own too, with attributes of the same names.
+            if group not in ("run", "model") or isinstance(node.value, ast.Attribute):
+                yield group, node.attr
+        if isinstance(node, ast.Call) and last_name(node.func) == "vars" and node.args:
+            yield last_name(node.args[0]), "*"
+
+
+def test_every_key_is_read():
+    found = set()
+    for folder in CODE:
+        for path in (ROOT / folder).rglob("*.py"):
+            if path != ROOT / "joyvl_train" / "config.py":  # it checks them, and uses none
+                found |= set(reads(ast.parse(path.read_text(encoding="utf-8"))))
+    assert ("train", "learning_rate") in found and ("loss", "*") in found
+    dead = []
+    for key in keys():
+        *_, group, name = ["config", *key.name.split(".")]
+        if not {(group, name), (group, "*")} & found:
+            dead.append(key.name)
+    assert dead == []
+
+
+def test_a_key_that_nothing_reads_is_found():
+    tree = ast.parse("a = config.train.steps\nconfig.train.minutes = 3\nb = vars(config.loss)")
+    found = set(reads(tree))
+    assert {("train", "steps"), ("loss", "*")} <= found
+    assert ("train", "minutes") not in found
+
+
+def test_one_bound_holds_for_weights():
+    for key in keys():
+        if key.name.startswith("loss.") and key.high is not None:
+            assert key.high == MAX_WEIGHT
+            name = key.name.removeprefix("loss.")
+            LossWeights(**{name: MAX_WEIGHT})
+            with pytest.raises(UserError, match=rf"{key.name} is 1000.5"):
+                LossWeights(**{name: MAX_WEIGHT + 0.5})
+
+
+REAL = sorted(path.stem for path in (ROOT / "configs" / "model").glob("*.yaml"))
+REAL.remove("tiny")
+
+
+@pytest.mark.parametrize("model", REAL)
+def test_a_real_model_is_trained_at_a_low_rate(model):
+    def rate(*more: str) -> float:
+        return compose(ROOT, ["recipe=sft", f"model={model}", *more]).train.learning_rate
+
+    assert rate() == 1e-5
+    assert rate("model.lora.rank=16") == 1e-4
+    assert rate("train.learning_rate=3e-6", "model.lora.rank=16") == 3e-6
+    assert rate("setting=short", "engine=zero3") == 1e-5
+
+
+def test_the_small_model_is_trained_at_a_high_rate():
+    assert compose(ROOT, ["recipe=sft"]).train.learning_rate == 1e-3
+    assert compose(ROOT, ["recipe=sft", "model.lora.rank=4"]).train.learning_rate == 1e-3
