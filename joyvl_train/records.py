@@ -54,13 +54,13 @@ class Rejects:
             with self.path.open("a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(self._read)
-                others = file.read()
-                self._written.update(others.splitlines())
+                *whole, torn = file.read().split(b"\n")  # torn: by a kill
+                self._written.update(whole)
                 if line not in self._written:
-                    torn = others and not others.endswith(b"\n")  # by a kill
-                    file.write(b"\n" * bool(torn) + line + b"\n")
+                    file.write((b"\n" if torn else b"") + line + b"\n")
                     file.flush()
-                self._read = file.tell()
+                    torn = b""
+                self._read = file.tell() - len(torn)
 
     @property
     def total(self) -> int:
