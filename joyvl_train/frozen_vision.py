@@ -12,7 +12,7 @@ import inspect
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,9 +51,9 @@ class FeatureFiles:
         self._full = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.rglob("*.partial"):
-                if time.time() - path.stat().st_mtime > _STALE:
-                    path.unlink(missing_ok=True)
+            for path, facts in _files_in(folder):
+                if path.endswith(".partial") and time.time() - facts.st_mtime > _STALE:
+                    Path(path).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"train.vision_cache={folder}: can't be written ({error.strerror}); name another "
@@ -72,7 +72,8 @@ class FeatureFiles:
         """Keep `tensors` under `name`, where there is space."""
         data = safetensors.torch.save({str(at): tensor for at, tensor in enumerate(tensors)})
         if self._claimed < len(data) and not self._full:
-            self._claimed = min(self._space - _bytes_in(self._folder), max(self._space // 64, 1))
+            used = sum(facts.st_size for _, facts in _files_in(self._folder))
+            self._claimed = min(self._space - used, max(self._space // 64, 1))
             self._full = self._claimed < len(data)
         if self._full:
             return
@@ -84,15 +85,14 @@ class FeatureFiles:
         self._claimed -= len(data)
 
 
-def _bytes_in(folder: Path) -> int:
-    total = 0
+def _files_in(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     for parent, _, names in os.walk(folder):
         for name in names:
+            path = os.path.join(parent, name)
             try:
-                total += os.stat(os.path.join(parent, name)).st_size
+                yield path, os.stat(path)
             except FileNotFoundError:  # another process renamed it
                 continue
-    return total
 
 
 class FrozenVision:

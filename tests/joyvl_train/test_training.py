@@ -275,6 +275,35 @@ def test_two_ranks_train_resume_and_save_as_one(name: str, single: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_two_ranks_share_features_and_stop_together(tmp_path: Path) -> None:
+    options = {**RANKED, "steps": 1000, "minutes": 1e-6, "freeze": ["vision", "projector"]}
+    options["vision_cache"] = str(tmp_path / "features")
+    launch(tmp_path / "ranks", ranks=2, engine=engine("ddp"), **options)
+    launch(tmp_path / "single", accumulation=2, **options)
+    assert_close(tmp_path / "ranks", tmp_path / "single")
+    assert resumed_step(tmp_path / "ranks" / "steps") == 1
+    kept = [path.suffix for path in (tmp_path / "features").rglob("*") if path.is_file()]
+    assert len(kept) > 3 and set(kept) == {""}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_weights_loaded_in_bf16_under_deepspeed(name: str, tmp_path: Path) -> None:
+    """DeepSpeed keeps float32 copies: small updates add up, over a restart too."""
+    pytest.importorskip("deepspeed")
+    options = {**RANKED, "precision": "auto", "dtype": "bfloat16", "schedule": "constant"}
+    options |= {"warmup": 0, "steps": 40, "eval_every": 20, "save_every": 20, "learning_rate": 4e-6}
+    launch(tmp_path, engine=engine(name), stop=20, **options)
+    launch(tmp_path, engine=engine(name), **options)
+    before = tiny()[0].to(torch.bfloat16).state_dict()
+    _, after = outcome(tmp_path)
+    name = "model.language_model.layers.0.mlp.up_proj.weight"
+    moved = after[name].float() - before[name].float()
+    # Forty updates, each below half of what bf16 tells apart of most weights.
+    assert (moved != 0).float().mean() > 0.3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_lora_under_deepspeed(name: str, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
