@@ -84,10 +84,12 @@ class Corpus(ABC):
 
     A sample that can't be used raises `RecordError`, and is counted and kept in `rejects`; a
     sampler goes on with another one. Iterating leaves those out. Safe to pickle for workers.
+    `name` is what a user called it.
     """
 
-    def __init__(self, rejects: Rejects) -> None:
+    def __init__(self, rejects: Rejects, name: str) -> None:
         self.rejects = rejects
+        self.name = name
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -122,7 +124,7 @@ class ShardCorpus(Corpus):
     """A folder of shards (`joyvl_train.shards`)."""
 
     def __init__(self, directory: Path, source: FrameSource, rejects: Rejects) -> None:
-        super().__init__(rejects)
+        super().__init__(rejects, str(directory))
         self.index = read_index(directory)
         self._directory = directory
         self._source = source
@@ -170,7 +172,7 @@ class JsonCorpus(Corpus):
     """A JSON file of published records; its items are read through once, then found by place."""
 
     def __init__(self, path: Path, source: FrameSource, rejects: Rejects) -> None:
-        super().__init__(rejects)
+        super().__init__(rejects, str(path))
         self._path = path
         self._source = source
         self._numbers = array("q")
@@ -209,6 +211,15 @@ class JsonCorpus(Corpus):
     def _load(self, number: int) -> Sample:
         timeline = self.timeline(number)
         return _settled(timeline, self._source.frames(timeline))
+
+
+def unusable(corpus: Corpus) -> CorpusError:
+    """The error of a corpus of which nothing is left to use."""
+    rejects = corpus.rejects
+    where = "" if rejects.path is None else f"; {rejects.path} names each"
+    return CorpusError(
+        f"data.path={corpus.name!r} holds no sample to use: {rejects}{rejects.first}{where}"
+    )
 
 
 def _settled(timeline: Timeline, frames: Frames) -> tuple[Timeline, Frames]:
@@ -252,7 +263,5 @@ def open_corpus(
     else:
         corpus = JsonCorpus(place.absolute(), source, rejects)
     if not len(corpus):
-        raise CorpusError(
-            f"data.path={os.fspath(path)!r} holds no sample to use; {rejects}{rejects.first}"
-        )
+        raise unusable(corpus)
     return corpus

@@ -61,7 +61,7 @@ def _items(file: BinaryIO, name: str) -> Iterator[Item]:
     elif head == b"{":
         spans = _Scanner(file).spans()
     else:
-        raise UserError(f"{name!r} is neither a JSON list nor JSON lines")
+        raise UserError(f"{name!r} is neither a JSON list nor JSON lines; write it as one of them")
     for number, (offset, text, reason) in enumerate(spans):
         where = f"item {number}, at byte {offset}"
         try:

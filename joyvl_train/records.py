@@ -37,7 +37,7 @@ class Rejects:
         self.path = None if path is None else Path(path)
         self.counts: Counter[str] = Counter()
         self.first = ""
-        """`: what is wrong with the first one`, for messages."""
+        """`: where the first one stands: what is wrong with it`, for messages."""
         self._met: set[str] = set()
         self._written: set[bytes] = set()
         self._read = 0
@@ -47,7 +47,7 @@ class Rejects:
             return
         self._met.add(item)
         self.counts[reason] += 1
-        self.first = self.first or f": {detail}"
+        self.first = self.first or (f": {detail}" if item in detail else f": {item}: {detail}")
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             line = json.dumps({"item": item, "reason": reason, "detail": detail}).encode()

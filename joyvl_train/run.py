@@ -230,8 +230,16 @@ class Run:
                 f"checkpoint={given}: holds no config.json, here or in checkpoint/; "
                 "name a checkpoint or the folder of a run that trained"
             )
-        if self.config.model.path:
-            return Found(self.config.model.path, "model.path")
+        path = self.config.model.path
+        if path:
+            # A hub id is "name" or "owner/name"; anything else can only be a folder.
+            is_folder = path.startswith((".", "/", "~")) or path.count("/") > 1
+            if is_folder and not Path(path).is_dir():
+                raise UserError(
+                    f"model.path={path}: there is no such folder; name one in Hugging Face layout, "
+                    "or a hub id"
+                )
+            return Found(path, "model.path")
         tried = []
         for name in order:
             if name == "kept":

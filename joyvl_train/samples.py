@@ -18,9 +18,8 @@ from PIL import Image
 
 from joyvl_train.actions import ActionFormatError, Response
 from joyvl_train.collate import Part
-from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
-from joyvl_train.corpus import Corpus
+from joyvl_train.corpus import Corpus, unusable
 from joyvl_train.frames import Frames
 from joyvl_train.memory import log_summary
 from joyvl_train.processor import ImageShape
@@ -370,9 +369,7 @@ def corpus_parts(
     ]
     parts = [part for part in parts if len(part.source)]
     if not parts:
-        raise UserError(
-            f"data.path holds no sample to train on: {corpus.rejects}{corpus.rejects.first}"
-        )
+        raise unusable(corpus)
     if len(parts) == 1:
         parts = [replace(parts[0], weight=1.0)]
     return parts

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from joyvl_train.config import UserError
 from joyvl_train.frames import Rate, Size, check_second, decode, resized, target_size
@@ -90,6 +90,8 @@ class ShardFrames:
             try:
                 with Image.open(io.BytesIO(self._blobs[number]), formats=["JPEG"]) as image:
                     self._sizes[number] = target_size(*image.size, self._size, self._multiple)
+            except UnidentifiedImageError:
+                raise RecordError("corrupt frame", f"picture {number} is no picture") from None
             except (OSError, Image.DecompressionBombError) as error:
                 raise RecordError("corrupt frame", f"picture {number}: {error}") from None
         return self._sizes[number]
@@ -125,6 +127,8 @@ class Blobs:
 def _decoded(blob: bytes, where: str) -> Image.Image:
     try:
         return decode(blob)
+    except UnidentifiedImageError:
+        raise RecordError("corrupt frame", f"{where} is no picture") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise RecordError("corrupt frame", f"{where}: {error}") from None
 
@@ -180,7 +184,8 @@ class Shard:
             with self.path.open("rb") as file:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise RecordError("missing shard", f"{str(self.path)!r}: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise RecordError("missing shard", f"{str(self.path)!r}: {reason}") from None
         if len(self._data) != entry["bytes"]:
             detail = f"{str(self.path)!r}: {len(self._data)} of {entry['bytes']} bytes"
             raise RecordError("truncated shard", detail)

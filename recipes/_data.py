@@ -58,6 +58,11 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         raise UserError(
             f"data.mix={data.mix}: every family that is used has the weight 0; raise one of them"
         )
+    if not data.train_streams and data.turn_share < 1:
+        raise UserError(
+            f"data.train_streams=0: streams are {1 - data.turn_share:g} of the samples; raise it, "
+            "or take questions alone (data.turn_share=1)"
+        )
     streams = WorldStreams(
         "train",
         config.seed,
@@ -126,9 +131,9 @@ def held_out_cases(
 def check_assets(config: Config) -> None:
     """Raises `UserError` where the world's pictures or footage are wanted, but were not fetched."""
     data = config.data
-    if data.kind == "photo" and not photos.available():
+    if data.kind in ("photo", "both") and not photos.available():
         raise UserError(
-            f"data=photo: the photographs are not in {cache_folder() / 'photo'}; run "
+            f"data={data.kind}: the photographs are not in {cache_folder() / 'photo'}; run "
             "`python -m data_pipeline.assets photo`, or take data=drawn"
         )
     lacking = [split for split in SPLITS if data.footage and not footage_clips(split)]
@@ -170,7 +175,7 @@ class Kept(Corpus):
     id, so that adding clips never moves one across. Turn-based samples are never held out."""
 
     def __init__(self, corpus: Corpus, *, held: bool, share: float) -> None:
-        super().__init__(corpus.rejects)
+        super().__init__(corpus.rejects, corpus.name)
         self._corpus = corpus
         self._numbers = []
         for number in range(len(corpus)):

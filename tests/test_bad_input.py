@@ -125,7 +125,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "no streams": (
         lambda p: p.sft("data.train_streams=0"),
-        r"'streams' has no samples, but a weight of 0.75",
+        r"data.train_streams=0: streams are 0.75 of the samples; raise it",
     ),
     "row too small": (
         lambda p: p.sft("train.row_tokens=64", "data.turn_share=0"),
@@ -184,7 +184,10 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "log edited": (lambda p: torn_files(p, "log.jsonl", "x\n"), r"log.jsonl: holds no JSON of a"),
     # The model that training starts from.
-    "no such model": (lambda p: p.sft("model.path=/no/where"), r"no model config in /no/where"),
+    "no such model": (
+        lambda p: p.sft("model.path=/no/where"),
+        r"model.path=/no/where: there is no such folder",
+    ),
     "no such checkpoint": (
         lambda p: p.sft(f"checkpoint={p.folder}"),
         r"holds no config.json, here or in checkpoint/; name a checkpoint",
@@ -269,7 +272,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: p.shards(lambda c: flipped(c / "shard-00000.tar")),
         r"1 corrupt frame.*picture 0",
     ),
-    "shard of no pictures": (shard_of_no_pictures, r"1 corrupt frame.*cannot identify"),
+    "shard of no pictures": (shard_of_no_pictures, r"record 0: picture 0 is no picture"),
     "rate that isn't stored": (
         lambda p: [*p.shards(), "data.frames_per_second=2"],
         r"hold 1 frames a second, .*set data.frames_per_second to a divisor of 1",
