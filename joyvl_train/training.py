@@ -64,6 +64,8 @@ __all__ = [
 ]
 
 _FEATURE_BYTES = 2 << 30
+_FEATURES = "vision"
+"""Folder of the features that a run keeps for itself."""
 
 
 def prepare_engine(engine: EngineConfig) -> None:
@@ -350,6 +352,7 @@ def fit(
     state = read_state(resumed) if resumed else None
     if resumed and state and state["figures"]:
         load_weights(model, resumed)
+        _drop_features(folder)
         return dict(state["figures"])
     rows = PackedRows(
         parts,
@@ -359,7 +362,7 @@ def fit(
         state=state["position"]["rows"] if state else None,
     )
     args = arguments(train, engine, folder, seed=seed, workers=workers, checkpointing=checkpointing)
-    kept = Path(train.vision_cache) if train.vision_cache else folder / "vision"
+    kept = Path(train.vision_cache) if train.vision_cache else folder / _FEATURES
     vision = _vision(model, engine, reuse_vision, kept, int(train.vision_cache_gib * 2**30))
     loss = WeightedLoss(model, vision=vision)
     with _wandb(wandb, folder) as tell:
@@ -403,8 +406,7 @@ def fit(
     # Models loaded from here on are loaded as ever, not spread over the ranks.
     unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
     wait_for_all()
-    if is_first():
-        shutil.rmtree(folder / "vision", ignore_errors=True)
+    _drop_features(folder)
     saved = last_step(folder)
     figures: dict[str, float] | None = read_state(saved)["figures"] if saved else None
     if figures:
@@ -427,6 +429,12 @@ def _vision(
     if not wanted:
         return None
     return FrozenVision(plain, _FEATURE_BYTES, FeatureFiles(folder, space) if space else None)
+
+
+def _drop_features(folder: Path) -> None:
+    """Nobody needs the run's own features once it is trained."""
+    if is_first():
+        shutil.rmtree(folder / _FEATURES, ignore_errors=True)
 
 
 @contextmanager
