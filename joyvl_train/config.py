@@ -139,7 +139,7 @@ class DataConfig:
 @dataclass
 class StreamConfig:
     chunk_seconds: int = _key(100, "seconds after which a prompt starts anew", low=2, high=86_400)
-    lead: int = _key(10, "seconds of turns that the next chunk opens with", low=0, high=3_600)
+    lead: int = _key(10, "seconds of turns that the next chunk opens with", low=1, high=3_600)
     mid: int = _key(5, "summaries that become one long-term block", low=1, high=1_000)
     long: int = _key(15, "long-term blocks kept", low=0, high=1_000)
     pinned: int = _key(8, "standing instructions kept", low=0, high=1_000)
@@ -360,6 +360,9 @@ def _check_together(config: Config) -> None:
             f"engine.processes={config.engine.processes}: engine=single is one process; "
             "use engine=ddp, zero2 or zero3"
         )
+    loss = config.loss
+    if not any((loss.silence_first, loss.silence_repeat, loss.response, loss.other)):
+        raise UserError("loss: every weight is 0, so that nothing is learnt; raise one of them")
     for family in data.mix:
         if data.families and family not in data.families:
             raise UserError(

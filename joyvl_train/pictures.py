@@ -76,8 +76,7 @@ def read_picture(path: str | os.PathLike[str], size: Size = None, multiple: int 
     full = regular_file(path)
     try:
         with Image.open(full, formats=PICTURE_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise FrameError("too many pixels", f"{str(full)!r}: {image.width}x{image.height}")
+            _check_pixels(image, full)
             image.load()
             upright = ImageOps.exif_transpose(image)
             return resized(upright, target_size(*upright.size, size, multiple))
@@ -97,9 +96,17 @@ def picture_size(
     full = regular_file(path)
     try:
         with Image.open(full, formats=PICTURE_FORMATS) as image:
+            _check_pixels(image, full)
             width, height = image.size
             if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
+    except FrameError:
+        raise
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise FrameError("unreadable picture", f"{str(full)!r}: {error}") from None
     return target_size(width, height, size, multiple)
+
+
+def _check_pixels(image: Image.Image, path: Path) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise FrameError("too many pixels", f"{str(path)!r}: {image.width}x{image.height}")

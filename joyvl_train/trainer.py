@@ -224,7 +224,8 @@ class RowTrainer(Trainer):
         total = torch.stack([batch["denominator"] for batch in batch_samples]).sum().to(device)
         if self.args.world_size > 1:
             total = self.accelerator.reduce(total, reduction="sum")
-        return total.float()
+        # Where every weight of the batch is 0 its loss is 0, not 0 / 0.
+        return total.float().clamp(min=1e-12)
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         self._row_state = inputs.pop("state")

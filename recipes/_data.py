@@ -17,7 +17,7 @@ from data_pipeline.world.streams import FAMILIES, WorldFrames
 from data_pipeline.world.summaries import summarize
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, UserError
-from joyvl_train.corpus import Corpus, open_corpus
+from joyvl_train.corpus import Corpus, open_corpus, unusable
 from joyvl_train.frames import Frames
 from joyvl_train.memory import Limits
 from joyvl_train.records import RecordError, Rejects, TurnSample
@@ -112,8 +112,11 @@ def held_out_cases(
     data = config.data
     if data.kind == "path":
         corpus = corpus_of(config, Rejects() if rejects is None else rejects)
-        streams = Kept(corpus, held=True, share=data.held_out).streams()
-        return list(islice(streams, count or None))
+        kept = Kept(corpus, held=True, share=data.held_out)
+        cases = list(islice(kept.streams(), count or None))
+        if corpus.rejects.total >= len(corpus):
+            raise unusable(corpus)
+        return cases
     check_assets(config)
     return held_out(
         split,

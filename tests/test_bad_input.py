@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from joyvl_train import checkpoint
 from joyvl_train.actions import RESPONSE, SILENCE
@@ -66,6 +67,9 @@ from tests.tiny_training import parts, tiny
 Cause = Callable[[Place], list[str]]
 BASE = ["recipe=base", "setting=smoke"]
 
+WEIGHTS = ("silence_first", "silence_repeat", "response", "other")
+ONLY_RESPONSES = [f"loss.{key}=0" for key in WEIGHTS if key != "response"]
+
 TABLE: dict[str, tuple[Cause, str]] = {
     # The command line and the config.
     "no recipe": (lambda p: ["seed=1"], r"no recipe is named; give one"),
@@ -90,6 +94,11 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "frames of absurd size": (lambda p: p.sft("data.size=100000"), r"takes int, 28 to 2048"),
     "absurd chunk": (lambda p: p.sft("stream.chunk_seconds=1000000000"), r"takes int, 2 to 86400"),
     "room for no text": (lambda p: p.sft("stream.pinned_chars=3"), r"takes int, 16 to"),
+    "no lead": (lambda p: p.sft("stream.lead=0"), r"stream.lead=0: takes int, 1 to 3600"),
+    "no weight in the loss": (
+        lambda p: p.sft(*(f"loss.{key}=0" for key in WEIGHTS)),
+        r"loss: every weight is 0, so that nothing is learnt; raise one of them",
+    ),
     "lead as long as a chunk": (
         lambda p: p.sft("stream.lead=9", "stream.chunk_seconds=9"),
         r"stream.lead=9: must be below stream.chunk_seconds=9",
@@ -301,6 +310,10 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "no source of frames": (lambda p: p.data(raw(video_path="")), r"1 no (source|video)"),
     # Records of a file: their video.
+    "nothing to score": (
+        lambda p: [*p.data(raw()), "command=evaluate"],
+        r"holds no sample to use: 1 rejected \(1 missing file\).*rejects.jsonl names each",
+    ),
     "missing video": (lambda p: p.data(raw()), r"1 missing file.*a.mp4"),
     "a video's address": (
         lambda p: p.data(raw("https://example.org/a.mp4")),
@@ -346,6 +359,13 @@ TABLE: dict[str, tuple[Cause, str]] = {
         r"1 unreadable picture.*mine.json",
     ),
     "corrupt pictures": (broken_bodies, r"all 1 samples of 'streams' .* \(unreadable picture\)"),
+    "picture too large": (
+        lambda p: (
+            Image.new("1", (9000, 9000)).save(p.folder / "large.png")
+            or p.data(chat([*p.pictures()[:-1], "large.png"]))
+        ),
+        r"1 too many pixels.*large.png': 9000x9000",
+    ),
     "huge picture": (huge_picture, r"1 (too many pixels|unreadable picture).*huge.png"),
     "pictures and turns differ": (
         lambda p: p.data(chat(p.pictures(), images=["p0.jpg"])),
@@ -500,6 +520,13 @@ def test_held_out_clips_are_looked_at_before_they_are_scored(
     scored = {trace["clip"]: len(trace["steps"]) for trace in lines(run / "traces.jsonl")}
     assert scored == {held[0]: SECONDS, held[2]: 3}
     assert "1 rejected (1 unreadable picture); see" in capsys.readouterr().out
+
+
+def test_a_row_without_weight_teaches_nothing_and_breaks_nothing(place: Place) -> None:
+    quiet = chat(place.pictures(), [SILENCE] * SECONDS)
+    assert main(place.data(quiet, *ONLY_RESPONSES, "loss.normalizer=weights"), ROOT) == 0
+    logged = [line for line in lines(place.folder / "run" / "log.jsonl") if "train/loss" in line]
+    assert [line["train/loss"] for line in logged] == [0.0, 0.0]
 
 
 @dataclass
