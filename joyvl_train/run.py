@@ -184,11 +184,17 @@ class Run:
         write_text(self.dir / "finished", datetime.now().isoformat(timespec="seconds") + "\n")
         if latest:
             link = self.root / "latest" / self.config.recipe
-            link.parent.mkdir(parents=True, exist_ok=True)
             fresh = link.with_name(f".{link.name}.{os.getpid()}")
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(os.path.relpath(self.dir.resolve(), link.parent.resolve()))
-            fresh.replace(link)
+            try:
+                link.parent.mkdir(parents=True, exist_ok=True)
+                fresh.unlink(missing_ok=True)
+                fresh.symlink_to(os.path.relpath(self.dir.resolve(), link.parent.resolve()))
+                fresh.replace(link)
+            except OSError as error:
+                raise UserError(
+                    f"the run is finished, but {link} can't be made to point at it "
+                    f"({error.strerror}); move away what stands there, or make its folder writable"
+                ) from error
 
     def find_checkpoint(self, order: Sequence[str]) -> Found:
         """What this run starts from, said aloud and kept for when it goes on.

@@ -295,6 +295,12 @@ def limited_files(place: Place) -> list[str]:
     return arguments
 
 
+def folder_for_link(place: Place) -> list[str]:
+    """A folder stands where the newest run of the recipe is to be linked."""
+    (place.folder / "outputs" / "latest" / "sft" / "copy").mkdir(parents=True)
+    return place.data(chat(place.pictures()), "train.steps=0")
+
+
 def another_run(place: Place, text: str, **values: Any) -> list[str]:
     """run.dir is that of a run which had other values."""
     config = Config(recipe="sft")

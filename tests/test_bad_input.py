@@ -45,6 +45,7 @@ from tests.bad_places import (
     event,
     few_gpus,
     flipped,
+    folder_for_link,
     full_cache,
     full_disk,
     grey,
@@ -187,6 +188,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "full disk": (lambda p: full_disk(p, "config.yaml"), r"the disk is full; free some space"),
     "disk that fills up": (lambda p: full_disk(p, "metrics.json"), r"start again with the same"),
     "limit on the size of files": (limited_files, r"(File too large|ulimit -f)"),
+    "folder for a link": (folder_for_link, r"latest/sft can't be made to point at it .*move away"),
     "metrics edited": (
         lambda p: torn_files(p, "metrics.json", "{1"),
         r"metrics.json: holds no JSON of a run; put it right, or give another run.dir",
