@@ -246,12 +246,18 @@ class Watch(TrainerCallback):
             told = left_out if left_out["train/left_out"] else {}
             self._log({"step": state.global_step, **values, **told})
             self._bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"{name} is {value} at step {state.global_step}: training has diverged; "
+                        "start again with another run.dir and a lower train.learning_rate"
+                    )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Validation, and the time limit."""
         self._bar.update(1)
         step = state.global_step
-        if self._validate and self._every and step % self._every == 0 and step < args.max_steps:
+        if self._validate and self._every and (step % self._every == 0 or step == args.max_steps):
             values = self._validate(step)
             if state.is_world_process_zero:
                 self._log({"step": step, **values})
