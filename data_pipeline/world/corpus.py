@@ -31,12 +31,12 @@ def family_weights(families: Sequence[str], mix: Mapping[str, float]) -> dict[st
 
     Raises `UserError` for a family that there isn't, or that is held out of training.
     """
-    for name in (*families, *mix):
+    for key, name in [*(("families", f) for f in families), *(("mix", f) for f in mix)]:
         if name in HELD_OUT:
-            raise UserError(f"data.families: {name!r} is held out of training; take it out")
+            raise UserError(f"data.{key}: {name!r} is held out of training; take it out")
         if name not in STORIES:
             raise UserError(
-                f"data.families: {name!r} is no family of the world.{nearest(name, STORIES)} "
+                f"data.{key}: {name!r} is no family of the world.{nearest(name, STORIES)} "
                 f"There are {', '.join(FAMILIES)}"
             )
     return {name: mix.get(name, 1.0) for name in (families or FAMILIES)}
