@@ -27,11 +27,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.utils.hub import cached_file
 
 from joyvl_train.actions import CONTROL_TOKENS
-from joyvl_train.processor import QWEN_CLASSES, CheckpointError, ImageShape, Processor
+from joyvl_train.processor import QWEN_CLASSES, CheckpointError, Processor
 
 __all__ = [
     "CheckpointError",
-    "ImageShape",
     "Processor",
     "TinyShape",
     "add_control_tokens",
@@ -296,12 +295,13 @@ def save(
     `source` is the folder it was trained from: its side files are carried along. Raises
     `CheckpointError` where it can't be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     recover(folder)
-    staged = folder.with_name(folder.name + ".partial")
+    staged, old = folder.with_name(folder.name + ".partial"), _old(folder)
     try:
-        if staged.exists():
-            shutil.rmtree(staged)
+        for left in (staged, old):
+            if left.exists():
+                shutil.rmtree(left)
         staged.mkdir(parents=True)
         model.save_pretrained(staged)
         processor.save(staged)
@@ -312,7 +312,6 @@ def save(
         if processor.whole is None and not (staged / SIDE_FILES[0]).exists():
             video = json.dumps(_video_config(processor), indent=2)
             (staged / SIDE_FILES[0]).write_text(video + "\n")
-        old = _old(folder)
         if folder.exists():
             folder.rename(old)
         staged.rename(folder)
@@ -325,18 +324,18 @@ def save(
 
 
 def recover(folder: str | Path) -> None:
-    """Put back the checkpoint that a killed `save` had moved aside, and drop what it left over."""
-    folder = Path(folder)
+    """Put back the checkpoint that a killed `save` had moved aside, where none stands now.
+
+    It is called on whatever folder is loaded, so it deletes nothing.
+    """
+    folder = Path(folder).absolute()
     old = _old(folder)
-    if old.is_dir():
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.rename(folder)
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
 
 
 def _old(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
+    return folder.with_name(folder.name + ".replaced")
 
 
 def _video_config(processor: Processor) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from joyvl_train.conversation import clean
 from joyvl_train.corpus import Corpus, unusable
 from joyvl_train.frames import Frames
 from joyvl_train.memory import log_summary
-from joyvl_train.processor import ImageShape
 from joyvl_train.records import TurnSample
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.stream import Chunk, StreamSettings, Summarize, Turn, training_chunks
@@ -33,7 +32,6 @@ from joyvl_train.weights import LossWeights, Targets, token_weights
 __all__ = [
     "CorpusQuestions",
     "CorpusStreams",
-    "ImageShape",
     "QuestionSamples",
     "StreamSamples",
     "Streams",

@@ -28,7 +28,6 @@ from joyvl_train.checkpoint import (
     load,
     load_for_inference,
     load_processor,
-    recover,
     save,
     train_tokenizer,
 )
@@ -320,11 +319,17 @@ def test_killed_while_saving_leaves_the_old_or_the_new(
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_killed_after_the_new_one_stands_keeps_it(tmp_path: Path) -> None:
+def test_killed_after_the_new_one_stands_keeps_it(tmp_path: Path, monkeypatch: Any) -> None:
     speaker = build("qwen3_vl")
     save(speaker.model, speaker.processor, tmp_path / "c")
-    shutil.copytree(tmp_path / "c", tmp_path / "c.old")
-    recover(tmp_path / "c")
+    shutil.copytree(tmp_path / "c", tmp_path / "c.replaced")
+    (tmp_path / "c.replaced" / "config.json").unlink()
+    load(tmp_path / "c")
+    monkeypatch.chdir(tmp_path / "c")
+    load(".")
+    # Whoever loads deletes nothing; whoever saves does.
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "c.replaced"]
+    save(speaker.model, speaker.processor, tmp_path / "c")
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
