@@ -142,7 +142,7 @@ def arguments(
 ) -> TrainingArguments:
     """transformers' own arguments for this run."""
     on_gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    found = TrainingArguments(
         output_dir=str(folder),
         max_steps=train.steps or 1,  # Trainer takes no 0; such a run doesn't begin to train
         per_device_train_batch_size=train.rows_per_step,
@@ -176,6 +176,10 @@ def arguments(
         ddp_find_unused_parameters=False,
         disable_tqdm=True,
     )
+    if found.n_gpu > 1:
+        # One process drives one GPU; Trainer would split each packed row over all of them.
+        found._n_gpu = 1
+    return found
 
 
 class Watch(TrainerCallback):
@@ -257,17 +261,24 @@ class Watch(TrainerCallback):
         """Validation, and the time limit."""
         self._bar.update(1)
         step = state.global_step
-        if self._validate and self._every and (step % self._every == 0 or step == args.max_steps):
-            values = self._validate(step)
-            if state.is_world_process_zero:
-                self._log({"step": step, **values})
+        validated = bool(self._every) and (step % self._every == 0 or step == args.max_steps)
+        if validated:
+            self._validated(state)
         if self._minutes:
             self.share = self._of_first(self.seconds / (60 * self._minutes))
         if self.share >= 1:
+            if self._every and not validated:
+                self._validated(state)
             self._stopped = True
             control.should_training_stop = True
             control.should_log = True
             control.should_save = bool(args.save_strategy != "no")
+
+    def _validated(self, state: Any) -> None:
+        if self._validate:
+            values = self._validate(state.global_step)
+            if state.is_world_process_zero:
+                self._log({"step": state.global_step, **values})
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Marks the step as whole. Every rank has written its part when `position` returns."""

@@ -139,10 +139,12 @@ def test_training_lowers_the_loss_and_bf16_agrees(tmp_path: Path) -> None:
 
 
 def test_time_limit_ends_the_run_for_good(tmp_path: Path) -> None:
-    figures, lines, _ = run(tmp_path, short(steps=1000, minutes=1e-6))
+    train = short(steps=1000, minutes=1e-6, eval_every=500)
+    figures, lines, _ = run(tmp_path, train, validate=lambda step: {"validation/step": step})
     assert figures["train/steps"] == 1
-    assert lines[-1]["step"] == 1
-    assert run(tmp_path, short(steps=1000, minutes=1e-6))[0] == figures
+    assert lines[0] == {"step": 1, "validation/step": 1}
+    assert lines[-1]["step"] == 1 and "train/loss" in lines[-1]
+    assert run(tmp_path, train)[0] == figures
 
 
 class Clock:
