@@ -72,8 +72,10 @@ def teach_tower(
     numbers of labels of each head, label 0 meaning "nothing here", shares the heads' shares of the
     loss (1 each where none are given). Every frame must have the same size. Logged: dense/loss,
     and the accuracy over what shows something: dense/accuracy of the first head's labels,
-    dense/accuracy_rest of all others.
+    dense/accuracy_rest of all others. With steps=0 nothing is done.
     """
+    if not steps:
+        return
     use_packed(model)
     tower = model.model.visual
     width = model.config.vision_config.out_hidden_size

@@ -63,6 +63,11 @@ def main(config: Config, run: Run) -> None:
         raise UserError(f"engine={config.engine.kind}: recipe=base trains on one device")
     if config.data.kind == "path":
         raise UserError(f"data.path={config.data.path}: recipe=base draws its own; leave it out")
+    if config.data.size % 32:
+        raise UserError(
+            f"data.size={config.data.size}: recipe=base labels cells of 32 pixels; "
+            "give a multiple of 32"
+        )
     check_assets(config)
     run.use_threads()
     tokenizer = train_tokenizer(corpus_texts(config.seed), TinyShape().vocabulary)
@@ -102,7 +107,8 @@ def main(config: Config, run: Run) -> None:
         seed=config.seed,
         workers=config.data.workers,
         log=lambda line: run.log(int(line["step"]), line),
-        validate=validate,
+        validate=validate if config.data.validation_streams else None,
+        wandb=config.run.wandb,
     )
     run.metrics(figures)
     save_final(model, processor, run.checkpoint, None)
@@ -110,7 +116,10 @@ def main(config: Config, run: Run) -> None:
     run.metrics({f"eval/{kind}": value for kind, (value, _) in found.items()})
     run.metrics({f"eval/{kind}.count": count for kind, (_, count) in found.items()})
     write_report(run, found)
-    run.say(f"names and answers right: {found['all'][0]:.3f} of {found['all'][1]}")
+    if found:
+        run.say(f"names and answers right: {found['all'][0]:.3f} of {found['all'][1]}")
+    else:
+        run.say("data.validation_streams=0: no unseen question is asked")
     run.finish(latest=True)
 
 

@@ -118,6 +118,10 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: [*BASE, "data.path=mine.json", f"run.dir={p.folder / 'run'}"],
         r"data.path=mine.json: recipe=base draws its own; leave it out",
     ),
+    "half a cell": (
+        lambda p: [*BASE, "data.size=120", f"run.dir={p.folder / 'run'}"],
+        r"data.size=120: recipe=base labels cells of 32 pixels; give a multiple",
+    ),
     "parts of a frame": (
         lambda p: p.sft("data.frames_per_second=0.5"),
         r"frames_per_second=0.5: the world's streams take a whole number from 1",

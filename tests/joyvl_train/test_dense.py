@@ -66,6 +66,22 @@ def test_tokens_are_learnt_and_the_text_model_is_left_alone(tmp_path: Path) -> N
         assert torch.equal(value, before[name]) is ("visual" not in name), name
 
 
+def test_no_steps_teach_nothing(tmp_path: Path) -> None:
+    speaker = build("qwen3_vl")
+    teach_tower(
+        speaker.model,
+        speaker.processor,
+        tiles,
+        [3, 2],
+        tmp_path,
+        steps=0,
+        batch=BATCH,
+        learning_rate=3e-3,
+        seed=0,
+    )
+    assert taught_steps(tmp_path) == 0
+
+
 def test_a_broken_run_ends_with_the_tensors_of_an_unbroken_one(tmp_path: Path) -> None:
     whole = build("qwen3_vl")
     teach(whole, tmp_path / "whole")
