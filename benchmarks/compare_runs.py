@@ -1,7 +1,7 @@
 """Compare the arms of a sweep on the same held-out clips, with paired intervals.
 
     python -m joyvl_train -m recipe=sft loss=weighted,plain seed=0,1,2 \\
-        train.learning_rate=3e-4,1e-3,3e-3 data.validation_streams=60
+        train.learning_rate=3e-4,1e-3,3e-3 train.eval_every=1000
     python benchmarks/compare_runs.py multirun/... --arm loss
 
 A run folder holds `config.yaml`, `metrics.json` and `traces.jsonl` (a `heldout.Trace` a line). Runs
@@ -63,7 +63,7 @@ class Finished:
         if not found:
             raise CompareError(
                 f"{self.folder} has no {name!r} in metrics.json or log.jsonl; train with "
-                "data.validation_streams above 0, or choose the rate by another figure (--choose)"
+                "train.eval_every above 0, or choose the rate by another figure (--choose)"
             )
         return float(found[-1])
 

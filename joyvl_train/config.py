@@ -186,14 +186,18 @@ class TrainConfig:
     warmup: int = _key(50, "steps of linear warm-up", low=0, high=10**7)
     weight_decay: float = _key(0.01, "AdamW weight decay", low=0, high=10)
     betas: list[float] = _key([0.9, 0.95], "AdamW betas", low=0, high=0.99999)
-    max_grad_norm: float = _key(1.0, "gradients are clipped to this norm", low=0, high=10**6)
+    max_grad_norm: float = _key(
+        1.0, "gradients are clipped to this norm; 0: not at all", low=0, high=10**6
+    )
     precision: str = _key("auto", "of the arithmetic; auto: bf16", choices=("auto", "bf16", "fp32"))
     pack: bool = _key(True, "several samples share a row, kept apart")
     row_tokens: int = _key(4096, "tokens of a row; a longer sample is refused", low=64, high=10**7)
     rows_per_step: int = _key(1, "rows of a batch on each device", low=1, high=4096)
     accumulation: int = _key(1, "batches whose gradients make one step", low=1, high=10**5)
     save_every: int = _key(200, "steps between resumable states; 0: none", low=0, high=10**8)
-    eval_every: int = _key(0, "steps between validations; 0: none", low=0, high=10**8)
+    eval_every: int = _key(
+        0, "steps between validations, the last step among them; 0: none", low=0, high=10**8
+    )
     vision_cache: str = _key(
         "", "folder of a frozen tower's features; empty: in the run's, until training ends"
     )

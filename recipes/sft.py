@@ -60,8 +60,8 @@ def train(config: Config, run: Run, source: str) -> None:
     left_out = dict(rejects.counts)
     if left_out:
         run.say(f"left out of training: {rejects}; see {run.dir / 'rejects.jsonl'}")
-    count = config.data.validation_streams
-    cases = held_out_cases(config, "validation", count, rejects=rejects)
+    count = config.data.validation_streams if config.train.eval_every else 0
+    cases = held_out_cases(config, "validation", count, rejects=rejects) if count else []
 
     def validate(step: int) -> dict[str, float]:
         traces = stream_model(model, renderer, config, cases, progress=False)
@@ -80,7 +80,7 @@ def train(config: Config, run: Run, source: str) -> None:
         workers=config.data.workers,
         checkpointing=config.model.gradient_checkpointing,
         log=lambda line: run.log(int(line["step"]), line),
-        validate=validate,
+        validate=validate if cases else None,
         wandb=config.run.wandb,
         left_out=left_out,
     )

@@ -108,7 +108,7 @@ def test_what_can_not_be_compared(
         compare([r for r in runs if r.folder.name != "w-low-1"], "loss")
     with pytest.raises(CompareError, match="are the same arm, rate and seed"):
         compare([*runs, runs[0]], "loss")
-    with pytest.raises(CompareError, match="has no 'eval/x'"):
+    with pytest.raises(CompareError, match="has no 'eval/x'.*train.eval_every above 0"):
         compare(runs, "loss", choose="eval/x")
     run(sweep / "longer", 0.4, 1e-3, 7, 3, steps=200)
     run(sweep / "longer-plain", 1.0, 1e-3, 7, 3, steps=100)
