@@ -197,6 +197,7 @@ def _sweep(root: Path, overrides: Sequence[str]) -> int:
 
 def _launch(config: Config, overrides: Sequence[str]) -> int:
     """Starts `engine.processes` ranks of this command and waits; the first failure ends all."""
+    import signal
     import socket
     import time
 
@@ -219,6 +220,8 @@ def _launch(config: Config, overrides: Sequence[str]) -> int:
     shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     environment = {"OMP_NUM_THREADS": str(max(1, cores() // count)), **os.environ, **shared}
+    # Ended itself, it must not leave its ranks at work in the run's folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     ranks = [
         subprocess.Popen(command, env={**environment, "RANK": str(n), "LOCAL_RANK": str(n)})
         for n in range(count)

@@ -323,6 +323,29 @@ def test_processes_share_a_folder_and_end_together(checkout):
     assert failed.returncode == 7
 
 
+def test_ranks_end_with_the_command_that_started_them(checkout):
+    both = ["recipe=probe", "engine=ddp", "engine.processes=2", "command=wait", "run.dir=out"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "joyvl_train", *both],
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for _ in range(2):
+                while "waiting" not in process.stdout.readline():
+                    assert process.poll() is None
+            process.terminate()
+            assert process.wait(30) == 128 + signal.SIGTERM
+            # Nobody holds the folder any more.
+            again = run(checkout, "recipe=probe", "command=bug", "run.dir=out")
+            assert "another process" not in again.stderr
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_without_configs_a_clear_line(checkout):
     shutil.rmtree(checkout / "configs")
     done = run(checkout, "recipe=probe")
