@@ -115,12 +115,20 @@ class DataConfig:
     footage: bool = _key(False, "real footage among the world's backgrounds; fetched before")
     families: list[str] = _key([], "families of the world that are used; empty: all")
     train_streams: int = _key(4000, "training streams drawn from the world", low=0, high=10**8)
-    validation_streams: int = _key(60, "streams scored during training", low=0, high=10**6)
+    validation_streams: int = _key(
+        60,
+        "streams scored during training; of recipe=base questions, and 40 times as many at the end",
+        low=0,
+        high=10**6,
+    )
     test_streams: int = _key(
-        0, "held-out streams scored at the end; 0: as test_hours says", low=0, high=10**6
+        0,
+        "held-out streams scored at the end; 0: as test_hours says, of data.path all",
+        low=0,
+        high=10**6,
     )
     test_hours: float = _key(
-        5.0, "hours of held-out stream scored at the end", low=0.001, high=10_000
+        5.0, "hours of the world's held-out streams scored at the end", low=0.001, high=10_000
     )
     turn_share: float = _key(0.25, "share of turn-based samples among all samples", low=0, high=1)
     cut_share: float = _key(

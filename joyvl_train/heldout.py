@@ -331,8 +331,8 @@ def free_runs(
 
     Queries come at their seconds; results at the policy's own delegation plus the gold delay, from
     a `SimulatedBackground` of `seed`. A malformed reply stands as silence and is counted. Chunks
-    are summarized by `summarize`, as in training. `early` and `late` hold for onsets that name no
-    window. Raises `ValueError` where a record and its frames differ in length.
+    are summarized by `summarize`. `early` and `late` hold for onsets that name no window. Raises
+    `ValueError` where a record and its frames differ in length.
     """
     if batch < 1:
         raise ValueError(f"batch is {batch}; it must be 1 or more")
