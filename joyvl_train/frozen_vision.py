@@ -7,6 +7,7 @@ last bit, does not depend on which frames happened to be missing beside it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import inspect
 import os
@@ -78,10 +79,18 @@ class FeatureFiles:
         if self._full:
             return
         path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.partial")
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            # A smaller disk than was allowed for: what is there serves, and training goes on.
+            self._full = True
+            partial.unlink(missing_ok=True)
+            return
         self._claimed -= len(data)
 
 

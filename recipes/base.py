@@ -27,7 +27,7 @@ from joyvl_train import content
 from joyvl_train.actions import spoken
 from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
 from joyvl_train.collate import Part
-from joyvl_train.config import Config, UserError
+from joyvl_train.config import Config, LossConfig, UserError
 from joyvl_train.dense import taught_steps, teach_tower
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
@@ -61,14 +61,7 @@ def main(config: Config, run: Run) -> None:
         raise UserError(f"command={config.command}: recipe=base has run alone")
     if config.engine.kind != "single":
         raise UserError(f"engine={config.engine.kind}: recipe=base trains on one device")
-    if config.data.kind == "path":
-        raise UserError(f"data.path={config.data.path}: recipe=base draws its own; leave it out")
-    if config.data.size % 32:
-        raise UserError(
-            f"data.size={config.data.size}: recipe=base labels cells of 32 pixels; "
-            "give a multiple of 32"
-        )
-    check_assets(config)
+    check(config)
     run.use_threads()
     tokenizer = train_tokenizer(corpus_texts(config.seed), TinyShape().vocabulary)
     shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
@@ -121,6 +114,34 @@ def main(config: Config, run: Run) -> None:
     else:
         run.say("data.validation_streams=0: no unseen question is asked")
     run.finish(latest=True)
+
+
+def check(config: Config) -> None:
+    """Raises `UserError` for what this recipe can't do, and for values that it would not read."""
+    model, data = config.model, config.data
+    if data.kind == "path":
+        raise UserError(f"data.path={data.path}: recipe=base draws its own; leave it out")
+    if data.size % 32:
+        raise UserError(
+            f"data.size={data.size}: recipe=base labels cells of 32 pixels; give a multiple of 32"
+        )
+    unread = {
+        "model.path": model.path,
+        "model.freeze": model.freeze,
+        "model.lora.rank": model.lora.rank,
+        "model.gradient_checkpointing": model.gradient_checkpointing,
+        "data.turn_share below 1": data.turn_share < 1,
+        "loss other than plain": vars(config.loss) != vars(LossConfig(**_PLAIN)),
+    }
+    for key, value in unread.items():
+        if value:
+            raise UserError(
+                f"recipe=base makes its own small model and reads no {key}; take it out"
+            )
+    check_assets(config)
+
+
+_PLAIN = {"silence_first": 1.0, "silence_repeat": 1.0, "response": 1.0, "other": 1.0}
 
 
 def corpus_texts(seed: int) -> Iterator[str]:

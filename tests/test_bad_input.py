@@ -118,6 +118,14 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: [*BASE, "data.path=mine.json", f"run.dir={p.folder / 'run'}"],
         r"data.path=mine.json: recipe=base draws its own; leave it out",
     ),
+    "values the base does not read": (
+        lambda p: [*BASE, "model.freeze=[vision]", f"run.dir={p.folder / 'run'}"],
+        r"recipe=base makes its own small model and reads no model.freeze; take it out",
+    ),
+    "a loss the base does not read": (
+        lambda p: [*BASE, "loss=weighted", f"run.dir={p.folder / 'run'}"],
+        r"reads no loss other than plain",
+    ),
     "half a cell": (
         lambda p: [*BASE, "data.size=120", f"run.dir={p.folder / 'run'}"],
         r"data.size=120: recipe=base labels cells of 32 pixels; give a multiple",

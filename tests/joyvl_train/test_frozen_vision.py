@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -141,6 +142,25 @@ def test_space_is_bounded_whoever_writes(tmp_path: Path, writers: int) -> None:
     late = FeatureFiles(tmp_path, space)
     late.put("tower/late", [torch.zeros(1000)])
     assert late.get("tower/late") is None
+
+
+def test_a_full_disk_ends_the_writing_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = FeatureFiles(tmp_path, 1 << 30)
+    kept.put("first", [torch.ones(4)])
+    whole = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        whole(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    kept.put("second", [torch.ones(4)])
+    monkeypatch.undo()
+    kept.put("third", [torch.ones(4)])
+    assert [path.name for path in files(tmp_path)] == ["first"]
+    assert kept.get("first") is not None and kept.get("second") is None
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
