@@ -19,6 +19,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -177,11 +178,14 @@ class Run:
     def finish(self, *, latest: bool) -> None:
         """Marks the run as finished, and as the newest of its recipe where `latest` is set.
 
-        `latest` is for runs that trained; for `recipe=eval`, that scored.
+        `latest` is for runs that trained; for `recipe=eval`, that scored. The saved steps go: with
+        their optimizers they are many times the checkpoint.
         """
         if not self.is_main:
             return
         write_text(self.dir / "finished", datetime.now().isoformat(timespec="seconds") + "\n")
+        for name in ("steps", "tower"):
+            shutil.rmtree(self.dir / name, ignore_errors=True)
         if latest:
             link = self.root / "latest" / self.config.recipe
             fresh = link.with_name(f".{link.name}.{os.getpid()}")

@@ -42,6 +42,15 @@ def test_default_folder(tmp_path):
     assert fresh_dir(tmp_path) == fresh_dir(tmp_path)
 
 
+def test_a_finished_run_keeps_its_checkpoint_and_no_steps(run):
+    for name in ("steps/checkpoint-2", "tower", "checkpoint"):
+        (run.dir / name).mkdir(parents=True)
+        (run.dir / name / "weights").write_text("x")
+    run.finish(latest=False)
+    assert run.finished and (run.dir / "checkpoint" / "weights").exists()
+    assert not (run.dir / "steps").exists() and not (run.dir / "tower").exists()
+
+
 def test_config_is_written_whole(run):
     tree = yaml.safe_load((run.dir / "config.yaml").read_text())
     assert tree["train"]["learning_rate"] == 1e-3
