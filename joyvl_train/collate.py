@@ -27,8 +27,9 @@ from joyvl_train.weights import Targets
 class Source(Protocol):
     """Samples by number. `length` is the exact number of tokens that `render` will give.
 
-    `render` may raise a `TimelineError` (a `RecordError`, a `FrameError`) where a sample turns out
-    to be broken.
+    A source that reads what may change between two starts of a run has a `digest`, a text that
+    changes with it. `render` may raise a `TimelineError` (a `RecordError`, a `FrameError`) where a
+    sample turns out to be broken.
     """
 
     def __len__(self) -> int: ...
@@ -85,18 +86,20 @@ class PackedRows(IterableDataset[Row]):
                     "give it some, or no weight"
                 )
         self._parts = {part.name: part for part in parts if part.weight > 0}
+        self._sources = {name: _identity(part.source) for name, part in self._parts.items()}
         self._row_tokens = row_tokens
         self._seed = seed
         self._pack = pack
         self._size = buffer if pack else 1
         self._state = state
+        if state is not None:
+            self._check_same(state)
 
     def __iter__(self) -> Iterator[Row]:
         state = self._state or {}
         drawn = int(state.get("drawn", 0))
         counts: dict[str, int] = dict(state.get("counts", {}))
         waiting = [(str(name), int(index)) for name, index in state.get("waiting", ())]
-        self._check_known({name for name, _ in waiting} | set(counts))
         lengths = {key: self._length(key) for key in waiting}
         row: list[tuple[str, int]] = []
         room = self._row_tokens
@@ -114,17 +117,34 @@ class PackedRows(IterableDataset[Row]):
                 room -= lengths[best]
                 continue
             lengths = {key: lengths[key] for key in waiting}
-            after = {"drawn": drawn, "counts": dict(counts), "waiting": list(waiting)}
+            after = {
+                "drawn": drawn,
+                "counts": dict(counts),
+                "waiting": list(waiting),
+                "sources": self._sources,
+            }
             yield Row(tuple(row), after)
             row, room = [], self._row_tokens
 
-    def _check_known(self, names: set[str]) -> None:
-        unknown = sorted(names - set(self._parts))
+    def _check_same(self, state: Mapping[str, Any]) -> None:
+        """The plan goes on by number: each must still stand for the sample that it stood for."""
+        told: Mapping[str, Sequence[Any]] = state.get("sources", {})
+        names = {name for name, _ in state.get("waiting", ())} | set(state.get("counts", {}))
+        unknown = sorted((names | set(told)) - set(self._parts))
         if unknown:
             raise UserError(
                 f"the saved step draws from {unknown}, this run from {sorted(self._parts)}; "
                 "resume with the same data, or begin a new run"
             )
+        for name, (size, digest) in told.items():
+            now = self._sources[name]
+            if now != [size, digest]:
+                others = " others" if now[0] == size else ""
+                raise UserError(
+                    f"the saved step draws from {size} samples of {name!r}, this run from {now[0]}"
+                    f"{others}; put the data and the settings of data and stream back as they "
+                    "were, or begin a new run (run.dir)"
+                )
 
     def _length(self, key: tuple[str, int]) -> int:
         name, index = key
@@ -147,6 +167,11 @@ class PackedRows(IterableDataset[Row]):
         if not self._parts[name].shuffled:
             return name, place
         return name, _shuffled(place, size, f"{self._seed}/{name}/{epoch}")
+
+
+def _identity(source: Source) -> list[Any]:
+    """How many samples a source has, and its digest where it has one, as JSON keeps them."""
+    return [len(source), getattr(source, "digest", "")]
 
 
 def _shuffled(place: int, size: int, key: str) -> int:

@@ -117,20 +117,27 @@ class DataConfig:
     train_streams: int = _key(4000, "training streams drawn from the world", low=0, high=10**8)
     validation_streams: int = _key(
         60,
-        "streams scored during training; of recipe=base questions, and 40 times as many at the end",
+        "streams scored during training, of data.path from the quarter of data.held_out; of "
+        "recipe=base questions, and 40 times as many at the end",
         low=0,
         high=10**6,
     )
     test_streams: int = _key(
         0,
-        "held-out streams scored at the end; 0: as test_hours says, of data.path all",
+        "held-out streams scored at the end; 0: as test_hours says, of data.path all but the "
+        "quarter for validation",
         low=0,
         high=10**6,
     )
     test_hours: float = _key(
         5.0, "hours of the world's held-out streams scored at the end", low=0.001, high=10_000
     )
-    turn_share: float = _key(0.25, "share of turn-based samples among all samples", low=0, high=1)
+    turn_share: float = _key(
+        0.25,
+        "share of turn-based samples among all; data.path of one kind alone gives that kind",
+        low=0,
+        high=1,
+    )
     cut_share: float = _key(
         0.15, "share of the world's clips cut early, to teach openings with memory", low=0, high=1
     )
@@ -140,7 +147,11 @@ class DataConfig:
     cache_dir: str = _key(".cache/frames", "folder of the decoded frames")
     workers: int = _key(0, "processes that prepare samples; 0: in the run itself", low=0, high=256)
     held_out: float = _key(
-        0.1, "share of data.path's clips kept out of training and scored", low=0, high=0.9
+        0.1,
+        "share of data.path's footage kept out of training: a quarter of it is validated on, the "
+        "rest scored at the end",
+        low=0,
+        high=0.9,
     )
 
 

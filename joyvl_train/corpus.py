@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,16 @@ from joyvl_train.frames import (
     open_video,
 )
 from joyvl_train.json_items import json_items, parse
-from joyvl_train.published import timeline_of
-from joyvl_train.records import RecordError, Rejects, TurnSample, settle
-from joyvl_train.shard_reader import CorpusError, Shard, read_index
+from joyvl_train.published import timeline_of, told_clip
+from joyvl_train.records import (
+    RecordError,
+    Rejects,
+    TurnSample,
+    footage,
+    footage_number,
+    settle,
+)
+from joyvl_train.shard_reader import CorpusError, Shard, file_hash, read_index
 from joyvl_train.timeline import Clip, Timeline, TimelineError
 from joyvl_train.video import FrameError
 
@@ -79,17 +87,46 @@ class FrameSource:
         raise FrameError("no source", f"clip {clip.id!r} names no pictures that can be opened")
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A record that is rejected before its pictures are looked at; footage: None if unknown."""
+
+    where: str
+    reason: str
+    detail: str
+    footage: int | None
+
+
+@dataclass
+class Survey:
+    """What a corpus tells of itself without a look at its pictures.
+
+    footage: by number, the bits that stand for what is seen (`records.footage_number`); questions:
+    the numbers of turn-based samples; broken: the numbers of records that can't be read, of which
+    `unread` names each, beside those that have no number.
+    """
+
+    footage: array[int] = field(default_factory=lambda: array("Q"))
+    questions: set[int] = field(default_factory=set)
+    broken: set[int] = field(default_factory=set)
+    unread: list[Unread] = field(default_factory=list)
+
+
 class Corpus(ABC):
     """Samples by number: `corpus[i]` is a stream with its frames, or a turn-based sample.
 
     A sample that can't be used raises `RecordError`, and is counted and kept in `rejects`; a
     sampler goes on with another one. Iterating leaves those out. Safe to pickle for workers.
-    `name` is what a user called it.
+    `name` is what a user called it; `digest` changes wherever a record does.
     """
 
-    def __init__(self, rejects: Rejects, name: str) -> None:
+    apart = ""
+    """What is kept apart from it, for messages."""
+
+    def __init__(self, rejects: Rejects, name: str, digest: str) -> None:
         self.rejects = rejects
         self.name = name
+        self.digest = digest
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -101,6 +138,10 @@ class Corpus(ABC):
     @abstractmethod
     def where(self, number: int) -> str:
         """The name of a sample in the rejects."""
+
+    @abstractmethod
+    def survey(self) -> Survey:
+        """What there is, from the records' texts alone; worked out once."""
 
     def __getitem__(self, number: int) -> Sample:
         if not 0 <= number < len(self):
@@ -124,14 +165,17 @@ class ShardCorpus(Corpus):
     """A folder of shards (`joyvl_train.shards`)."""
 
     def __init__(self, directory: Path, source: FrameSource, rejects: Rejects) -> None:
-        super().__init__(rejects, str(directory))
         self.index = read_index(directory)
+        hashes = [[entry["name"], entry.get("blake2b")] for entry in self.index["shards"]]
+        super().__init__(rejects, str(directory), _digest(repr(hashes).encode()))
         self._directory = directory
         self._source = source
         self._ends: list[int] = []
         for entry in self.index["shards"]:
             self._ends.append(entry["records"] + (self._ends[-1] if self._ends else 0))
         self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._checked = bytearray(len(self))
+        self._survey: Survey | None = None
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -156,13 +200,38 @@ class ShardCorpus(Corpus):
         source = self._source
         shard, record = self._place(number)
         view = (source.frames_per_second, source.size, source.multiple)
-        sample = self._shard(shard).read(record, *view)
+        # Once whole is enough: a picture is checked again when it is read.
+        sample = self._shard(shard).read(record, *view, check=not self._checked[number])
+        self._checked[number] = True
         if isinstance(sample, TurnSample):
             return sample
         timeline, frames = sample
         if frames is None:
             frames = source.frames(timeline)
         return _settled(timeline, frames)
+
+    def survey(self) -> Survey:
+        if self._survey is None:
+            self._survey = Survey()
+            for number in range(len(self)):
+                self._look_at(number, self._survey)
+        return self._survey
+
+    def _look_at(self, number: int, survey: Survey) -> None:
+        shard, record = self._place(number)
+        try:
+            told = self._shard(shard).told(record)
+        except TimelineError as error:
+            survey.footage.append(0)
+            survey.broken.add(number)
+            survey.unread.append(Unread(self.where(number), error.reason, error.detail, None))
+            return
+        if isinstance(told, TurnSample):
+            survey.questions.add(number)
+            shown = told.footage or told.id
+        else:
+            shown = footage(told.clip, self._source.root)
+        survey.footage.append(footage_number(shown))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -172,21 +241,30 @@ class JsonCorpus(Corpus):
     """A JSON file of published records; its items are read through once, then found by place."""
 
     def __init__(self, path: Path, source: FrameSource, rejects: Rejects) -> None:
-        super().__init__(rejects, str(path))
+        try:
+            super().__init__(rejects, str(path), file_hash(path))
+        except OSError as error:
+            raise CorpusError(f"{str(path)!r} can't be read: {error.strerror}") from None
         self._path = path
         self._source = source
         self._numbers = array("q")
         self._offsets = array("q")
         self._lengths = array("q")
+        self._survey = Survey()
         for item in json_items(path):
             name = self._name(item.number)
             try:
                 if item.error is not None:
                     raise item.error
-                timeline_of(item.data, name, source.root)
+                clip = timeline_of(item.data, name, source.root).clip
             except TimelineError as error:
                 rejects.add(name, error.reason, error.detail)
+                told = told_clip(item.data)
+                shown = None if told is None else footage_number(footage(told, source.root))
+                unread = Unread(name, error.reason, error.detail, shown)
+                self._survey.unread.append(unread)
                 continue
+            self._survey.footage.append(footage_number(footage(clip, source.root)))
             self._numbers.append(item.number)
             self._offsets.append(item.offset)
             self._lengths.append(item.length)
@@ -199,6 +277,9 @@ class JsonCorpus(Corpus):
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    def survey(self) -> Survey:
+        return self._survey
 
     def timeline(self, number: int) -> Timeline:
         """The timeline alone, without a look at its pictures."""
@@ -218,8 +299,13 @@ def unusable(corpus: Corpus) -> CorpusError:
     rejects = corpus.rejects
     where = "" if rejects.path is None else f"; {rejects.path} names each"
     return CorpusError(
-        f"data.path={corpus.name!r} holds no sample to use: {rejects}{rejects.first}{where}"
+        f"data.path={corpus.name!r} holds no sample to use: {rejects}{corpus.apart}{rejects.first}"
+        f"{where}"
     )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
 
 
 def _settled(timeline: Timeline, frames: Frames) -> tuple[Timeline, Frames]:

@@ -23,13 +23,13 @@ from typing import Any
 from joyvl_train.frames import Frames, encode
 from joyvl_train.json_items import json_items
 from joyvl_train.published_chat import from_chat, to_chat
-from joyvl_train.published_raw import Root, from_raw, to_raw
+from joyvl_train.published_raw import Root, from_raw, to_raw, told_clip
 from joyvl_train.records import RecordError, Rejects, check_repeats, settle
 from joyvl_train.stream import results_by_second
 from joyvl_train.timeline import Timeline, TimelineError
 from joyvl_train.video import FrameError
 
-__all__ = ["read_published", "timeline_of", "to_chat", "to_raw", "write_published"]
+__all__ = ["read_published", "timeline_of", "to_chat", "to_raw", "told_clip", "write_published"]
 
 
 def read_published(

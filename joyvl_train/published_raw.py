@@ -204,9 +204,23 @@ def linked(
 
 
 def clip_id(item: Mapping[str, Any], where: str) -> str:
-    """What a record calls its clip."""
-    name = item.get("video_name") or item.get("video_path") or item.get("id") or where
-    return str(name)
+    """What a record calls its clip, or by what it shows; `where` it stands if it tells neither."""
+    name = item.get("video_name") or item.get("video_path") or item.get("id")
+    for key in ("videos", "images"):
+        files = item.get(key)
+        if not name and isinstance(files, list) and files:
+            name = files[0]
+    return str(name or where)
+
+
+def told_clip(item: Any) -> Clip | None:
+    """What a record that is rejected says that it shows; None where it doesn't."""
+    if not isinstance(item, Mapping):
+        return None
+    images = item.get("images") if "messages" in item else None
+    named = [i for i in images if isinstance(i, str)] if isinstance(images, list) else []
+    clip = Clip(clip_id(item, ""), video=None if named else video_of(item, None), images=(*named,))
+    return clip if clip.id or clip.video or any(clip.images) else None
 
 
 def video_of(item: Mapping[str, Any], root: Root) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +16,10 @@ from typing import Any, Literal
 from PIL import Image
 
 from joyvl_train.frames import Frames
-from joyvl_train.timeline import Timeline, TimelineError
+from joyvl_train.timeline import Clip, Timeline, TimelineError
+
+# Of a picture's name, without its ending, the number that tells it from the others of its clip.
+_NUMBER = re.compile(r"[._ -]?\d+(\.\d+)?$")
 
 
 class RecordError(TimelineError):
@@ -77,7 +82,8 @@ class TurnSample:
     """One question about pictures, and its answer; not bound to time.
 
     `context` is memory text that the question may ask about. Its tokens all weigh the same
-    (`weights` "turn"); those of a stream follow the weighted loss.
+    (`weights` "turn"); those of a stream follow the weighted loss. `footage` names what the
+    pictures were taken from, as `footage` does of a stream's clip; empty: nothing but `id` does.
     """
 
     id: str
@@ -87,6 +93,7 @@ class TurnSample:
     context: str = ""
     source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    footage: str = ""
 
     weights: Literal["turn"] = field(default="turn", init=False)
 
@@ -95,10 +102,41 @@ class TurnSample:
             text = getattr(self, name)
             if not isinstance(text, str) or not text.strip():
                 raise TimelineError("empty text", f"sample {self.id!r}: {name} {text!r}")
+        if not isinstance(self.footage, str):
+            raise TimelineError("shape", f"sample {self.id!r}: footage {self.footage!r}")
 
 
 Record = tuple[Timeline, Frames | None] | TurnSample
 """What a shard holds; the frames are None where a corpus has annotations alone."""
+
+
+def footage(clip: Clip, root: str | os.PathLike[str] = ".") -> str:
+    """What a clip shows, by name: two records of one name are never told apart when clips are held
+    out, however they call themselves and wherever they stand.
+
+    The video's path; of pictures the first one's, without its ending and number, so that all those
+    numbered alike in one folder are one clip; a digest of the scene; else the clip's id. Paths are
+    relative to `root`.
+
+    >>> footage(Clip("a", images=("door/0007.jpg", "door/0008.jpg")))
+    'door'
+    """
+    path = clip.video or next((image for image in clip.images if image), "")
+    if path:
+        path = os.path.relpath(path, root) if os.path.isabs(path) else os.path.normpath(path)
+        if clip.video:
+            return path
+        return os.path.normpath(_NUMBER.sub("", os.path.splitext(path)[0]))
+    if clip.scene is not None:
+        text = json.dumps(clip.scene, sort_keys=True)
+        return "scene " + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return clip.id
+
+
+def footage_number(name: str) -> int:
+    """The 64 bits that stand for footage of this name."""
+    text = os.path.normpath(name).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def settle(timeline: Timeline, frames: Frames) -> Timeline:

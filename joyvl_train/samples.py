@@ -8,16 +8,19 @@ from __future__ import annotations
 import random
 from array import array
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import blake2b
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
 from joyvl_train.actions import ActionFormatError, Response
 from joyvl_train.collate import Part
+from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
 from joyvl_train.corpus import Corpus, unusable
 from joyvl_train.frames import Frames
@@ -40,6 +43,8 @@ __all__ = [
 ]
 
 Size = tuple[int, int]
+
+_RECENT_CLIPS = 4
 
 
 class Streams(Protocol):
@@ -243,7 +248,9 @@ class QuestionSamples:
 class CorpusStreams:
     """The chunks of a corpus' streams (a `collate.Source`), as `corpus_parts` found them.
 
-    samples: (record, chunk, tokens) of each, flat.
+    samples: (record, chunk, tokens) of each, flat. without: (record, second) of the seconds that
+    have no picture, flat. So a clip is cut anew without a look at any picture but the sample's own;
+    the last few clips stay cut.
     """
 
     def __init__(
@@ -254,16 +261,24 @@ class CorpusStreams:
         settings: StreamSettings,
         samples: Sequence[int],
         system: str = "",
+        without: Sequence[int] = (),
     ) -> None:
         self._corpus = corpus
         self._renderer = renderer
         self._weights = weights
         self._settings = settings
         self._samples = array("q", samples)
+        self._without = frozenset(zip(without[::2], without[1::2], strict=True))
         self._system = system
+        self._recent: OrderedDict[int, tuple[Frames, list[Chunk]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._samples) // 3
+
+    @property
+    def digest(self) -> str:
+        """Another one wherever a sample is another one."""
+        return _digest(self._corpus, self._samples)
 
     def length(self, index: int) -> int:
         """The number of tokens of sample `index`, as it was counted."""
@@ -274,16 +289,39 @@ class CorpusStreams:
 
         Raises `RecordError` or `FrameError` where a picture turns out to be broken.
         """
-        record, number, _ = self._samples[3 * index : 3 * index + 3]
-        sample = self._corpus[record]
-        assert not isinstance(sample, TurnSample), "streams and questions are told apart once"
-        timeline, frames = sample
+        record, number, length = self._samples[3 * index : 3 * index + 3]
         try:
-            chunk = chunks_of(timeline, frames, self._settings)[number]
-            return render_chunk(chunk, frames, self._renderer, self._weights, self._system)
+            frames, chunks = self._cut(record)
+            chunk = chunks[number]
+            turns = [replace(turn, frames=frames.frames(turn.second)) for turn in chunk.turns]
+            rendered = self._renderer.render(chunk.memory_text, turns, self._system)
+            if len(rendered) != length:
+                detail = f"{self._corpus.where(record)}: {len(rendered)} tokens, {length} before"
+                raise FrameError("damaged", f"{detail}: its pictures are others by now")
         except TimelineError as error:
             self._corpus.rejects.add(self._corpus.where(record), error.reason, error.detail)
             raise
+        weighed = token_weights(rendered, self._weights, from_second=chunk.supervised_from)
+        return rendered, weighed
+
+    def _cut(self, record: int) -> tuple[Frames, list[Chunk]]:
+        if record not in self._recent:
+            sample = self._corpus[record]
+            assert not isinstance(sample, TurnSample), "streams and questions are told apart once"
+            timeline, frames = sample
+
+            def places(second: int) -> tuple[None, ...]:
+                return () if (record, second) in self._without else (None,)
+
+            chunks = list(training_chunks(timeline, places, self._settings))
+            self._recent[record] = frames, chunks
+            if len(self._recent) > _RECENT_CLIPS:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(record)
+        return self._recent[record]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recent": OrderedDict()}
 
 
 class CorpusQuestions:
@@ -302,6 +340,11 @@ class CorpusQuestions:
 
     def __len__(self) -> int:
         return len(self._samples) // 2
+
+    @property
+    def digest(self) -> str:
+        """Another one wherever a sample is another one."""
+        return _digest(self._corpus, self._samples)
 
     def length(self, index: int) -> int:
         """The number of tokens of sample `index`, as it was counted."""
@@ -335,10 +378,12 @@ def corpus_parts(
 
     Every record is looked at once, so that lengths are known; no stream is decoded for it. What
     can't be used is counted in `corpus.rejects`, samples of more than `most_tokens` tokens among it
-    (reason "too long"). turn_share: the questions' share of the samples drawn. Raises `UserError`
-    where nothing is left to train on.
+    (reason "too long"). turn_share: the questions' share of the samples drawn, where there are both
+    kinds; one kind alone is all that is drawn. Raises `UserError` where nothing is left to train
+    on, or nothing but the kind that turn_share=0 or 1 rules out.
     """
     streams = array("q")
+    without = array("q")
     questions = array("q")
     for record in range(len(corpus)):
         where = corpus.where(record)
@@ -349,7 +394,12 @@ def corpus_parts(
                 if _fits(length, most_tokens, corpus, where):
                     questions.extend((record, length))
             else:
-                for number, chunk in enumerate(chunks_of(*sample, settings)):
+                timeline, frames = sample
+                chunks = chunks_of(timeline, frames, settings)
+                shown = {turn.second for chunk in chunks for turn in chunk.turns}
+                for second in set(range(frames.seconds)) - shown:
+                    without.extend((record, second))
+                for number, chunk in enumerate(chunks):
                     length = chunk_length(chunk, renderer, system)
                     if _fits(length, most_tokens, corpus, f"{where} chunk {number}"):
                         streams.extend((record, number, length))
@@ -360,7 +410,7 @@ def corpus_parts(
     parts = [
         Part(
             "streams",
-            CorpusStreams(corpus, renderer, weights, settings, streams, system),
+            CorpusStreams(corpus, renderer, weights, settings, streams, system, without),
             1 - turn_share,
         ),
         Part("questions", CorpusQuestions(corpus, renderer, questions, system), turn_share),
@@ -369,8 +419,19 @@ def corpus_parts(
     if not parts:
         raise unusable(corpus)
     if len(parts) == 1:
+        if not parts[0].weight:
+            lacking = "turn-based questions" if turn_share else "streams"
+            raise UserError(
+                f"data.turn_share={turn_share:g}: takes {lacking} alone, of which data.path="
+                f"{corpus.name!r} holds none to train on ({corpus.rejects}{corpus.apart}); change "
+                "it, or bring some"
+            )
         parts = [replace(parts[0], weight=1.0)]
     return parts
+
+
+def _digest(corpus: Corpus, samples: array[int]) -> str:
+    return blake2b(corpus.digest.encode() + samples.tobytes(), digest_size=20).hexdigest()
 
 
 def _question_length(sample: TurnSample, renderer: Renderer, system: str) -> int:

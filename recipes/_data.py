@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from itertools import islice
+from pathlib import Path
 
 from data_pipeline.assets import cache_folder
 from data_pipeline.world import photos, stills
@@ -18,13 +18,14 @@ from data_pipeline.world.summaries import summarize
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus import Corpus, open_corpus, unusable
-from joyvl_train.frames import Frames
+from joyvl_train.frames import Frames, Rate
 from joyvl_train.memory import Limits
-from joyvl_train.records import RecordError, Rejects, TurnSample
+from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import QuestionSamples, StreamSamples, corpus_parts
+from joyvl_train.sides import Side, SideName
 from joyvl_train.stream import StreamSettings
-from joyvl_train.timeline import Clip, Timeline, TimelineError
+from joyvl_train.timeline import Clip, Timeline
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights
 
@@ -36,15 +37,14 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
     data, system = config.data, config.prompt.system
     weights = LossWeights(**vars(config.loss))
     if data.kind == "path":
-        corpus = corpus_of(config, rejects)
-        kept = Kept(corpus, held=False, share=data.held_out)
-        if not len(kept) and not rejects.total:
+        own = side_of(config, "train", rejects)
+        if not len(own) and own.held:
             raise UserError(
-                f"data.held_out={data.held_out}: holds out all {len(corpus)} clips of data.path="
+                f"data.held_out={data.held_out}: holds out all {own.held} clips of data.path="
                 f"{data.path}, so that none is left to train on; lower it, or bring more clips"
             )
         return corpus_parts(
-            kept,
+            own,
             renderer,
             weights,
             settings(config),
@@ -108,14 +108,18 @@ def held_out_cases(
     rejects: Rejects | None = None,
 ) -> Cases:
     """Clips that training never sees: of the world's split, moved to fresh ones by `data.seed`, or
-    those of a corpus that are held out; of these, `rejects` takes what can't be used."""
+    those of a corpus on that side; of these, `rejects` takes what can't be used."""
     data = config.data
     if data.kind == "path":
-        corpus = corpus_of(config, Rejects() if rejects is None else rejects)
-        kept = Kept(corpus, held=True, share=data.held_out)
-        cases = list(islice(kept.streams(), count or None))
-        if corpus.rejects.total >= len(corpus):
-            raise unusable(corpus)
+        own = side_of(config, split, Rejects() if rejects is None else rejects)
+        cases = list(islice(own.streams(), count or None))
+        if len(own) and not cases:
+            raise unusable(own)
+        if split == "validation" and not cases:
+            raise UserError(
+                f"data.held_out={data.held_out}: no clip of data.path={data.path} is among those "
+                "to validate on; raise it, or set train.eval_every=0"
+            )
         return cases
     check_assets(config)
     return held_out(
@@ -148,21 +152,35 @@ def check_assets(config: Config) -> None:
         )
 
 
-def corpus_of(config: Config, rejects: Rejects) -> Corpus:
-    """The corpus that `data.path` names; what can't be used is counted in `rejects`."""
+def side_of(config: Config, side: SideName, rejects: Rejects) -> Side:
+    """One side of the corpus that `data.path` names; what can't be used is counted in `rejects`."""
     data = config.data
     value = data.frames_per_second
     if not isinstance(value, str) and (value < 1 or value != int(value)):
         raise UserError(f"data.frames_per_second={value}: takes a whole number from 1, or auto")
+    whole = "auto" if isinstance(value, str) else int(value)
+    path = Path(data.path)
+    index = path / "index.json" if path.is_dir() else path
+    stamp = (index.stat().st_mtime_ns, index.stat().st_size) if index.exists() else None
+    places = (data.path, data.image_root, data.cache_dir)
+    corpus = _opened(*places, whole, data.size, rejects.path, stamp)
+    return Side(corpus, side, data.held_out, rejects)
+
+
+@lru_cache(maxsize=1)
+def _opened(
+    path: str, root: str, cache: str, rate: Rate, size: int, rejects: Path | None, stamp: object
+) -> Corpus:
+    """A corpus, gone through once a run. `rejects` is written in full; each side counts its own."""
     return open_corpus(
-        data.path,
-        data.image_root or None,
-        cache_dir=data.cache_dir,
-        frames_per_second="auto" if isinstance(value, str) else int(value),
-        size=data.size,
+        path,
+        root or None,
+        cache_dir=cache,
+        frames_per_second=rate,
+        size=size,
         multiple=32,
-        rejects=rejects,
-        render=partial(_draw, side=data.size),
+        rejects=Rejects(rejects),
+        render=partial(_draw, side=size),
     )
 
 
@@ -171,56 +189,6 @@ def _draw(clip: Clip, side: int) -> Frames:
         return WorldFrames(Timeline(clip, "", "world"), side)
     except SceneError as error:
         raise FrameError("no source", f"clip {clip.id!r}: {error}") from None
-
-
-class Kept(Corpus):
-    """One side of a corpus: the held-out clips or all others, told apart by a hash of the clip's
-    id, so that adding clips never moves one across. Turn-based samples are never held out."""
-
-    def __init__(self, corpus: Corpus, *, held: bool, share: float) -> None:
-        super().__init__(corpus.rejects, corpus.name)
-        self._corpus = corpus
-        self._numbers = []
-        for number in range(len(corpus)):
-            try:
-                sample = corpus[number]
-            except RecordError:
-                continue  # counted already
-            turn_based = isinstance(sample, TurnSample)
-            if held == (not turn_based and is_held_out(sample[0].clip.id, share)):
-                self._numbers.append(number)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def _load(self, number: int) -> tuple[Timeline, Frames] | TurnSample:
-        return self._corpus._load(self._numbers[number])
-
-    def where(self, number: int) -> str:
-        """The name of a sample in the rejects."""
-        return self._corpus.where(self._numbers[number])
-
-    def streams(self) -> Iterator[tuple[Timeline, Frames]]:
-        """The time-aligned clips of this side, each looked at whole: a picture that is broken
-        rejects its clip, before anything is measured on it."""
-        for number in range(len(self)):
-            try:
-                sample = self[number]
-                if isinstance(sample, TurnSample):
-                    continue
-                timeline, frames = sample
-                for second in range(frames.seconds):
-                    frames.frames(second)
-            except TimelineError as error:
-                self.rejects.add(self.where(number), error.reason, error.detail)
-                continue
-            yield timeline, frames
-
-
-def is_held_out(clip: str, share: float) -> bool:
-    """Whether the clip of this id is among the `share` that is held out."""
-    digest = hashlib.blake2b(clip.encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") < share * 2**32
 
 
 def rate(config: Config) -> float:

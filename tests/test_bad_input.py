@@ -25,10 +25,10 @@ from joyvl_train.actions import RESPONSE, SILENCE
 from joyvl_train.cli import main
 from joyvl_train.collate import Part
 from joyvl_train.config import EngineConfig, TrainConfig
-from joyvl_train.records import Rejects
+from joyvl_train.records import Rejects, footage_number
+from joyvl_train.sides import side_of
 from joyvl_train.training import fit
 from joyvl_train.video import FrameError
-from recipes._data import is_held_out
 from tests.bad_places import (
     RESULT,
     ROOT,
@@ -325,8 +325,17 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "no source of frames": (lambda p: p.data(raw(video_path="")), r"1 no (source|video)"),
     # Records of a file: their video.
     "nothing to score": (
-        lambda p: [*p.data(raw()), "command=evaluate"],
-        r"holds no sample to use: 1 rejected \(1 missing file\).*rejects.jsonl names each",
+        lambda p: [*p.data(raw(), "data.held_out=0.9"), "command=evaluate"],
+        r"holds no sample to use: 1 rejected \(1 missing file\) on the side of test .*"
+        r"rejects.jsonl names each",
+    ),
+    "nothing to validate on": (
+        lambda p: p.data(raw(p.video().name), "train.eval_every=1"),
+        r"data.held_out=0.0: no clip of data.path=.* to validate on; raise it, or",
+    ),
+    "questions alone asked of streams": (
+        lambda p: p.data(raw(p.video().name), "data.turn_share=1"),
+        r"data.turn_share=1: takes turn-based questions alone, of which data.path=.*holds none",
     ),
     "missing video": (lambda p: p.data(raw()), r"1 missing file.*a.mp4"),
     "a video's address": (
@@ -509,31 +518,46 @@ def test_what_training_leaves_out_is_counted_by_reason(place: Place) -> None:
     assert reasons == ["missing file", "too long", "unreadable picture"]
     # No clip is held out: there is nothing to measure, and the report says so.
     assert "nothing is measured" in (run / "report.html").read_text()
-    assert figures["data/rejected"] == 1 and "eval/onset_f1" not in figures
+    assert figures["data/rejected"] == 0 and "eval/onset_f1" not in figures
 
 
 def test_held_out_clips_are_looked_at_before_they_are_scored(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = [name for name in (f"clip {n}" for n in range(40)) if is_held_out(name, 0.5)]
-    free = next(name for name in (f"clip {n}" for n in range(40)) if name not in held)
+    def names(side: str, ending: str) -> Iterator[str]:
+        """Folders, or with an ending files, on this side."""
+        every = (f"clip {n}{ending}" for n in range(200))
+        return (name for name in every if side_of(footage_number(name), 0.5) == side)
+
+    def moved(record: Any, folder: str) -> Any:
+        (place.folder / folder).mkdir()
+        images = [f"{folder}/{n}.jpg" for n in range(len(record["images"]))]
+        for source, target in zip(record["images"], images, strict=True):
+            (place.folder / target).write_bytes((place.folder / source).read_bytes())
+        return {**record, "images": images, "video_name": folder}
+
+    free, held, video = names("train", ""), names("test", ""), next(names("test", ".mp4"))
     whole, torn = mixed(place)[:2]
     # A chat of three turns about a video of six seconds: three are scored.
     [start] = chat([], [SILENCE, f"{RESPONSE} Fire!", SILENCE], ["Hm?"] * 3)
-    start = {**start, "video_path": place.video().name}
-    records = [
-        {**record, "video_name": name}
-        for record, name in zip([whole, whole, torn, start], [free, *held[:3]], strict=True)
-    ]
+    start = {**start, "video_path": place.video(video).name, "video_name": video}
+    scored_whole = moved(whole, next(held))
+    # Rejected at once, and not of what is trained on.
+    said = [{"content": text, "time": 1} for text in ("Fire!", "Smoke!")]
+    [twice] = raw(video, response=said)
+    records = [moved(whole, next(free)), scored_whole, moved(torn, next(held)), start, twice]
     assert main([*place.data(records, "train.steps=0"), "data.held_out=0.5"], ROOT) == 0
     run = place.folder / "run"
     figures = json.loads((run / "metrics.json").read_text())
-    assert figures["eval/clips"] == 2 and figures["data/rejected"] == 1
-    [reject] = lines(run / "rejects.jsonl")
-    assert reject["reason"] == "unreadable picture" and "torn0.jpg" in reject["detail"]
+    assert figures["eval/clips"] == 2 and figures["data/rejected"] == 2
+    assert figures["train/left_out"] == 0
+    reasons = {line["reason"]: line["detail"] for line in lines(run / "rejects.jsonl")}
+    assert set(reasons) == {"two in one second", "unreadable picture"}
+    assert "0.jpg" in reasons["unreadable picture"]
     scored = {trace["clip"]: len(trace["steps"]) for trace in lines(run / "traces.jsonl")}
-    assert scored == {held[0]: SECONDS, held[2]: 3}
-    assert "1 rejected (1 unreadable picture); see" in capsys.readouterr().out
+    assert scored == {scored_whole["video_name"]: SECONDS, video: 3}
+    told = capsys.readouterr().out
+    assert "left out of the data: 2 rejected" in told and "left out of training" not in told
 
 
 def test_a_row_without_weight_teaches_nothing_and_breaks_nothing(place: Place) -> None:

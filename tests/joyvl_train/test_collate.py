@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -91,11 +92,32 @@ def test_going_on_from_a_state_is_as_if_never_broken_off(
     assert [r.samples for r in rest] == [r.samples for r in whole[at + 1 :]]
     assert rest[-1].state == whole[-1].state
     # A state passes through JSON, where tuples become lists.
-    import json
-
     loaded = json.loads(json.dumps(state))
     again = rows_of(3, parts, row_tokens=64, seed=seed, pack=pack, state=loaded)
     assert [r.samples for r in again] == [r.samples for r in rest[:3]]
+
+
+@dataclass
+class Read(Lengths):
+    """Samples from a file, whose content the digest stands for."""
+
+    digest: str = "one"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "digest", "words"),
+    [([5, 50, 20], "one", "4 samples of 'a', this run from 3;"), ([5, 50, 20, 9], "two", "others")],
+)
+def test_going_on_with_other_data_is_one_line(lengths: list[int], digest: str, words: str) -> None:
+    parts = [Part("a", Read([5, 50, 20, 33]), 1.0)]
+    state = json.loads(json.dumps(rows_of(3, parts, row_tokens=64, seed=0)[-1].state))
+    assert rows_of(1, parts, row_tokens=64, seed=0, state=state)
+    with pytest.raises(UserError, match=words) as error:
+        PackedRows([Part("a", Read(lengths, digest), 1.0)], row_tokens=64, seed=0, state=state)
+    assert "begin a new run" in str(error.value)
+    # A step that was saved before sources told of themselves is gone on from as it is.
+    del state["sources"]
+    assert rows_of(1, parts, row_tokens=64, seed=0, state=state)
 
 
 def test_two_ranks_see_the_same_plan_and_iterating_again_starts_anew() -> None:

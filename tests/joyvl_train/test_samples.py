@@ -31,7 +31,7 @@ from joyvl_train.samples import (
     corpus_parts,
     frame_sizes,
 )
-from joyvl_train.shards import write_shards
+from joyvl_train.shards import ShardFrames, write_shards
 from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Clip, Event, Timeline
 from joyvl_train.video import FrameError
@@ -297,6 +297,52 @@ def test_counting_lengths_decodes_no_stream(
     assert [part.source.length(i) for i in range(4)] == [
         len(part.source.render(i)[0]) for i in range(4)
     ]
+
+
+def test_a_chunk_is_rendered_without_a_look_at_the_others(
+    renderer: Renderer, tmp_path: Path, monkeypatch: Any
+) -> None:
+    events = (said("a", 5.5), said("b", 25.5))
+    records = [(timeline(f"c{n}", 40, events), Pictures(40, missing=(3, 20))) for n in range(6)]
+    corpus = shards(tmp_path, records)
+    (part,) = parts_of(corpus, renderer)
+    expected = [
+        chunk.memory_text
+        for number in range(6)
+        for chunk in chunks_of(*corpus[number], SHORT)  # type: ignore[misc]
+    ]
+    read: list[int] = []
+    real = ShardFrames.frames
+
+    def frames(self: ShardFrames, second: int) -> Any:
+        read.append(second)
+        return real(self, second)
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("its size was asked for")
+
+    monkeypatch.setattr(ShardFrames, "frames", frames)
+    monkeypatch.setattr(ShardFrames, "sizes", refuse)
+    assert len(part.source) == len(expected) == 24
+    for index, memory in enumerate(expected):
+        read.clear()
+        rendered, _ = part.source.render(index)
+        seconds = [s.second for s in rendered.spans if s.kind == "end"]
+        assert read == seconds and not {3, 20} & set(seconds)
+        assert memory in renderer.tokenizer.decode(rendered.ids)
+        assert len(rendered) == part.source.length(index)
+
+
+def test_a_run_goes_on_with_its_own_data_alone(renderer: Renderer, tmp_path: Path) -> None:
+    def parts(name: str, text: str) -> Any:
+        (tmp_path / name).mkdir()
+        record = (timeline("a", 5, (said("a", 2.5, text),)), Pictures(5))
+        return parts_of(shards(tmp_path / name, [record]), renderer)
+
+    state = next(iter(PackedRows(parts("one", "fire"), row_tokens=600, seed=0))).state
+    PackedRows(parts("same", "fire"), row_tokens=600, seed=0, state=state)
+    with pytest.raises(UserError, match="1 samples of 'streams', this run from 1 others"):
+        PackedRows(parts("other", "smoke"), row_tokens=600, seed=0, state=state)
 
 
 def test_published_json_with_pictures_on_disk(renderer: Renderer, tmp_path: Path) -> None:

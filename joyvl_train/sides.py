@@ -1,0 +1,106 @@
+"""The sides of a corpus on disk: what is trained on, validated on, and scored at the end.
+
+A hash of what a sample shows (`records.footage`) decides, and nothing else: neither its place among
+the others nor how many there are. So two records of one video are on one side, turn-based samples
+among them, and what is added, taken out or moved never sends another one across.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator
+from typing import Literal
+
+from joyvl_train.corpus import Corpus, Sample, Survey
+from joyvl_train.frames import Frames
+from joyvl_train.records import Rejects, TurnSample
+from joyvl_train.timeline import Timeline, TimelineError
+
+SideName = Literal["train", "validation", "test"]
+
+VALIDATION = 0.25
+"""Of the clips that are held out, the share that is validated on and never scored at the end."""
+
+
+def side_of(footage: int, share: float) -> SideName:
+    """The side of footage of this number (`records.footage_number`), of which `share` is held out.
+
+    A greater share sends footage from training to the others, and none between these two.
+    """
+    if (footage >> 32) >= share * 2**32:
+        return "train"
+    return "validation" if (footage & 0xFFFFFFFF) < VALIDATION * 2**32 else "test"
+
+
+class Side(Corpus):
+    """The samples of one side of `corpus`; what it leaves out for good is counted in `rejects`.
+
+    These are the side's own records that can't be used; those whose footage isn't known count as
+    training's, and the rejects of "test" as all there are. Turn-based samples are for training
+    alone: one whose footage is held out is left out of it (reason "footage held out").
+
+    held: how many samples of the corpus are on the other sides than training's. Those are held in
+    the order of the hash, so that the first few are a fair choice that hardly changes when clips
+    are added.
+    """
+
+    def __init__(self, corpus: Corpus, side: SideName, share: float, rejects: Rejects) -> None:
+        survey = corpus.survey()
+        self._corpus = corpus
+        self._numbers = array("q")
+        self.held = 0
+        for unread in survey.unread:
+            own = "train" if unread.footage is None else side_of(unread.footage, share)
+            if side in ("test", own):
+                rejects.add(unread.where, unread.reason, unread.detail)
+        for number, footage in enumerate(survey.footage):
+            if number in survey.broken:
+                continue
+            found = side_of(footage, share)
+            self.held += found != "train"
+            if found == side and (side == "train" or number not in survey.questions):
+                self._numbers.append(number)
+            elif side == "train" and number in survey.questions:
+                where = corpus.where(number)
+                detail = f"{where}: what it shows is held out of training (data.held_out={share:g})"
+                rejects.add(where, "footage held out", detail)
+        if side != "train":
+            self._numbers = array("q", sorted(self._numbers, key=lambda n: survey.footage[n]))
+        digest = hashlib.blake2b(self._numbers.tobytes(), digest_size=20).hexdigest()
+        super().__init__(rejects, corpus.name, f"{corpus.digest}/{digest}")
+        if side != "train":
+            self.apart = f" on the side of {side} (data.held_out={share:g})"
+        elif self.held:
+            self.apart = f", {self.held} of {len(corpus)} held out (data.held_out={share:g})"
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def _load(self, number: int) -> Sample:
+        return self._corpus._load(self._numbers[number])
+
+    def where(self, number: int) -> str:
+        return self._corpus.where(self._numbers[number])
+
+    def survey(self) -> Survey:
+        whole = self._corpus.survey()
+        footage = array("Q", [whole.footage[number] for number in self._numbers])
+        questions = {n for n, number in enumerate(self._numbers) if number in whole.questions}
+        return Survey(footage, questions)
+
+    def streams(self) -> Iterator[tuple[Timeline, Frames]]:
+        """The time-aligned clips of this side, each looked at whole: a picture that is broken
+        rejects its clip, before anything is measured on it."""
+        for number in range(len(self)):
+            try:
+                sample = self[number]
+                if isinstance(sample, TurnSample):
+                    continue
+                timeline, frames = sample
+                for second in range(frames.seconds):
+                    frames.frames(second)
+            except TimelineError as error:
+                self.rejects.add(self.where(number), error.reason, error.detail)
+                continue
+            yield timeline, frames
