@@ -258,7 +258,6 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
             ),
             rows=Twice(),  # type: ignore[arg-type]
             collator=collator,
-            processor=processor,
             optimizer=lambda module: torch.optim.AdamW(parameter_groups(module, train)),
             schedule=lambda step: 1.0,
             callbacks=[timer],

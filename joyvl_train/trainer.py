@@ -166,7 +166,6 @@ class RowTrainer(Trainer):
         *,
         rows: PackedRows,
         collator: RowCollator,
-        processor: Processor,
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         schedule: Callable[[int], float],
         callbacks: list[TrainerCallback] | None = None,
@@ -178,7 +177,6 @@ class RowTrainer(Trainer):
         # Trainer would shift labels and count them itself; both are done here.
         self.model_accepts_loss_kwargs = False
         self._rows = rows
-        self._processor = processor
         self._make_optimizer = optimizer
         self._schedule = schedule
         self._row_state: Mapping[str, Any] | None = None

@@ -407,7 +407,6 @@ def fit(
             args,
             rows=rows,
             collator=RowCollator(parts),
-            processor=processor,
             optimizer=lambda module: torch.optim.AdamW(
                 parameter_groups(module, train), betas=(train.betas[0], train.betas[1])
             ),

@@ -72,7 +72,6 @@ def step(
     folder: Path,
     sources: list[Part],
     model: Any,
-    processor: Any,
     sizes: Sequence[int] = (8,),
     batch: int = 1,
     accumulation: int = 1,
@@ -96,7 +95,6 @@ def step(
         arguments(train, EngineConfig(), folder, seed=0, workers=0, checkpointing=checkpointing),
         rows=Fixed(sizes),  # type: ignore[arg-type]
         collator=RowCollator(sources),
-        processor=processor,
         optimizer=lambda module: torch.optim.SGD(
             [p for p in module.parameters() if p.requires_grad], lr=1.0
         ),
@@ -145,7 +143,7 @@ def test_loss_and_gradients_whatever_the_layout(tmp_path: Path, normalizer: Any)
     for sizes, batch, accumulation in LAYOUTS.values():
         model, processor = tiny()
         sources = parts(processor, weights)
-        found = step(tmp_path, sources, model, processor, sizes, batch, accumulation)
+        found = step(tmp_path, sources, model, sizes, batch, accumulation)
         assert_same(found, wanted)
 
 
@@ -154,7 +152,7 @@ def test_normalizers_differ(tmp_path: Path) -> None:
     for normalizer in ("tokens", "weights"):
         model, processor = tiny()
         sources = parts(processor, LossWeights(normalizer=normalizer))
-        losses.append(step(tmp_path, sources, model, processor)[0])
+        losses.append(step(tmp_path, sources, model)[0])
     assert abs(losses[0] - losses[1]) > 0.01
 
 
@@ -169,7 +167,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, rank: int) -> No
                 if "lora_B" in name:
                     nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
         sources = parts(processor)
-        found.append(step(tmp_path, sources, model, processor, checkpointing=checkpointing))
+        found.append(step(tmp_path, sources, model, checkpointing=checkpointing))
     assert_same(found[0], found[1])
     moved = {n for n, g in found[0][1].items() if g.abs().max() > 0}
     assert moved
@@ -179,7 +177,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, rank: int) -> No
 def test_parts_are_frozen(tmp_path: Path) -> None:
     model, processor = tiny()
     freeze(model, ["vision"])
-    _, gradients = step(tmp_path, parts(processor), model, processor)
+    _, gradients = step(tmp_path, parts(processor), model)
     for name, gradient in gradients.items():
         is_tower = ".visual." in name and "merger" not in name
         assert (gradient.abs().max() == 0) == is_tower, name
@@ -240,10 +238,10 @@ def frozen() -> tuple[Any, Any]:
 
 def test_reused_features_change_nothing(tmp_path: Path) -> None:
     model, processor = frozen()
-    wanted = step(tmp_path, parts(processor), model, processor)
+    wanted = step(tmp_path, parts(processor), model)
     model, processor = frozen()
     vision = FrozenVision(model, 1 << 20)
-    assert_same(step(tmp_path, parts(processor), model, processor, vision=vision), wanted)
+    assert_same(step(tmp_path, parts(processor), model, vision=vision), wanted)
     different = vision.encoded
     assert 10 < different <= 20  # the pictures there are
     tower = model.model.visual.forward
@@ -252,7 +250,7 @@ def test_reused_features_change_nothing(tmp_path: Path) -> None:
         raise AssertionError("the tower was called again")
 
     model.model.visual.forward = refuse
-    step(tmp_path, parts(processor), model, processor, vision=vision)
+    step(tmp_path, parts(processor), model, vision=vision)
     assert vision.encoded == different
     model.model.visual.forward = tower
 
