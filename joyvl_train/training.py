@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from joyvl_train.checkpoint import Processor, run_device
+from joyvl_train.checkpoint import run_device
 from joyvl_train.collate import PackedRows, Part, RowCollator
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, can_reuse
@@ -327,7 +327,6 @@ class Watch(TrainerCallback):
 
 def fit(
     model: Any,
-    processor: Processor,
     parts: Sequence[Part],
     train: TrainConfig,
     engine: EngineConfig,

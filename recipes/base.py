@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 
 from data_pipeline.world import stills
 from data_pipeline.world.cells import (
@@ -92,7 +93,6 @@ def main(config: Config, run: Run) -> None:
 
     figures = fit(
         model,
-        processor,
         parts,
         config.train,
         config.engine,
@@ -104,7 +104,8 @@ def main(config: Config, run: Run) -> None:
         wandb=config.run.wandb,
     )
     run.metrics(figures)
-    save_final(model, processor, run.checkpoint, None)
+    dtype = None if config.model.dtype == "auto" else getattr(torch, config.model.dtype)
+    save_final(model, processor, run.checkpoint, None, dtype)
     found = accuracy(model, renderer, config, "test", 40 * config.data.validation_streams)
     run.metrics({f"eval/{kind}": value for kind, (value, _) in found.items()})
     run.metrics({f"eval/{kind}.count": count for kind, (_, count) in found.items()})

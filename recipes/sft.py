@@ -71,7 +71,6 @@ def train(config: Config, run: Run, source: str) -> None:
     run.keep_log(resumed_step(run.dir / "steps"))
     figures = fit(
         model,
-        processor,
         parts,
         config.train,
         config.engine,

@@ -601,7 +601,6 @@ def test_what_was_left_out_is_still_counted_after_a_kill(tmp_path: Path) -> None
         )
         figures = fit(
             model,
-            processor,
             [Part("clips", source, 1.0)],
             train,
             EngineConfig(),

@@ -188,7 +188,6 @@ def main(arguments: Sequence[str]) -> None:
 
     figures = fit(
         model,
-        processor,
         parts(processor),
         train,
         engine,

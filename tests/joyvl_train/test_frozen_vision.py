@@ -180,7 +180,7 @@ def trained(folder: Path, cache: str, model: Any, processor: Any) -> list[float]
         vision_cache=cache,
     )
     sources = parts(processor)
-    fit(model, processor, sources, train, EngineConfig(), folder, seed=3, log=lines.append)
+    fit(model, sources, train, EngineConfig(), folder, seed=3, log=lines.append)
     return [line["train/loss"] for line in lines]
 
 

@@ -37,7 +37,6 @@ def train(model: Any, processor: Any, folder: Path, validate: Any = None, **chan
     config = TrainConfig(**{**known, "save_every": 0, **changes})
     fit(
         model,
-        processor,
         parts(processor),
         config,
         EngineConfig(),

@@ -51,7 +51,6 @@ def run(
     lines: list[Any] = []
     figures = fit(
         model,
-        processor,
         parts(processor),
         train,
         EngineConfig(),
