@@ -1,4 +1,7 @@
-"""Train a small model to see and to name, from turn-based questions alone: it learns no timing."""
+"""Train a small model to see and to name, from turn-based questions alone: it learns no timing.
+
+With `checkpoint=` or `model.path=` it goes on from that model.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
 from joyvl_train.actions import spoken
-from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
+from joyvl_train.checkpoint import TinyShape, build_tiny, load, train_tokenizer
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, LossConfig, UserError
 from joyvl_train.dense import taught_steps, teach_tower
@@ -64,9 +67,13 @@ def main(config: Config, run: Run) -> None:
         raise UserError(f"engine={config.engine.kind}: recipe=base trains on one device")
     check(config)
     run.use_threads()
-    tokenizer = train_tokenizer(corpus_texts(config.seed), TinyShape().vocabulary)
-    shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
-    model, processor = build_tiny(tokenizer, shape, config.seed)
+    given = bool(config.checkpoint or config.model.path)
+    if given:
+        model, processor = load(run.find_checkpoint([]).path)
+    else:
+        tokenizer = train_tokenizer(corpus_texts(config.seed), TinyShape().vocabulary)
+        shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
+        model, processor = build_tiny(tokenizer, shape, config.seed)
     renderer = Renderer(processor)
     # The tower's steps stand before step 0 in the log.
     tower, before = run.dir / "tower", config.train.tower_steps
@@ -85,7 +92,7 @@ def main(config: Config, run: Run) -> None:
         workers=config.data.workers,
         log=lambda step, values: run.log(step - before, values),
     )
-    parts = [Part("stills", Growing(config, renderer), 1.0, shuffled=False)]
+    parts = [Part("stills", Growing(config, renderer, given), 1.0, shuffled=False)]
 
     def validate(step: int) -> dict[str, float]:
         found = accuracy(model, renderer, config, "validation", config.data.validation_streams)
@@ -127,7 +134,6 @@ def check(config: Config) -> None:
             f"data.size={data.size}: recipe=base labels cells of 32 pixels; give a multiple of 32"
         )
     unread = {
-        "model.path": model.path,
         "model.freeze": model.freeze,
         "model.lora.rank": model.lora.rank,
         "model.gradient_checkpointing": model.gradient_checkpointing,
@@ -137,7 +143,7 @@ def check(config: Config) -> None:
     for key, value in unread.items():
         if value:
             raise UserError(
-                f"recipe=base makes its own small model and reads no {key}; take it out"
+                f"recipe=base trains a whole small model and reads no {key}; take it out"
             )
     check_assets(config)
 
@@ -182,21 +188,28 @@ def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
 
 
 class Growing(QuestionSamples):
-    """An endless pool of stills whose kinds and backgrounds grow harder as training goes on."""
+    """An endless pool of stills whose kinds and backgrounds grow harder as training goes on.
 
-    def __init__(self, config: Config, renderer: Renderer) -> None:
+    grown: the model has been through that before; its pool is the last from the start, and another
+    part of the endless row than the one that it has seen.
+    """
+
+    def __init__(self, config: Config, renderer: Renderer, grown: bool = False) -> None:
         count = config.train.steps * config.train.rows_per_step * config.train.accumulation
         # About how many samples the run will draw: it sets the pace of the stages.
         drawn = max(1, count * config.train.row_tokens // 45)
 
+        row = f"on/{config.seed}" if grown else config.seed
+
         @lru_cache(maxsize=4096)
         def item(index: int) -> Any:
-            stage = next(name for share, name in _STAGES if index <= share * drawn or share == 1.0)
+            grows = (name for share, name in _STAGES if index <= share * drawn or share == 1.0)
+            stage = "late" if grown else next(grows)
             pool = stills.pool(stage)
             return stills.at(
                 index,
                 "train",
-                config.seed,
+                row,
                 mix=pool.mix,
                 pictures=config.data.kind,
                 backgrounds=backgrounds(pool.backgrounds, config),

@@ -213,6 +213,18 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "In what picture do you see {a}?",
         "Tell me the picture that shows {the}.",
     ),
+    "each": (
+        "Picture by picture: is there {a}?",
+        "Say for each picture whether {a} is in it.",
+        "Go through the pictures one by one: is {the} there?",
+        "Is {a} in each of the pictures? Yes or no, one by one.",
+        "For every picture, yes or no: {a}?",
+        "{The}: yes or no, picture by picture.",
+        "Which pictures show {a}? Say yes or no for each.",
+        "Check each picture for {a}.",
+        "Tell me of each picture if {the} is in it.",
+        "Yes or no for each picture: do you see {a}?",
+    ),
     "different": (
         "How many different things came by?",
         "How many different things are there in all pictures together?",

@@ -38,7 +38,7 @@ def test_it_is_small():
 def test_it_answers_when_asked(kept):
     model, renderer = kept
     found = accuracy(model, renderer, Config(), "test", 150)
-    assert found["all"][0] >= 0.68
+    assert found["all"][0] >= 0.55
     assert found["name"][0] >= 0.9
 
 

@@ -305,6 +305,21 @@ def test_first_and_last_frame_are_compared(kind: str) -> None:
         assert sample.answer == (line([track for track, _ in found]) if found else "Nothing.")
 
 
+def test_each_frame_is_told_as_it_is_drawn() -> None:
+    answers = Counter[str]()
+    for sample in some("each", 200):
+        (_, thing) = asked(sample, "each")
+        told = sample.answer.lower().rstrip(".").split(", ")
+        assert len(told) == len(sample.times) >= 4
+        shown = [
+            any(track.picture == thing for track, _ in scene.visible(time))
+            for scene, time in zip(sample.scenes, sample.times, strict=True)
+        ]
+        assert told == ["yes" if here else "no" for here in shown]
+        answers.update(told)
+    assert 0.35 < answers["yes"] / answers.total() < 0.55
+
+
 def test_which_frame_is_the_only_one() -> None:
     ordinals = ("first", "second", "third", "fourth", "fifth", "sixth")
     found = set()
