@@ -120,7 +120,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "values the base does not read": (
         lambda p: [*BASE, "model.freeze=[vision]", f"run.dir={p.folder / 'run'}"],
-        r"recipe=base makes its own small model and reads no model.freeze; take it out",
+        r"recipe=base trains a whole small model and reads no model.freeze; take it out",
     ),
     "a loss the base does not read": (
         lambda p: [*BASE, "loss=weighted", f"run.dir={p.folder / 'run'}"],
