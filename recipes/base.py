@@ -190,7 +190,7 @@ def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
 class Growing(QuestionSamples):
     """An endless pool of stills whose kinds and backgrounds grow harder as training goes on.
 
-    grown: the model has been through that before; its pool is the last from the start, and another
+    grown: the model has been through that before; its pool is "binding" from the start, and another
     part of the endless row than the one that it has seen.
     """
 
@@ -204,7 +204,7 @@ class Growing(QuestionSamples):
         @lru_cache(maxsize=4096)
         def item(index: int) -> Any:
             grows = (name for share, name in _STAGES if index <= share * drawn or share == 1.0)
-            stage = "late" if grown else next(grows)
+            stage = "binding" if grown else next(grows)
             pool = stills.pool(stage)
             return stills.at(
                 index,

@@ -76,6 +76,32 @@ MIX: Mapping[str, float] = {
 }
 """Shares of the kinds where none are given: those whose answers hold many facts weigh most."""
 
+BINDING_MIX: Mapping[str, float] = MIX | {
+    "name": 2,
+    "name_all": 3,
+    "describe": 5,
+    "colours": 2,
+    "colour": 1,
+    "state": 2,
+    "where": 8,
+    "count": 10,
+    "count_all": 6,
+    "is_there": 10,
+    "beside": 3,
+    "read": 8,
+    "happened": 6,
+    "summarize": 5,
+    "new": 3,
+    "missing": 3,
+    "which": 6,
+    "each": 24,
+    "order": 3,
+    "recall": 10,
+    "background": 3,
+    "digits": 4,
+}
+"""Shares for a model that names what it sees: most of them bind a given name to it."""
+
 
 @dataclass(frozen=True)
 class Still:
@@ -126,9 +152,9 @@ def kinds(pictures: PictureSet = "drawn") -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind not in lacking)
 
 
-def pool(stage: Literal["early", "middle", "late"]) -> Pool:
+def pool(stage: Literal["early", "middle", "late", "binding"]) -> Pool:
     """The curriculum: first names before plain colours, and to say again what was said; then all of
-    a frame, then everything.
+    a frame, then everything; "binding" is for a model that has been through these.
 
     A run takes the stages one after the other by share of its steps; footage, where there is any,
     is for the caller to add to `backgrounds`.
@@ -141,7 +167,9 @@ def pool(stage: Literal["early", "middle", "late"]) -> Pool:
         return Pool({kind: MIX[kind] for kind in middle}, ("plain", "texture"))
     if stage == "late":
         return Pool(MIX, ("plain", "texture", "texture"))
-    raise ValueError(f"stage {stage!r} is none of early, middle, late")
+    if stage == "binding":
+        return Pool(BINDING_MIX, ("plain", "texture", "texture"))
+    raise ValueError(f"stage {stage!r} is none of early, middle, late, binding")
 
 
 def still(
