@@ -15,76 +15,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from joyvl_train import frames as frames_module
 from joyvl_train.frames import (
     CacheError,
     FrameError,
-    ImageFrames,
     auto_rate,
     content_hash,
-    inside,
     open_video,
-    picture_size,
-    read_picture,
     target_size,
 )
 from joyvl_train.video import Decoding, decoders, probe
 
-STEP = 10  # of grey from one frame to the next, so that a picture tells its number
-
-
-def grey(number: int, width: int, height: int) -> np.ndarray:
-    picture = np.full((height, width, 3), number * STEP % 250, np.uint8)
-    picture[: height // 2, : width // 2] = (255, 0, 0)
-    return picture
-
-
-def make_video(
-    path: Path,
-    times: list[float],
-    *,
-    size: tuple[int, int] = (64, 48),
-    codec: str = "libx264",
-    rotation: int = 0,
-    sound: tuple[float, float] | None = None,
-    base: Fraction = Fraction(1, 90000),
-    **options: str,
-) -> Path:
-    """Frame k, of grey k * STEP with a red top left quarter, stands at times[k]."""
-    with av.open(str(path), "w", options=options.pop("container", {})) as container:
-        stream = container.add_stream(codec, rate=30)
-        stream.width, stream.height = size
-        stream.pix_fmt = options.pop("pix_fmt", "yuv420p")
-        stream.time_base = stream.codec_context.time_base = base
-        if codec == "libx264":
-            stream.options = {"preset": "ultrafast", "crf": "12", "bf": "2", **options}
-        if rotation:
-            stream.set_display_rotation(rotation)
-        voice = container.add_stream("aac", rate=16000) if sound else None
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(grey(number, *size), "rgb24")
-            frame.pts, frame.time_base = round(time / base), base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-        if voice is not None and sound is not None:
-            write_sound(container, voice, *sound)
-    return path
-
-
-def write_sound(container, voice, start: float, stop: float) -> None:
-    for k in range(int((stop - start) * 16000 / 1024)):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        frame.rate, frame.pts = 16000, round(start * 16000) + k * 1024
-        container.mux(voice.encode(frame))
-    container.mux(voice.encode())
-
-
-def number_of(image: Image.Image) -> int:
-    """The number of the frame that a picture shows, modulo 25."""
-    corner = np.asarray(image)[-3:, -3:].mean()
-    return round(corner / STEP)
+from .videos import VARIABLE, grey, make_video, number_of
 
 
 def shown(path: Path, rate: int, decoder: str) -> list[int | None]:
@@ -104,9 +47,6 @@ def by_rule(times: list[float], rate: int, seconds: int) -> list[int | None]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("videos")
-
-
-VARIABLE = [0, 0.1, 0.5, 1.0, 1.2, 4.9, 5.0, 5.05, 7.7]
 
 
 @pytest.mark.parametrize("rate", [1, 2, 3])
@@ -210,159 +150,6 @@ def test_avi_starts_at_its_first_frame(folder):
 def test_sound_past_the_last_picture_adds_no_seconds(folder):
     path = make_video(folder / "sound.mp4", [k / 10 for k in range(20)], sound=(0.0, 5.0))
     assert probe(path).seconds == 2
-
-
-# What can't be used.
-
-
-def bad_files(folder: Path) -> dict[str, Path]:
-    good = make_video(
-        folder / "good.mp4",
-        [k / 10 for k in range(100)],
-        g="10",
-        crf="1",
-        container={"movflags": "faststart"},
-    )
-    data = good.read_bytes()
-    sound = folder / "sound.m4a"
-    with av.open(str(sound), "w") as container:
-        write_sound(container, container.add_stream("aac", rate=16000), 0.0, 2.0)
-    made = {
-        "empty file": b"",
-        "not a video": b"a letter to somebody\n" * 200,
-        "truncated": data[: len(data) // 2],
-        "header cut": data[: data.index(b"moov") + 100],
-    }
-    paths = {}
-    for name, content in made.items():
-        paths[name] = folder / f"{name}.mp4"
-        paths[name].write_bytes(content)
-    paths["no video stream"] = sound
-    return paths
-
-
-@pytest.fixture(scope="module")
-def bad(folder) -> dict[str, Path]:
-    return bad_files(folder)
-
-
-@pytest.mark.parametrize("reason", ["empty file", "not a video", "truncated", "no video stream"])
-def test_bad_files_are_rejected_with_their_reason(bad, tmp_path, reason):
-    with pytest.raises(FrameError) as error:
-        open_video(bad[reason], 1, cache_dir=tmp_path)
-    assert error.value.reason == reason
-    assert str(bad[reason]) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_cut_header_is_no_video(bad, tmp_path):
-    with pytest.raises(FrameError) as error:
-        open_video(bad["header cut"], 1, cache_dir=tmp_path)
-    assert error.value.reason in ("not a video", "no video stream", "no frames", "truncated")
-
-
-def test_a_truncated_matroska_file_is_rejected(folder, tmp_path):
-    path = make_video(folder / "long.mkv", VARIABLE, base=Fraction(1, 1000))
-    cut = folder / "cut.mkv"
-    cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(FrameError, match="truncated"):
-        open_video(cut, 1, cache_dir=tmp_path)
-
-
-def test_damaged_pictures_are_counted_and_rejected(bad, folder, tmp_path):
-    data = bytearray((folder / "good.mp4").read_bytes())
-    start = data.index(b"mdat") + 3000
-    for place in range(start, len(data), 499):
-        data[place] ^= 0xFF
-    path = folder / "damaged.mp4"
-    path.write_bytes(bytes(data))
-    assert decoders(probe(folder / "good.mp4")) == ("decord", "pyav")
-    assert decoders(probe(path)) == ("pyav",), "decord would conceal the damage"
-    with pytest.raises(FrameError) as error:
-        open_video(path, 1, cache_dir=tmp_path)
-    assert error.value.reason == "damaged"
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_a_little_damage_is_let_pass_and_told(folder, tmp_path):
-    times = [k / 10 for k in range(300)]
-    path = make_video(folder / "little.mp4", times, g="10", crf="1")
-    data = bytearray(path.read_bytes())
-    with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-        place = next(packet.pos for packet in packets[200:] if packet.is_keyframe)
-    for k in range(place + 8, place + 60):
-        data[k] ^= 0xFF
-    path.write_bytes(bytes(data))
-    video = open_video(path, 1, cache_dir=tmp_path)
-    assert video.decoder == "pyav" and 1 <= video.damaged <= 3
-    assert open_video(path, 1, cache_dir=tmp_path).damaged == video.damaged
-
-
-def test_raw_streams_hold_no_time_stamps(folder, tmp_path):
-    path = make_video(folder / "raw.h264", [k / 10 for k in range(20)], bf="0")
-    with pytest.raises(FrameError) as error:
-        open_video(path, 1, cache_dir=tmp_path)
-    assert error.value.reason == "no time stamps"
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("nowhere.mp4", "missing file"),
-        ("http://example.org/a.mp4", "missing file"),
-        ("concat:whole.mp4|good.mp4", "missing file"),
-        ("", "missing file"),
-        ("a\0b.mp4", "missing file"),
-        (".", "no regular file"),
-        ("/dev/zero", "no regular file"),
-    ],
-)
-def test_only_regular_files_are_opened(tmp_path, name, reason):
-    with pytest.raises(FrameError) as error:
-        open_video(name, 1, cache_dir=tmp_path)
-    assert error.value.reason == reason
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(FrameError, match="no regular file"):
-        open_video(tmp_path / "pipe.mp4", 1, cache_dir=tmp_path)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_files_are_rejected(folder, tmp_path):
-    path = make_video(tmp_path / "locked.mp4", [0.0, 0.5])
-    path.chmod(0)
-    with pytest.raises(FrameError, match="unreadable file"):
-        open_video(path, 1, cache_dir=tmp_path)
-
-
-def test_playlists_can_not_open_other_files(folder, tmp_path):
-    target = make_video(tmp_path / "target.ts", [k / 10 for k in range(20)])
-    playlists = {
-        "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n",
-        "list.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n",
-        "list.ffconcat": f"ffconcat version 1.0\nfile {target}\n",
-    }
-    for name, text in playlists.items():
-        (tmp_path / name).write_text(text)
-        with pytest.raises(FrameError) as error:
-            open_video(tmp_path / name, 1, cache_dir=tmp_path)
-        assert error.value.reason == "not a video", name
-
-
-def test_absurd_sizes_are_rejected(folder, tmp_path, monkeypatch):
-    path = make_video(tmp_path / "wide.mp4", [0.0, 0.5], size=(640, 480))
-    monkeypatch.setattr("joyvl_train.video.MAX_PIXELS", 640 * 479)
-    with pytest.raises(FrameError, match="too many pixels"):
-        open_video(path, 1, cache_dir=tmp_path)
-
-
-def test_absurd_lengths_are_rejected(tmp_path):
-    path = make_video(tmp_path / "days.mkv", [0.0, 90_000.0], base=Fraction(1, 1000), bf="0")
-    with pytest.raises(FrameError, match="bad duration"):
-        open_video(path, 1, cache_dir=tmp_path)
 
 
 # The cache.
@@ -574,79 +361,3 @@ def test_auto_rate_takes_the_clips_length(clip, tmp_path):
     video = open_video(clip, "auto", cache_dir=tmp_path)
     assert video.frames_per_second == 4 and len(video.frames(0)) == 4
     assert open_video(clip, "auto", cache_dir=tmp_path).frames_per_second == 4
-
-
-# Pictures on disk.
-
-
-@pytest.fixture
-def pictures(tmp_path) -> list[str]:
-    names = []
-    for k in range(7):
-        names.append(f"{k}.png")
-        Image.fromarray(grey(k, 40, 30)).save(tmp_path / names[-1])
-    return names
-
-
-def test_pictures_at_their_own_rate_are_each_used_once(pictures, tmp_path):
-    frames = ImageFrames(pictures, 2.0, 2, root=tmp_path)
-    assert frames.seconds == 4 and frames.duration == 3.5
-    shown = [[number_of(image) for image in frames.frames(t)] for t in range(4)]
-    assert shown == [[0, 1], [2, 3], [4, 5], [6, 6]]
-    with pytest.raises(IndexError):
-        frames.frames(4)
-
-
-def test_pictures_at_another_rate_follow_the_rule(pictures, tmp_path):
-    frames = ImageFrames(pictures, 2.0, 1, root=tmp_path)
-    assert [number_of(frames.frames(t)[0]) for t in range(4)] == [1, 3, 5, 6]
-    slow = ImageFrames(pictures, 0.5, 1, root=tmp_path)
-    assert [number_of(slow.frames(t)[0]) for t in range(5)] == [0, 0, 1, 1, 2]
-
-
-def test_places_without_a_picture_stay_empty(pictures, tmp_path):
-    frames = ImageFrames(["", pictures[1], "", ""], 2.0, 2, root=tmp_path)
-    assert [len(frames.frames(t)) for t in range(2)] == [1, 0]
-
-
-def test_pictures_are_upright_and_resized(tmp_path):
-    image = Image.fromarray(grey(3, 40, 30))
-    exif = image.getexif()
-    exif[0x0112] = 6  # turn by 90 degrees to see it
-    image.save(tmp_path / "phone.jpg", exif=exif)
-    assert read_picture(tmp_path / "phone.jpg").size == (30, 40)
-    assert read_picture(tmp_path / "phone.jpg", 20, 4).size == (16, 20)
-    assert picture_size(tmp_path / "phone.jpg", 20, 4) == (16, 20)
-    Image.new("RGBA", (9, 9)).save(tmp_path / "a.png")
-    Image.new("P", (9, 9)).save(tmp_path / "p.gif")
-    Image.new("L", (9, 9)).save(tmp_path / "l.png")
-    for name in ("a.png", "p.gif", "l.png"):
-        assert read_picture(tmp_path / name).mode == "RGB"
-
-
-def test_bad_pictures_are_rejected(pictures, tmp_path, monkeypatch):
-    good = (tmp_path / pictures[0]).read_bytes()
-    (tmp_path / "cut.png").write_bytes(good[: len(good) // 2])
-    (tmp_path / "text.png").write_text("no picture")
-    (tmp_path / "run.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    for name in ("cut.png", "text.png", "run.eps"):
-        with pytest.raises(FrameError) as error:
-            read_picture(tmp_path / name)
-        assert error.value.reason == "unreadable picture", name
-    with pytest.raises(FrameError, match="missing file"):
-        ImageFrames(["gone.png"], 1.0, root=tmp_path).check()
-    monkeypatch.setattr("joyvl_train.pictures.MAX_PIXELS", 40)
-    with pytest.raises(FrameError, match="too many pixels"):
-        read_picture(tmp_path / pictures[0])
-
-
-@pytest.mark.parametrize("path", ["../x.png", "/etc/passwd", "a/../../x.png", "", "a\0b"])
-def test_paths_stay_inside_their_folder(tmp_path, path):
-    with pytest.raises(FrameError, match="outside the folder"):
-        inside(tmp_path, path)
-
-
-def test_paths_inside_are_taken(tmp_path):
-    assert inside(tmp_path, "a/./b/../c.png") == tmp_path / "a/c.png"
-    assert inside(tmp_path, str(tmp_path / "a.png")) == tmp_path / "a.png"
-    assert inside(tmp_path, "..a/b.png") == tmp_path / "..a/b.png"

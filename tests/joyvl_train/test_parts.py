@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,7 @@ from joyvl_train.trainer import generating, load_weights, save_final, whole_weig
 from joyvl_train.training import fit
 from tests.tiny_training import parts, picture, tiny
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def train(model: Any, processor: Any, folder: Path, validate: Any = None, **changes: Any) -> None:

@@ -12,11 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from joyvl_train import json_items as json_items_module
 from joyvl_train.actions import Delegation, Response, Silence, format_action
-from joyvl_train.config import UserError
 from joyvl_train.frames import FrameError, ImageFrames
-from joyvl_train.json_items import json_items
 from joyvl_train.published import (
     read_published,
     timeline_of,
@@ -479,65 +476,13 @@ def test_published_samples_of_streamo_are_read():
     assert len(trained.of("user")) == 1 and not rejects.total
 
 
-def items(path: Path) -> list:
-    return [item.error.reason if item.error else item.data for item in json_items(path)]
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("[]", []),
-        (' [ {"a": 1} , {"b": "]}\\""} ] \n', [{"a": 1}, {"b": ']}"'}]),
-        ('\ufeff[{"a": 1}]', [{"a": 1}]),
-        ('{"a": 1}\n\n{"b": 2}', [{"a": 1}, {"b": 2}]),
-        ('{\n "a": [1,\n 2]\n}\n', [{"a": [1, 2]}]),
-        ('{\n"a": 1}\n{"b":\n2}', [{"a": 1}, {"b": 2}]),
-        ('[{"a": 1}, {oops}, {"b": 2}]', [{"a": 1}, "not JSON", {"b": 2}]),
-        ('[{"a": 1}, oops, 5, {"b": 2}]', [{"a": 1}, "not JSON", 5, {"b": 2}]),
-        ('{"a": 1}\n{oops\n{"b": 2}\n', [{"a": 1}, "not JSON", {"b": 2}]),
-        ('{oops}\n{"b": 2}\n', ["not JSON", {"b": 2}]),
-        ('[{"a": 1}, {"b": "cut', [{"a": 1}, "cut off"]),
-        ('[{"a": 1},', [{"a": 1}, "cut off"]),
-        ('[{"a": 1}] {"b": 2}', [{"a": 1}, "not JSON"]),
-        (b'[{"a": "\xff"}, {"b": 2}]', ["not UTF-8", {"b": 2}]),
-        ('[{"a": ' + "[" * 100_000 + "]" * 100_000 + "}, 3]", ["nested too deeply", 3]),
-    ],
-)
-def test_items_are_found_one_by_one(tmp_path, text, wanted):
-    assert items(write(tmp_path / "x.json", text)) == wanted
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.dictionaries(
-            st.text(max_size=5),
-            st.recursive(
-                st.none() | st.integers() | st.text(max_size=8),
-                lambda inner: st.lists(inner, max_size=3),
-                max_leaves=6,
-            ),
-            max_size=3,
-        ),
-        max_size=8,
-    ),
-    st.integers(1, 9),
-    st.sampled_from([None, 1]),
-    st.booleans(),
-)
-def test_any_list_is_read_whatever_the_size_of_the_buffer(
-    tmp_path_factory, records, chunk, indent, ascii
-):
-    path = tmp_path_factory.mktemp("json") / "x.json"
-    text = json.dumps(records, indent=indent, ensure_ascii=ascii)
-    path.write_bytes(text.encode("utf-8", "replace"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_items_module, "_CHUNK", chunk)
-        found = list(json_items(path))
-    data = path.read_bytes()
-    assert [item.data for item in found] == json.loads(data)
-    for item in found:
-        assert json.loads(data[item.offset : item.offset + item.length]) == item.data
+def test_a_run_started_again_writes_no_reject_twice(tmp_path):
+    path = write(tmp_path / "x.json", json.dumps([raw(said(time="nan")), raw(said())]))
+    for _ in range(2):
+        rejects = Rejects(tmp_path / "r.jsonl")
+        assert len(list(read_published(path, rejects))) == 1
+        assert rejects.counts == {"time is no number": 1}
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
 
 
 def test_memory_is_bounded_by_an_item(tmp_path):
@@ -553,43 +498,3 @@ def test_memory_is_bounded_by_an_item(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4_000_000
-
-
-def test_items_without_an_end_are_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_items_module, "MAX_ITEM_BYTES", 1000)
-    monkeypatch.setattr(json_items_module, "_CHUNK", 100)
-    many = '"' + "x" * 5000 + '"'
-    assert items(write(tmp_path / "a.json", f'[{{"a": 1}}, {{"b": {many}}}]')) == [
-        {"a": 1},
-        "too large",
-    ]
-    lines = f'{{"a": 1}}\n{{"b": {many}}}\n{{"c": 3}}\n'
-    assert items(write(tmp_path / "b.jsonl", lines)) == [{"a": 1}, "too large", {"c": 3}]
-
-
-@pytest.mark.parametrize("text", ["", "hello", "\x00\x01", "5", b"\xff\xfe[\x00]\x00"])
-def test_files_of_another_kind_are_a_users_error(tmp_path, text):
-    with pytest.raises(UserError, match="neither a JSON list nor JSON lines"):
-        list(json_items(write(tmp_path / "x.json", text)))
-
-
-def test_a_missing_file_is_a_users_error(tmp_path):
-    with pytest.raises(UserError, match="No such file"):
-        list(json_items(tmp_path / "gone.json"))
-
-
-def test_a_reject_is_counted_once_however_often_it_is_met():
-    rejects = Rejects()
-    for _ in range(3):
-        rejects.add("x.json item 4", "format", "...")
-    rejects.add("x.json item 5", "past the end", "...")
-    assert str(rejects) == "2 rejected (1 format, 1 past the end)"
-
-
-def test_a_run_started_again_writes_no_reject_twice(tmp_path):
-    path = write(tmp_path / "x.json", json.dumps([raw(said(time="nan")), raw(said())]))
-    for _ in range(2):
-        rejects = Rejects(tmp_path / "r.jsonl")
-        assert len(list(read_published(path, rejects))) == 1
-        assert rejects.counts == {"time is no number": 1}
-    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
