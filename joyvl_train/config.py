@@ -243,6 +243,19 @@ class EvalConfig:
     batch: int = _key(32, "streams advanced in step", low=1, high=4096)
     max_new_tokens: int = _key(48, "token limit of one second", low=1, high=4096)
     temperature: float = _key(0.0, "sampling temperature; 0: greedy", low=0, high=10)
+    silence_bias: float = _key(
+        0.0, "added to the logit of silence; above 0 speaks less", low=-20, high=20
+    )
+    silence_biases: list[float] = _key(
+        [],
+        "values of silence_bias of which the best on validation streams is taken; empty: none is "
+        "looked for",
+        low=-20,
+        high=20,
+    )
+    bias_streams: int = _key(
+        120, "validation streams on which one of silence_biases is chosen", low=1, high=10**6
+    )
     bootstrap: int = _key(1000, "bootstrap samples of an interval", low=1, high=10**6)
     poll_seconds: int = _key(5, "period of the polling policy", low=1, high=3600)
     early: int = _key(0, "default seconds by which a response may come early", low=0, high=60)

@@ -9,6 +9,7 @@ the user turn, so that a silent second costs one forward.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -67,8 +68,10 @@ class Engine:
     attention is not plain causal attention over images and text, each step generates from the whole
     prompt instead (`incremental` tells; False asks for it). `seed` and the stream's own seed fix
     what is drawn, whatever else is in the batch. `details` adds log-probabilities and gaps to
-    replies. `batch_tokens` bounds the padded tokens of one forward. Close all streams before the
-    model's weights change: what is cached was computed with the old ones.
+    replies. `batch_tokens` bounds the padded tokens of one forward. `silence_bias` is added to the
+    logit of silence at the start of each second's reply: above 0 the model speaks less, below 0
+    more. Close all streams before the model's weights change: what is cached was computed with the
+    old ones.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Engine:
         details: bool = False,
         batch_tokens: int = 16384,
         incremental: bool = True,
+        silence_bias: float = 0.0,
     ) -> None:
         core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         self.model = core
@@ -101,8 +105,20 @@ class Engine:
         self._next_handle = 0
         self._stops = frozenset(renderer.stop_ids)
         self._silence = renderer.assistant(Silence()).ids[:-1]
+        self._first = self._bias(silence_bias)
         self._mrope = renderer.processor.mrope
         self._axes = 3 if self._mrope else 1
+
+    def _bias(self, value: float) -> dict[int, float]:
+        """What is added to the logits of a stream's replies at their first token."""
+        if not math.isfinite(value):
+            raise ValueError(f"silence_bias must be a finite number, got {value}")
+        if value and len(self._silence) > 1:
+            raise ValueError(
+                f"silence_bias={value}: this tokenizer reads silence in {len(self._silence)} "
+                "pieces, of which the first begins other replies too; leave it at 0"
+            )
+        return {self._silence[0]: value} if value else {}
 
     # Streams
 
@@ -157,7 +173,7 @@ class Engine:
         """
         rows = self._waiting(handles)
         with self._inference(rows):
-            draws = [Draw(self.sampling, row.random) for row in rows]
+            draws = [Draw(self.sampling, row.random, self._first) for row in rows]
             if self.incremental:
                 prompts = [row.ready or self._new_prompt(row) for row in rows]
                 self._generate(rows, prompts, draws, self._silence)

@@ -30,10 +30,14 @@ class Sampling:
 
 @dataclass(slots=True)
 class Draw:
-    """The tokens of one reply while they are being generated."""
+    """The tokens of one reply while they are being generated.
+
+    first: token id -> what is added to its logit where it would be the reply's first token.
+    """
 
     sampling: Sampling
     random: torch.Generator
+    first: Mapping[int, float] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
@@ -54,6 +58,7 @@ def choose(
     log-probability and the gap between the two largest are appended too, at the draw's temperature
     (1 if greedy).
     """
+    logits = _biased(logits, draws)
     tokens = logits.argmax(-1)
     drawn = [i for i, draw in enumerate(draws) if draw.sampling.temperature > 0]
     if drawn:
@@ -75,6 +80,18 @@ def choose(
         draw.tokens.append(token)
         draw.ended = token in stops
     return result
+
+
+def _biased(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    """The logits with what is added to those of first tokens."""
+    rows = [i for i, draw in enumerate(draws) if draw.first and not draw.tokens]
+    if not rows:
+        return logits
+    logits = logits.clone()
+    for i in rows:
+        for token, bias in draws[i].first.items():
+            logits[i, token] += bias
+    return logits
 
 
 def _draw(logits: Tensor, draws: Sequence[Draw]) -> Tensor:

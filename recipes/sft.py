@@ -15,16 +15,28 @@ from joyvl_train.heldout import Trace, free_run, metrics, polled, trivial, write
 from joyvl_train.published_timing import measures as published_measures
 from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
-from joyvl_train.report import curves, measures, page, published, section, strips
+from joyvl_train.report import (
+    NAMES,
+    Html,
+    curves,
+    measures,
+    page,
+    published,
+    section,
+    strips,
+    table,
+)
 from joyvl_train.run import Run
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
-from recipes._data import Cases, held_out_cases, settings, training_parts
+from recipes._data import Cases, held_out_cases, settings, side_of, training_parts
 
 CURVES = {
     "Training loss": ["train/loss"],
     "Validation, free-running": ["validation/onset_f1", "validation/content_accuracy"],
 }
+SUMMED = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
+_AS_GOOD = 0.005
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -64,7 +76,8 @@ def train(config: Config, run: Run, source: str) -> None:
     cases = held_out_cases(config, "validation", count, rejects=rejects) if count else []
 
     def validate(step: int) -> dict[str, float]:
-        traces = stream_model(model, renderer, config, cases, progress=False)
+        bias = config.eval.silence_bias
+        traces = stream_model(model, renderer, config, cases, bias, progress=False)
         found = metrics(traces, "validation", samples=1)
         return {k: v for k, v in found.items() if k.count("/") == 1 and "." not in k}
 
@@ -105,9 +118,11 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
     count = max(8, len(cases) // 10)
     apart = [] if own else held_out_cases(config, "test", count, families=HELD_OUT)
     model, renderer = speaker(config, checkpoint)
-    seen = stream_model(model, renderer, config, cases)
+    bias = chosen_bias(config, run, model, renderer)
+    run.metrics({"eval/silence_bias": bias})
+    seen = stream_model(model, renderer, config, cases, bias)
     write_traces(run.dir / "traces.jsonl", seen)
-    transferred = stream_model(model, renderer, config, apart) if apart else []
+    transferred = stream_model(model, renderer, config, apart, bias) if apart else []
     del model  # one at a time: the base may be as large
     rows: dict[str, list[Trace]] = {"eval": seen}
     window = {"early": config.eval.early, "late": config.eval.late}
@@ -126,6 +141,8 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
         found |= metrics(transferred, "transfer", samples=config.eval.bootstrap)
         parts.append(section("Families held out of training", measures(found, ["transfer"])))
     run.metrics(found)
+    if config.eval.silence_biases:
+        parts.append(section("Talkativeness, on validation streams", talkativeness(run, bias)))
     parts += [
         section("Second by second", strips(cases, seen, config.eval.strips)),
         section("Training", curves(run.read_log(), CURVES)),
@@ -146,24 +163,68 @@ def speaker(config: Config, path: str) -> tuple[Any, Renderer]:
     return model, Renderer(processor)
 
 
-def engine_of(model: Any, renderer: Renderer, config: Config) -> Engine:
+def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> float:
+    """The bias towards silence that the test is run with: `eval.silence_bias`, or where there are
+    `eval.silence_biases` the one with the best onset F1 on validation streams, and of those that
+    come within `_AS_GOOD` of it the most silent."""
+    biases, given = sorted(config.eval.silence_biases), config.eval.silence_bias
+    if not biases:
+        return given
+    rejects = Rejects()
+    none = config.data.kind == "path" and not len(side_of(config, "validation", rejects))
+    count = config.eval.bias_streams
+    cases = [] if none else held_out_cases(config, "validation", count, rejects=rejects)
+    found: dict[float, float] = {}
+    for bias in biases:
+        traces = stream_model(model, renderer, config, cases, bias)
+        measured = metrics(traces, "validation", samples=1)
+        known = [n for n in SUMMED if f"validation/{n}" in measured]
+        run.metrics({f"validation/bias_{bias:g}/{n}": measured[f"validation/{n}"] for n in known})
+        if "onset_f1" not in known:
+            run.say(f"no onset to validate on: eval.silence_bias={given:g} stays")
+            return given
+        found[bias] = measured["validation/onset_f1"]
+    best = max(bias for bias in biases if found[bias] >= max(found.values()) - _AS_GOOD)
+    run.say(f"eval.silence_bias={best:g}: onset F1 {found[best]:.3f} on {len(cases)} streams")
+    return best
+
+
+def talkativeness(run: Run, chosen: float) -> Html:
+    """What each bias towards silence gave."""
+    measured = run.read_metrics()
+    biases = sorted({k.split("/")[1] for k in measured if k.startswith("validation/bias_")})
+    rows = [
+        [f"{name[5:]} (chosen)" if float(name[5:]) == chosen else name[5:]]
+        + [measured.get(f"validation/{name}/{n}") for n in SUMMED]
+        for name in sorted(biases, key=lambda name: float(name[5:]))
+    ]
+    return table(["silence bias", *(NAMES[n] for n in SUMMED)], rows)
+
+
+def engine_of(model: Any, renderer: Renderer, config: Config, bias: float = 0.0) -> Engine:
     """`model` streaming, as the run asks for it."""
     return Engine(
         model,
         renderer,
         max_new_tokens=config.eval.max_new_tokens,
         temperature=config.eval.temperature,
+        silence_bias=bias,
         system=config.prompt.system,
     )
 
 
 def stream_model(
-    model: Any, renderer: Renderer, config: Config, cases: Cases, progress: bool = True
+    model: Any,
+    renderer: Renderer,
+    config: Config,
+    cases: Cases,
+    bias: float = 0.0,
+    progress: bool = True,
 ) -> list[Trace]:
     """The traces of `model` on `cases`, its own past in its history."""
     with generating(model) as plain:
         return free_run(
-            engine_of(plain, renderer, config),
+            engine_of(plain, renderer, config, bias),
             cases,
             settings(config),
             batch=config.eval.batch,
@@ -175,6 +236,5 @@ def stream_model(
 
 def summary(found: Mapping[str, float]) -> str:
     """The headline figures in a line."""
-    names = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
-    parts = [f"{n} {found[f'eval/{n}']:.3f}" for n in names if f"eval/{n}" in found]
+    parts = [f"{n} {found[f'eval/{n}']:.3f}" for n in SUMMED if f"eval/{n}" in found]
     return "held-out, free-running: " + ", ".join(parts)

@@ -483,3 +483,24 @@ def test_kept_features_are_bounded(qwen3: Any) -> None:
     )
     vision.clear()
     assert vision._bytes == 0
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+def test_a_bias_makes_streams_talk_less_or_more(qwen3: Any, incremental: bool) -> None:
+    said = {}
+    for bias in (-30.0, 0.0, 30.0):
+        settings: dict[str, Any] = {"incremental": incremental, "silence_bias": bias}
+        said[bias], _ = drive(*qwen3, streams=2, seconds=8, seed=6, check=False, **settings)
+    assert all(reply.action == Silence() for reply in said[30.0])
+    assert not any(reply.action == Silence() for reply in said[-30.0])
+    plain, _ = drive(*qwen3, streams=2, seconds=8, seed=6, check=False, incremental=incremental)
+    assert [r.tokens for r in said[0.0]] == [r.tokens for r in plain]
+
+
+def test_a_bias_of_a_silence_in_pieces_is_refused() -> None:
+    pieces = build("qwen3_vl", control_tokens=False)
+    Engine(pieces.model, pieces.renderer)
+    with pytest.raises(ValueError, match=r"silence_bias=1.0: .* pieces"):
+        Engine(pieces.model, pieces.renderer, silence_bias=1.0)
+    with pytest.raises(ValueError, match="finite"):
+        Engine(pieces.model, pieces.renderer, silence_bias=float("nan"))
