@@ -18,7 +18,7 @@ import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ import jsonschema
 import openai
 from PIL import Image
 
+from joyvl_train import llm_wire as wire
 from joyvl_train.config import UserError
 
 Message = Mapping[str, Any]
@@ -33,8 +34,6 @@ Schema = Mapping[str, Any]
 
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-IMAGE_TOKENS = 2000
-"""Upper bound taken for one image when a request's cost is set aside before it is sent."""
 
 
 class LLMError(UserError):
@@ -103,6 +102,57 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
+@dataclass(slots=True)
+class Budget:
+    """What may be spent at most, and what was; None is no cap.
+
+    A client has one for its life; who asks through it may have one of their own (`Client.ask`).
+    Each try sets its upper bound aside before it is sent, so that a cap holds with many in flight.
+    `owner` stands in front of what its `BudgetError` says.
+    """
+
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    owner: str = ""
+    usage: Usage = field(default_factory=Usage)
+    _held_tokens: int = 0
+    _held_cost: float = 0.0
+
+    def check(self, tokens: int, cost: float) -> None:
+        """`BudgetError` where one more request of this size could pass a cap."""
+        usage, owner = self.usage, f"{self.owner}: " if self.owner else ""
+        if self.max_requests is not None and usage.requests >= self.max_requests:
+            raise BudgetError(f"{owner}{usage.requests} of {self.max_requests} requests are sent")
+        used, spent = usage.tokens + self._held_tokens, usage.cost + self._held_cost
+        if self.max_tokens is not None and used + tokens > self.max_tokens:
+            raise BudgetError(
+                f"{owner}{used} of {self.max_tokens} tokens are used or set aside; the next "
+                f"request may need {tokens}"
+            )
+        if self.max_cost is not None and spent + cost > self.max_cost:
+            raise BudgetError(
+                f"{owner}{spent:.4f} of {self.max_cost} is spent or set aside; the next request "
+                f"may cost {cost:.4f}"
+            )
+
+    def hold(self, tokens: int, cost: float) -> None:
+        """Set aside what one request may use, and count the request."""
+        self.usage.requests += 1
+        self._held_tokens += tokens
+        self._held_cost += cost
+
+    def release(self, tokens: int, cost: float) -> None:
+        """The request has ended: what it used is counted, what it might have used is free."""
+        self._held_tokens -= tokens
+        self._held_cost -= cost
+
+    def spend(self, completion: wire.Completion, cost: float) -> None:
+        self.usage.prompt_tokens += completion.prompt_tokens
+        self.usage.completion_tokens += completion.completion_tokens
+        self.usage.cost += cost
+
+
 def image_part(image: Image.Image | bytes, quality: int = 90) -> dict[str, Any]:
     """A message part that shows `image`: a PIL image, or the bytes of a JPEG file."""
     if isinstance(image, bytes):
@@ -124,11 +174,11 @@ class Client:
     """Asks one model, many questions at a time.
 
     concurrency: requests in flight at once; per_minute: requests started in a minute (None: no
-    limit); timeout: seconds for one try; retries: further tries after a connection error, 408, 409,
-    429 or 5xx, waiting `backoff * 2**n` seconds with some jitter, or as long as the server asks;
-    reparses: further questions after an answer that does not fit the schema. max_cost and
-    max_tokens cap what this client may spend in its life; each request sets its upper bound aside
-    before it is sent, so the cap holds with many in flight.
+    limit); timeout: seconds for one try, from its start to the last byte; retries: further tries
+    after a connection error, 408, 409, 429, 5xx or what is no completion at all, waiting
+    `backoff * 2**n` seconds with some jitter, or as long as the server asks; reparses: further
+    questions after an answer that does not fit the schema. max_cost and max_tokens cap what this
+    client may spend in its life.
     """
 
     def __init__(
@@ -151,15 +201,14 @@ class Client:
         if per_minute is not None and per_minute <= 0:
             raise ValueError(f"per_minute must be above 0, got {per_minute}")
         self.endpoint = endpoint
-        self.usage = Usage()
+        self.budget = Budget(max_tokens=max_tokens, max_cost=max_cost)
         self.cache = cache
         self.retries, self.backoff, self.reparses = retries, backoff, reparses
-        self.max_cost, self.max_tokens = max_cost, max_tokens
+        self.timeout = timeout
         self._sleep = sleep
         self._flight = asyncio.Semaphore(concurrency)
         self._interval = 0.0 if per_minute is None else 60.0 / per_minute
         self._next_start = 0.0
-        self._held_tokens, self._held_cost = 0, 0.0
         self._speaks_schema = True
         self._openai = openai.AsyncOpenAI(
             base_url=endpoint.url,
@@ -167,6 +216,11 @@ class Client:
             timeout=timeout,
             max_retries=0,  # tries are ours, so that they are counted and bounded in one place
         )
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked and spent so far."""
+        return self.budget.usage
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,13 +240,16 @@ class Client:
         max_tokens: int = 512,
         temperature: float = 0.0,
         sample: int = 0,
+        budget: Budget | None = None,
     ) -> Answer | Unparsed:
         """The model's answer to `messages` (Chat Completions form).
 
         With `schema` (JSON schema) the answer's `data` is valid against it. `sample` numbers draws
-        of one request, which would share a cache entry otherwise; it is sent as the seed. Raises
-        `BudgetError` where the cap could be passed, and `LLMError` where no answer came.
+        of one request, which would share a cache entry otherwise; it is sent as the seed. What is
+        asked and spent is counted in `budget` too, and held within its caps. Raises `BudgetError`
+        where a cap could be passed, and `LLMError` where no answer came.
         """
+        budgets = (self.budget,) if budget is None else (self.budget, budget)
         request = {
             "url": self.endpoint.url,
             "model": self.endpoint.model,
@@ -205,14 +262,16 @@ class Client:
         path = self._path(request)
         kept = _read(path)
         if kept is not None:
-            self.usage.cached += 1
+            for each in budgets:
+                each.usage.cached += 1
             return _read_answer(kept, schema, cached=True)
         async with self._flight:
-            text = await self._answer(request, schema)
+            text = await self._answer(request, schema, budgets)
         _write(path, {"request": _without_images(request), "text": text})
         answer = _read_answer(text, schema, cached=False)
         if isinstance(answer, Unparsed):
-            self.usage.unparsed += 1
+            for each in budgets:
+                each.usage.unparsed += 1
         return answer
 
     async def ask_all(
@@ -235,10 +294,12 @@ class Client:
                 raise result
         return list(results)
 
-    async def _answer(self, request: Mapping[str, Any], schema: Schema | None) -> str:
+    async def _answer(
+        self, request: Mapping[str, Any], schema: Schema | None, budgets: Sequence[Budget]
+    ) -> str:
         """The text to keep: the first that fits, or the last after `reparses` more questions."""
         messages = list(request["messages"])
-        text = await self._send(messages, request, schema)
+        text = await self._send(messages, request, schema, budgets)
         for _ in range(self.reparses if schema is not None else 0):
             answer = _read_answer(text, schema, cached=False)
             if isinstance(answer, Answer):
@@ -249,41 +310,61 @@ class Client:
                 {"role": "assistant", "content": text or "(nothing)"},
                 {"role": "user", "content": correction},
             ]
-            text = await self._send(again, request, schema)
+            text = await self._send(again, request, schema, budgets)
         return text
 
     async def _send(
-        self, messages: Sequence[Message], request: Mapping[str, Any], schema: Schema | None
+        self,
+        messages: Sequence[Message],
+        request: Mapping[str, Any],
+        schema: Schema | None,
+        budgets: Sequence[Budget],
     ) -> str:
         """One answered request, tried as often as allowed."""
         last = ""
+        prompt = wire.prompt_bound(messages)
+        bound = prompt + request["max_tokens"], self._price(prompt, request["max_tokens"])
         for attempt in range(self.retries + 1):
-            held = self._set_aside(messages, request["max_tokens"])
+            for budget in budgets:
+                budget.check(*bound)
+            for budget in budgets:
+                budget.hold(*bound)
+            wait = self.backoff * 2**attempt * random.uniform(0.75, 1.25)
             try:
-                return await self._try(messages, request, schema)
+                done = await self._try(messages, request, schema)
             except openai.BadRequestError as error:
                 if schema is None or not self._speaks_schema or "response_format" not in str(error):
                     raise self._failed(error) from error
                 self._speaks_schema = False  # the schema goes into the prompt from now on
                 wait = 0.0
             except (openai.APIConnectionError, openai.APIStatusError) as error:
-                if not _worth_another(error):
+                if not wire.worth_another(error):
                     raise self._failed(error) from error
-                last = f"{type(error).__name__}: {error}"
-                wait = _asked_wait(error) or self.backoff * 2**attempt * random.uniform(0.75, 1.25)
+                last = wire.said(error)
+                wait = wire.asked_wait(error) or wait
             except openai.OpenAIError as error:
                 raise self._failed(error) from error
+            except wire.NotACompletion as error:
+                last = str(error)
+            except TimeoutError:
+                last = f"no whole answer in {self.timeout:g} s"
+            else:
+                cost = self._price(done.prompt_tokens, done.completion_tokens)
+                for budget in budgets:
+                    budget.spend(done, cost)
+                return done.text
             finally:
-                self._held_tokens -= held[0]
-                self._held_cost -= held[1]
+                for budget in budgets:
+                    budget.release(*bound)
             if attempt < self.retries:
-                self.usage.retried += 1
+                for budget in budgets:
+                    budget.usage.retried += 1
                 await self._sleep(wait)
         raise LLMError(f"{self.endpoint.url} gave no answer in {self.retries + 1} tries: {last}")
 
     async def _try(
         self, messages: Sequence[Message], request: Mapping[str, Any], schema: Schema | None
-    ) -> str:
+    ) -> wire.Completion:
         await self._wait_for_turn()
         extra: dict[str, Any] = {}
         if schema is not None and self._speaks_schema:
@@ -294,20 +375,18 @@ class Client:
         elif schema is not None:
             rule = "Answer with JSON only, valid against this schema: " + json.dumps(schema)
             messages = [*messages, {"role": "user", "content": rule}]
-        self.usage.requests += 1
-        completion = await self._openai.chat.completions.create(
-            model=self.endpoint.model,
-            messages=list(messages),  # type: ignore[arg-type]  # plain data in the API's shape
-            max_tokens=request["max_tokens"],
-            temperature=request["temperature"],
-            seed=request["sample"],
-            **extra,
-        )
-        if completion.usage is not None:
-            self._count(completion.usage.prompt_tokens, completion.usage.completion_tokens)
-        if not completion.choices:
-            return ""
-        return completion.choices[0].message.content or ""
+        create = self._openai.chat.completions.with_raw_response.create
+        async with asyncio.timeout(self.timeout):
+            response = await create(
+                model=self.endpoint.model,
+                messages=list(messages),  # type: ignore[arg-type]  # plain data in the API's shape
+                max_tokens=request["max_tokens"],
+                temperature=request["temperature"],
+                seed=request["sample"],
+                **extra,
+            )
+        # The library would take the body on trust.
+        return wire.read_completion(response.content)
 
     async def _wait_for_turn(self) -> None:
         if self._interval:
@@ -317,30 +396,6 @@ class Client:
             if start > now:
                 await self._sleep(start - now)
 
-    def _set_aside(self, messages: Sequence[Message], max_tokens: int) -> tuple[int, float]:
-        """Reserve what the request may use at most; `BudgetError` where that passes a cap."""
-        prompt = _prompt_bound(messages)
-        tokens, cost = prompt + max_tokens, self._price(prompt, max_tokens)
-        used, spent = self.usage.tokens + self._held_tokens, self.usage.cost + self._held_cost
-        if self.max_tokens is not None and used + tokens > self.max_tokens:
-            raise BudgetError(
-                f"{used} of {self.max_tokens} tokens are used or set aside; the next request may "
-                f"need {tokens}"
-            )
-        if self.max_cost is not None and spent + cost > self.max_cost:
-            raise BudgetError(
-                f"{spent:.4f} of {self.max_cost} is spent or set aside; the next request may cost "
-                f"{cost:.4f}"
-            )
-        self._held_tokens += tokens
-        self._held_cost += cost
-        return tokens, cost
-
-    def _count(self, prompt: int, completion: int) -> None:
-        self.usage.prompt_tokens += prompt
-        self.usage.completion_tokens += completion
-        self.usage.cost += self._price(prompt, completion)
-
     def _price(self, prompt: int, completion: int) -> float:
         endpoint = self.endpoint
         return (prompt * endpoint.prompt_price + completion * endpoint.completion_price) / 1e6
@@ -349,7 +404,7 @@ class Client:
         hint = ""
         if isinstance(error, openai.AuthenticationError):
             hint = f" (the key is read from {self.endpoint.key_variable})"
-        return LLMError(f"{self.endpoint.url}: {type(error).__name__}: {error}{hint}")
+        return LLMError(f"{self.endpoint.url}: {wire.said(error)}{hint}")
 
     def _path(self, request: Mapping[str, Any]) -> Path | None:
         if self.cache is None:
@@ -358,51 +413,23 @@ class Client:
         return self.cache / key[:2] / f"{key}.json"
 
 
-def _worth_another(error: openai.APIConnectionError | openai.APIStatusError) -> bool:
-    if isinstance(error, openai.APIConnectionError):
-        return True
-    if error.code == "insufficient_quota":  # sent as 429, and waiting does not help
-        return False
-    return error.status_code in (408, 409, 429) or error.status_code >= 500
-
-
-def _asked_wait(error: openai.APIConnectionError | openai.APIStatusError) -> float | None:
-    """Seconds that the server asked for, within reason; None where it asked for none."""
-    if not isinstance(error, openai.APIStatusError):
-        return None
-    try:
-        seconds = float(error.response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), 120.0)
-
-
-def _prompt_bound(messages: Sequence[Message]) -> int:
-    """No fewer tokens than the prompt has: a token a byte of text, `IMAGE_TOKENS` an image."""
-    total = 0
-    for message in messages:
-        content = message.get("content") or ""
-        parts = [text_part(content)] if isinstance(content, str) else content
-        total += 16
-        for part in parts:
-            is_text = part.get("type") == "text"
-            total += len(part["text"].encode()) if is_text else IMAGE_TOKENS
-    return total
-
-
 def _read_answer(text: str, schema: Schema | None, *, cached: bool) -> Answer | Unparsed:
     if schema is None:
         return Answer(text, cached=cached)
     body = _THOUGHT.sub("", text).strip()
     fenced = _FENCED.search(body)
     try:
-        data = json.loads(fenced.group(1) if fenced else body)
-    except ValueError:
+        data = json.loads(fenced.group(1) if fenced else body, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return Unparsed(text, "not JSON", cached)
     error = next(jsonschema.Draft202012Validator(schema).iter_errors(data), None)
     if error is not None:
         return Unparsed(text, f"not valid: {error.message[:200]}", cached)
     return Answer(text, data, cached)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _read(path: Path | None) -> str | None:
