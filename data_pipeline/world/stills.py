@@ -16,7 +16,13 @@ from typing import Literal
 
 from PIL import Image
 
-from data_pipeline.world import languages, stills_several, stills_single, stills_text
+from data_pipeline.world import (
+    languages,
+    stills_binding,
+    stills_several,
+    stills_single,
+    stills_text,
+)
 from data_pipeline.world.pictures import (
     COLOURS,
     SETS,
@@ -31,7 +37,12 @@ from data_pipeline.world.stills_sketch import Clash, Sketch, Thing, tells_states
 from data_pipeline.world.stills_wordings import CHAT, QUESTIONS, WITH_COLOURS
 from joyvl_train.timeline import Rule
 
-KINDS = {**stills_single.KINDS, **stills_several.KINDS, **stills_text.KINDS}
+KINDS = {
+    **stills_single.KINDS,
+    **stills_binding.KINDS,
+    **stills_several.KINDS,
+    **stills_text.KINDS,
+}
 """Kind -> the function that writes a sample of it."""
 
 _COLOURED = ("colours", "colour")
@@ -64,7 +75,9 @@ MIX: Mapping[str, float] = {
     "new": 2,
     "missing": 1.5,
     "which": 2,
-    "each": 8,
+    "each": 4,
+    "checklist": 6,
+    "pick": 4,
     "different": 1.5,
     "order": 2,
     "recall": 8,
@@ -86,7 +99,7 @@ BINDING_MIX: Mapping[str, float] = MIX | {
     "where": 8,
     "count": 10,
     "count_all": 6,
-    "is_there": 10,
+    "is_there": 12,
     "beside": 3,
     "read": 8,
     "happened": 6,
@@ -94,7 +107,9 @@ BINDING_MIX: Mapping[str, float] = MIX | {
     "new": 3,
     "missing": 3,
     "which": 6,
-    "each": 24,
+    "each": 10,
+    "checklist": 18,
+    "pick": 18,
     "order": 3,
     "recall": 10,
     "background": 3,

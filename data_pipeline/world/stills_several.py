@@ -11,7 +11,6 @@ from data_pipeline.world.stills_sketch import (
     Clash,
     Sketch,
     Thing,
-    mistakable,
     number,
     sentence,
 )
@@ -242,27 +241,6 @@ def which(sketch: Sketch) -> None:
     sketch.reply(f"In the {ORDINALS[at]} picture.", Rule("key_facts", (fact,)))
 
 
-def each(sketch: Sketch) -> None:
-    """Frame by frame, whether a thing is there: many small answers to one question."""
-    rng = sketch.rng
-    count = rng.randint(4, 8)
-    (picture,) = sketch.pick(sketch.certain)
-    near = [p for p in sketch.alike(picture) if not mistakable(p, picture)]
-    spots = sketch.spots(rng.randint(2, 4))
-    rng.shuffle(spots)
-    rest = sketch.pick(near, 1) if near and rng.random() < 0.5 else []
-    rest += sketch.pick(sketch.cast, len(spots) - 1 - len(rest), beside=[picture, *rest])
-    things = [sketch.thing(p, spot) for p, spot in zip([picture, *rest], spots, strict=True)]
-    there = [rng.random() < 0.45 for _ in range(count)]
-    parts = [Part(things[0], i, i + 1) for i in range(count) if there[i]]
-    for thing in things[1:]:
-        first = rng.randrange(count)
-        parts.append(Part(thing, first, rng.randint(first + 1, count)))
-    _play(sketch, parts, count)
-    sketch.ask("each", [picture.name], sketch.mention(picture))
-    sketch.reply(sentence(", ".join("yes" if here else "no" for here in there)), Rule("exact"))
-
-
 def different(sketch: Sketch) -> None:
     """How many different things there are over all frames; some stay for several."""
     rng = sketch.rng
@@ -300,7 +278,6 @@ KINDS: dict[str, Callable[[Sketch], None]] = {
     "new": new,
     "missing": missing,
     "which": which,
-    "each": each,
     "different": different,
     "order": order,
 }
