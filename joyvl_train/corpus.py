@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from joyvl_train.published import timeline_of, told_clip
 from joyvl_train.records import (
     RecordError,
     Rejects,
+    StreamLabels,
     TurnSample,
     footage,
     footage_number,
@@ -37,9 +38,9 @@ from joyvl_train.shard_reader import CorpusError, Shard, file_hash, read_index
 from joyvl_train.timeline import Clip, Timeline, TimelineError
 from joyvl_train.video import FrameError
 
-Sample = tuple[Timeline, Frames] | TurnSample
+Sample = tuple[StreamLabels, Frames] | TurnSample
 
-_OPEN_SHARDS = 8
+_OPEN_SHARDS = 32
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,14 @@ class Survey:
     """What a corpus tells of itself without a look at its pictures.
 
     footage: by number, the bits that stand for what is seen (`records.footage_number`); questions:
-    the numbers of turn-based samples; broken: the numbers of records that can't be read, of which
-    `unread` names each, beside those that have no number.
+    the numbers of turn-based samples; evaluation: the numbers of records that are never trained on;
+    broken: the numbers of records that can't be read, of which `unread` names each, beside those
+    that have no number.
     """
 
     footage: array[int] = field(default_factory=lambda: array("Q"))
     questions: set[int] = field(default_factory=set)
+    evaluation: set[int] = field(default_factory=set)
     broken: set[int] = field(default_factory=set)
     unread: list[Unread] = field(default_factory=list)
 
@@ -205,10 +208,8 @@ class ShardCorpus(Corpus):
         self._checked[number] = True
         if isinstance(sample, TurnSample):
             return sample
-        timeline, frames = sample
-        if frames is None:
-            frames = source.frames(timeline)
-        return _settled(timeline, frames)
+        labels, frames = sample
+        return _settled(labels, source.frames(labels.timeline) if frames is None else frames)
 
     def survey(self) -> Survey:
         if self._survey is None:
@@ -228,10 +229,9 @@ class ShardCorpus(Corpus):
             return
         if isinstance(told, TurnSample):
             survey.questions.add(number)
-            shown = told.footage or told.id
-        else:
-            shown = footage(told.clip, self._source.root)
-        survey.footage.append(footage_number(shown))
+        if told.use == "evaluation":
+            survey.evaluation.add(number)
+        survey.footage.append(footage_number(told.footage))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
@@ -291,7 +291,7 @@ class JsonCorpus(Corpus):
 
     def _load(self, number: int) -> Sample:
         timeline = self.timeline(number)
-        return _settled(timeline, self._source.frames(timeline))
+        return _settled(StreamLabels(timeline), self._source.frames(timeline))
 
 
 def unusable(corpus: Corpus) -> CorpusError:
@@ -308,12 +308,14 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=20).hexdigest()
 
 
-def _settled(timeline: Timeline, frames: Frames) -> tuple[Timeline, Frames]:
+def _settled(labels: StreamLabels, frames: Frames) -> tuple[StreamLabels, Frames]:
     """A record and its pictures, both of one length: a record may tell of a video's start alone."""
-    timeline = settle(timeline, frames)
+    timeline = settle(labels.timeline, frames)
     duration, seconds = timeline.clip.duration, timeline.clip.seconds
     assert duration is not None and seconds is not None, "a settled clip has a length"
-    return timeline, frames if seconds == frames.seconds else FirstSeconds(frames, duration)
+    if timeline is not labels.timeline:
+        labels = replace(labels, timeline=timeline)
+    return labels, frames if seconds == frames.seconds else FirstSeconds(frames, duration)
 
 
 def open_corpus(

@@ -374,3 +374,38 @@ def log_summary(turns: Sequence[Turn], chars: int = 1000) -> str:
         kept.append(line)
         room -= len(line) + 2
     return "; ".join(reversed(kept))
+
+
+def told_summary(
+    seconds: range,
+    turns: Sequence[Turn],
+    summaries: Sequence[Summary],
+    summarize: Callable[[Sequence[Turn]], str] = log_summary,
+) -> str:
+    """A summary of `turns`, those of `seconds`, from the summaries that lie wholly in these.
+
+    Of two that overlap the one that starts sooner is taken, or is longer. Where something is said
+    in seconds that none tells of, `summarize` tells it, and it tells everything where none lies in
+    the seconds. So nothing is told that comes after the last of them.
+    """
+    texts: list[str] = []
+    second = seconds.start
+
+    def between(stop: int) -> None:
+        left = [turn for turn in turns if second <= turn.second < stop]
+        if any(_said_in(turn) for turn in left):
+            texts.append(summarize(left))
+
+    for summary in sorted(summaries, key=lambda s: (s.start, -s.stop)):
+        if second <= summary.start and summary.stop <= seconds.stop:
+            between(summary.start)
+            texts.append(summary.text)
+            second = summary.stop
+    if not texts:
+        return summarize(turns)
+    between(seconds.stop)
+    return " ".join(texts)
+
+
+def _said_in(turn: Turn) -> bool:
+    return bool(turn.queries or turn.results) or not isinstance(turn.action, Silence)

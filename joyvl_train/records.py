@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from PIL import Image
 
 from joyvl_train.frames import Frames
+from joyvl_train.memory import Summary
 from joyvl_train.timeline import Clip, Timeline, TimelineError
 
 # Of a picture's name, without its ending, the number that tells it from the others of its clip.
@@ -25,8 +26,8 @@ _NUMBER = re.compile(r"[._ -]?\d+(\.\d+)?$")
 class RecordError(TimelineError):
     """A stored record that can't be used. `reason` is a short fixed phrase that is counted:
 
-    missing shard, truncated shard, corrupt record, corrupt frame, other version, not JSON,
-    not UTF-8, no object, cut off, too large, nested too deeply.
+    missing shard, truncated shard, corrupt shard, corrupt record, corrupt frame, other version,
+    not JSON, not UTF-8, no object, cut off, too large, nested too deeply.
     """
 
 
@@ -77,6 +78,39 @@ class Rejects:
         return f"{self.total} rejected" + (f" ({each})" if each else "")
 
 
+Use = Literal["train", "evaluation"]
+"""What a record may be used for; what stems from a benchmark is for evaluation alone."""
+
+
+@dataclass(frozen=True)
+class StreamLabels:
+    """What a corpus says of one stream: its timeline, and what goes with it.
+
+    summaries: memory text of stretches of seconds, for clips longer than a chunk. id and footage
+    are filled in when it is written, where they are empty: by the clip's id, and by what `footage`
+    says of the clip. language: of what is said, such as "en". licence: that of the footage.
+    history: what each stage that made the record did to it, as plain data.
+    """
+
+    timeline: Timeline
+    summaries: tuple[Summary, ...] = ()
+    id: str = ""
+    footage: str = ""
+    language: str = ""
+    licence: str = ""
+    use: Use = "train"
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        where = f"clip {self.timeline.clip.id!r}"
+        _check_use(self.use, where)
+        seconds = self.timeline.clip.seconds
+        for summary in self.summaries:
+            if summary.start < 0 or (seconds is not None and summary.stop > seconds):
+                what = f"{where}: summary of [{summary.start}, {summary.stop}) s of {seconds} s"
+                raise TimelineError("past the end", what)
+
+
 @dataclass(frozen=True)
 class TurnSample:
     """One question about pictures, and its answer; not bound to time.
@@ -84,6 +118,7 @@ class TurnSample:
     `context` is memory text that the question may ask about. Its tokens all weigh the same
     (`weights` "turn"); those of a stream follow the weighted loss. `footage` names what the
     pictures were taken from, as `footage` does of a stream's clip; empty: nothing but `id` does.
+    The rest is as in `StreamLabels`.
     """
 
     id: str
@@ -94,6 +129,10 @@ class TurnSample:
     source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     footage: str = ""
+    language: str = ""
+    licence: str = ""
+    use: Use = "train"
+    history: tuple[Mapping[str, Any], ...] = ()
 
     weights: Literal["turn"] = field(default="turn", init=False)
 
@@ -104,9 +143,15 @@ class TurnSample:
                 raise TimelineError("empty text", f"sample {self.id!r}: {name} {text!r}")
         if not isinstance(self.footage, str):
             raise TimelineError("shape", f"sample {self.id!r}: footage {self.footage!r}")
+        _check_use(self.use, f"sample {self.id!r}")
 
 
-Record = tuple[Timeline, Frames | None] | TurnSample
+def _check_use(use: str, where: str) -> None:
+    if use not in get_args(Use):
+        raise TimelineError("shape", f"{where}: use {use!r} is none of {get_args(Use)}")
+
+
+Record = tuple[StreamLabels, Frames | None] | TurnSample
 """What a shard holds; the frames are None where a corpus has annotations alone."""
 
 

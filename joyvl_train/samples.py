@@ -24,7 +24,7 @@ from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
 from joyvl_train.corpus import Corpus, unusable
 from joyvl_train.frames import Frames
-from joyvl_train.memory import log_summary
+from joyvl_train.memory import Summary, log_summary
 from joyvl_train.records import TurnSample
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.stream import Chunk, StreamSettings, Summarize, Turn, training_chunks
@@ -87,12 +87,13 @@ def chunks_of(
     settings: StreamSettings,
     size: Size | None = None,
     summarize: Summarize = log_summary,
+    summaries: Sequence[Summary] = (),
 ) -> list[Chunk]:
     """The chunks of a clip, with places for frames.
 
     size: that of every frame of clips that have all their frames (a rendered world's); None: the
     frames are asked, and a second that has none is left out. summarize: what memory says of turns
-    that are left behind.
+    that are left behind, as far as `summaries` don't tell it.
     """
     per_second = max(1, round(timeline.frames_per_second))
 
@@ -100,7 +101,7 @@ def chunks_of(
         sizes = (size,) * per_second if size is not None else frame_sizes(frames, second)
         return tuple(_Place(index, each) for index, each in enumerate(sizes))
 
-    return list(training_chunks(timeline, places, settings, summarize))
+    return list(training_chunks(timeline, places, settings, summarize, summaries))
 
 
 def chunk_length(chunk: Chunk, renderer: Renderer, system: str) -> int:
@@ -308,12 +309,13 @@ class CorpusStreams:
         if record not in self._recent:
             sample = self._corpus[record]
             assert not isinstance(sample, TurnSample), "streams and questions are told apart once"
-            timeline, frames = sample
+            labels, frames = sample
 
             def places(second: int) -> tuple[None, ...]:
                 return () if (record, second) in self._without else (None,)
 
-            chunks = list(training_chunks(timeline, places, self._settings))
+            told = labels.summaries
+            chunks = list(training_chunks(labels.timeline, places, self._settings, summaries=told))
             self._recent[record] = frames, chunks
             if len(self._recent) > _RECENT_CLIPS:
                 self._recent.popitem(last=False)
@@ -378,9 +380,10 @@ def corpus_parts(
 
     Every record is looked at once, so that lengths are known; no stream is decoded for it. What
     can't be used is counted in `corpus.rejects`, samples of more than `most_tokens` tokens among it
-    (reason "too long"). turn_share: the questions' share of the samples drawn, where there are both
-    kinds; one kind alone is all that is drawn. Raises `UserError` where nothing is left to train
-    on, or nothing but the kind that turn_share=0 or 1 rules out.
+    (reason "too long") and those that are for evaluation alone ("evaluation only"). turn_share: the
+    questions' share of the samples drawn, where there are both kinds; one kind alone is all that is
+    drawn. Raises `UserError` where nothing is left to train on, or nothing but the kind that
+    turn_share=0 or 1 rules out.
     """
     streams = array("q")
     without = array("q")
@@ -389,13 +392,17 @@ def corpus_parts(
         where = corpus.where(record)
         try:
             sample = corpus[record]
-            if isinstance(sample, TurnSample):
+            labels = sample if isinstance(sample, TurnSample) else sample[0]
+            if labels.use == "evaluation":
+                corpus.rejects.add(where, "evaluation only", f"{where}: it is never trained on")
+            elif isinstance(sample, TurnSample):
                 length = _question_length(sample, renderer, system)
                 if _fits(length, most_tokens, corpus, where):
                     questions.extend((record, length))
             else:
-                timeline, frames = sample
-                chunks = chunks_of(timeline, frames, settings)
+                stream, frames = sample
+                told = stream.summaries
+                chunks = chunks_of(stream.timeline, frames, settings, summaries=told)
                 shown = {turn.second for chunk in chunks for turn in chunk.turns}
                 for second in set(range(frames.seconds)) - shown:
                     without.extend((record, second))

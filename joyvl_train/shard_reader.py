@@ -1,4 +1,4 @@
-"""Corpus shards in: random access to the records of tar files (`joyvl_train.shards` says how)."""
+"""Corpus shards in: random access to the records of Parquet files (`joyvl_train.shards`)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ import io
 import json
 import mmap
 import os
-import tarfile
 import zlib
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from joyvl_train.config import UserError
 from joyvl_train.frames import Rate, Size, check_second, decode, resized, target_size
-from joyvl_train.records import Record, RecordError, TurnSample
-from joyvl_train.timeline import Timeline, TimelineError, from_json
+from joyvl_train.records import Record, RecordError, StreamLabels, TurnSample
+from joyvl_train.shard_rows import LABELS, labels_of
+from joyvl_train.timeline import TimelineError
 
 VERSION = 1
-BLOCK = tarfile.BLOCKSIZE
+FOOTER = "joyvl"
+"""The key in a Parquet footer under which a shard says where its parts lie."""
+
+_RECENT_GROUPS = 4
 
 
 class CorpusError(UserError):
@@ -101,26 +110,39 @@ class ShardFrames:
 
 
 class Blobs:
-    """The pictures of one record: equal-indexed lengths and checksums, from `start` in the tar."""
+    """The pictures of one record in a mapped shard: equal-indexed places, lengths, checksums."""
 
-    def __init__(self, data: mmap.mmap, start: int, sizes: Sequence[int], crcs: Sequence[int]):
+    def __init__(
+        self,
+        data: mmap.mmap,
+        runs: Sequence[Sequence[int]],
+        sizes: Sequence[int],
+        crcs: Sequence[int],
+    ) -> None:
+        """runs: [number of a picture, its place] of those that don't follow the one before."""
         self._data = data
-        self._crcs = crcs
         self._sizes = sizes
-        self._offsets = []
-        for size in sizes:
-            self._offsets.append(start + BLOCK)
-            start += BLOCK + padded(size)
+        self._crcs = crcs
+        begin = {run[0]: run[1] for run in runs}
+        at = 0
+        self._places = []
+        for number, size in enumerate(sizes):
+            at = begin.get(number, at)
+            self._places.append(at)
+            at += size + 4  # each follows its own length
 
     def __getitem__(self, number: int) -> bytes:
-        offset = self._offsets[number]
-        blob = self._data[offset : offset + self._sizes[number]]
+        place = self._places[number]
+        blob = self._data[place : place + self._sizes[number]]
         if zlib.crc32(blob) != self._crcs[number]:
             raise RecordError("corrupt frame", f"picture {number}")
         return blob
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def check(self) -> None:
-        for number in range(len(self._offsets)):
+        for number in range(len(self)):
             self[number]
 
 
@@ -133,13 +155,8 @@ def _decoded(blob: bytes, where: str) -> Image.Image:
         raise RecordError("corrupt frame", f"{where}: {error}") from None
 
 
-def padded(size: int) -> int:
-    """Bytes that `size` bytes take in a tar."""
-    return -(-size // BLOCK) * BLOCK
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """An index of this version; `CorpusError` where it isn't one."""
+    """What a file of this version says; `CorpusError` where it says nothing."""
     try:
         data = json.loads(path.read_bytes())
         if not isinstance(data, dict) or not isinstance(data.get("version"), int):
@@ -163,8 +180,7 @@ def read_index(directory: str | os.PathLike[str]) -> dict[str, Any]:
         )
     index = read_json(path)
     try:
-        places = [(str(e["name"]), int(e["records"]), int(e["bytes"])) for e in index["shards"]]
-        whole = all(name and "/" not in name and records > 0 for name, records, _ in places)
+        whole = all(_is_entry(entry) for entry in index["shards"])
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole:
@@ -172,30 +188,51 @@ def read_index(directory: str | os.PathLike[str]) -> dict[str, Any]:
     return index
 
 
-class Shard:
-    """One tar of a corpus, mapped: random access to its records.
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    name, records, length = str(entry["name"]), int(entry["records"]), int(entry["bytes"])
+    footer, _ = map(int, entry["footer"])
+    return name != "" and "/" not in name and records > 0 and 0 < footer <= length
 
-    Raises `RecordError` "missing shard", "truncated shard" where it isn't as the index says.
+
+class Shard:
+    """One file of a corpus, mapped: random access to its records.
+
+    A record's labels are read with those of its row group, its pictures one by one. Everything is
+    held against its checksum before it is looked at. Raises `RecordError` "missing shard",
+    "truncated shard", "corrupt shard", "other version" where the file isn't as the index says.
     """
 
     def __init__(self, directory: Path, entry: Mapping[str, Any]) -> None:
-        self.path = directory / f"{entry['name']}.tar"
+        self.path = directory / f"{entry['name']}.parquet"
+        where = repr(str(self.path))
         try:
             with self.path.open("rb") as file:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise RecordError("missing shard", f"{str(self.path)!r}: {reason}") from None
+            raise RecordError("missing shard", f"{where}: {reason}") from None
         if len(self._data) != entry["bytes"]:
-            detail = f"{str(self.path)!r}: {len(self._data)} of {entry['bytes']} bytes"
+            detail = f"{where}: {len(self._data)} of {entry['bytes']} bytes"
             raise RecordError("truncated shard", detail)
+        length, crc = entry["footer"]
+        if zlib.crc32(self._data[-length:]) != crc:
+            raise RecordError("corrupt shard", f"{where}: checksum of its footer")
         try:
-            self._records = read_json(self.path.with_suffix(".json"))["records"]
-        except (CorpusError, KeyError) as error:
-            raise RecordError("missing shard", f"{str(self.path)!r}: {error}") from None
+            self._parquet = pq.ParquetFile(pa.BufferReader(pa.py_buffer(self._data)))
+            told = json.loads(self._parquet.metadata.metadata[FOOTER.encode()])
+            if told["version"] > VERSION:
+                raise RecordError("other version", f"{where}: {told['version']}")
+            self._groups: list[list[int]] = told["groups"]
+            self._runs: list[list[list[int]]] = told["pictures"]
+            self._ends = list(accumulate(group[0] for group in self._groups))
+        except TimelineError:
+            raise
+        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+            raise RecordError("corrupt shard", f"{where}: {error!r}") from None
+        self._recent: OrderedDict[int, pa.Table] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._runs)
 
     def read(
         self,
@@ -210,55 +247,63 @@ class Shard:
 
         check=False: each picture is checked when it is read, and not before.
         """
-        where = f"{self.path.name} record {number}"
+        where = f"{self.path.stem} record {number}"
+        row = self._row(number, where)
+        labels = _labels(row, where)
         try:
-            start, data = self._parsed(number, where)
-            blobs = Blobs(self._data, start, data["sizes"], data["crcs"])
+            blobs = Blobs(self._data, self._runs[number], row["image_bytes"], row["image_crc32"])
             if check:
                 blobs.check()
-            if data["kind"] == "turn":
-                images = tuple(_decoded(blobs[n], where) for n in range(len(data["sizes"])))
+            if isinstance(labels, TurnSample):
+                images = tuple(_decoded(blobs[n], where) for n in range(len(blobs)))
                 if size is not None:
                     images = tuple(
                         resized(image, target_size(*image.size, size, multiple)) for image in images
                     )
-                return TurnSample(images=images, **data["sample"])
-            timeline = from_json(data["timeline"])
-            if data["seconds"] is None:
-                return timeline, None
-            known = range(len(data["sizes"]))
-            if not all(number in known for second in data["seconds"] for number in second):
+                return replace(labels, images=images)
+            index = row["image_index"]
+            if index is None:
+                return labels, None
+            known = range(len(blobs))
+            if not all(number in known for second in index for number in second):
                 raise RecordError("corrupt record", f"{where}: a picture that it doesn't hold")
         except TimelineError:
             raise
-        except (KeyError, TypeError, IndexError, ValueError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise RecordError("corrupt record", f"{where}: {error!r}") from None
-        frames = ShardFrames(blobs, data["seconds"], frames_per_second, size, multiple)
-        return timeline, frames
+        return labels, ShardFrames(blobs, index, frames_per_second, size, multiple)
 
-    def told(self, number: int) -> Timeline | TurnSample:
+    def told(self, number: int) -> StreamLabels | TurnSample:
         """What record `number` says, without its pictures; `RecordError` as from `read`."""
-        where = f"{self.path.name} record {number}"
+        where = f"{self.path.stem} record {number}"
+        return _labels(self._row(number, where), where)
+
+    def _row(self, number: int, where: str) -> dict[str, Any]:
+        """The labels of a record; the row groups that were read last are kept."""
+        group = bisect_right(self._ends, number)
         try:
-            _, data = self._parsed(number, where)
-            if data["kind"] == "turn":
-                return TurnSample(**data["sample"])
-            return from_json(data["timeline"])
+            if group not in self._recent:
+                _, start, length, crc = self._groups[group]
+                if zlib.crc32(self._data[start : start + length]) != crc:
+                    raise RecordError("corrupt record", f"{where}: checksum of its row group")
+                table = self._parquet.read_row_group(group, LABELS.names, use_threads=False)
+                self._recent[group] = table
+                if len(self._recent) > _RECENT_GROUPS:
+                    self._recent.popitem(last=False)
+            first = self._ends[group - 1] if group else 0
+            row: dict[str, Any] = self._recent[group].slice(number - first, 1).to_pylist()[0]
         except TimelineError:
             raise
-        except (KeyError, TypeError, IndexError, ValueError, RecursionError) as error:
+        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
             raise RecordError("corrupt record", f"{where}: {error!r}") from None
+        return row
 
-    def _parsed(self, number: int, where: str) -> tuple[int, Any]:
-        """Where a record begins, and its JSON."""
-        start, at, length, crc = self._records[number]
-        text = self._data[at : at + length]
-        if zlib.crc32(text) != crc:
-            raise RecordError("corrupt record", f"{where}: checksum")
-        data = json.loads(text)
-        if data["version"] > VERSION:
-            raise RecordError("other version", f"{where}: {data['version']}")
-        return start, data
+
+def _labels(row: Mapping[str, Any], where: str) -> StreamLabels | TurnSample:
+    try:
+        return labels_of(row)
+    except RecordError as error:
+        raise RecordError(error.reason, f"{where}: {error.detail}") from None
 
 
 def read_shards(directory: str | os.PathLike[str]) -> Iterator[Record]:
@@ -284,7 +329,7 @@ def check_hashes(directory: str | os.PathLike[str]) -> list[str]:
     directory = Path(directory)
     bad = []
     for entry in read_index(directory)["shards"]:
-        path = directory / f"{entry['name']}.tar"
+        path = directory / f"{entry['name']}.parquet"
         if not path.is_file() or file_hash(path) != entry["blake2b"]:
             bad.append(entry["name"])
     return bad

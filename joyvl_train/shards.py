@@ -1,17 +1,21 @@
 """Corpus shards in and out.
 
-A corpus is a folder of tar files in WebDataset form, so that other tools read it too:
+A corpus is a folder of Parquet files, which other tools read, too:
 
-    shard-00000.tar     00000000.00000.jpg 00000000.00001.jpg ... 00000000.json, 00000001....
-    shard-00000.json    where each record lies in the tar, what was rejected, the tar's hash
+    shard-00000.parquet   one row a record; `joyvl_train.shard_rows` lists the columns
     ...
-    index.json          the shards with their counts and hashes; written last
-    rejects.jsonl       what was not written, each with its reason
+    index.json            the shards with their counts and hashes; written last
+    rejects.jsonl         what was not written, each with its reason
 
-A record is a stream (a timeline and its pictures by the second, or the timeline alone) or a
-turn-based sample. Its pictures come first and its JSON last, which lists their lengths and
-checksums. Every file is written under a temporary name and renamed, so that a killed writer goes
-on after the last whole shard.
+    datasets.load_dataset("parquet", data_files="corpus/*.parquet")
+
+A record is a stream (its labels and its pictures by the second, or its labels alone) or a
+turn-based sample. Every file is written under a temporary name and renamed. While a corpus is
+unfinished a `shard-00000.json` beside each shard says that it is whole, so that a killed writer
+goes on after the last of these; `write_index` takes what they say into `index.json`.
+
+One writer makes a whole corpus (`write_shards`, `ShardWriter`); or many make a shard each
+(`write_shard`), in any order, and one of them the index. Equal records give equal bytes.
 """
 
 from __future__ import annotations
@@ -19,30 +23,25 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import tarfile
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
-from joyvl_train.frames import Frames, VideoFrames, encode
-from joyvl_train.records import Record, RecordError, TurnSample, settle
+from joyvl_train.records import Record, RecordError, StreamLabels, TurnSample
+from joyvl_train.shard_file import ShardFile
 from joyvl_train.shard_reader import (
-    BLOCK,
     VERSION,
     CorpusError,
     Shard,
     ShardFrames,
     check_hashes,
-    file_hash,
-    padded,
     read_index,
     read_json,
     read_shards,
 )
-from joyvl_train.timeline import TimelineError, to_json
+from joyvl_train.timeline import TimelineError
 
 __all__ = [
     "CorpusError",
@@ -51,15 +50,16 @@ __all__ = [
     "Shard",
     "ShardFrames",
     "ShardWriter",
+    "StreamLabels",
     "TurnSample",
     "check_hashes",
+    "read_entries",
     "read_index",
     "read_shards",
+    "write_index",
+    "write_shard",
     "write_shards",
 ]
-
-MAX_RECORD_BYTES = 1 << 30
-MAX_JSON_BYTES = 1 << 26
 
 
 class ShardWriter:
@@ -89,41 +89,30 @@ class ShardWriter:
         self.signature = signature
         self.consumed = 0
         self.complete = False
-        self._shards: list[dict[str, Any]] = []
-        self._file: BinaryIO | None = None
-        self._records: list[list[int]] = []
-        self._kinds: Counter[str] = Counter()
+        self._entries: list[dict[str, Any]] = []
+        self._open: ShardFile | None = None
         self._rejected: list[dict[str, str]] = []
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             for left in self.directory.glob("*.tmp"):
                 left.unlink()
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise _unwritable(self.directory, error) from error
         self._resume()
 
     def _resume(self) -> None:
         if (self.directory / "index.json").exists():
             found = read_index(self.directory)
-            self._same(found)
+            _same(self.directory, found, self.signature)
             self.complete = True
             self.consumed = found["consumed"]
+            _tidy(self.directory)
             return
-        for number in itertools.count():
-            path = self.directory / f"shard-{number:05d}.json"
-            if not path.exists():
-                break
-            shard = read_json(path)
-            self._same(shard)
-            self._shards.append(shard)
-            self.consumed = shard["consumed"]
-
-    def _same(self, found: Mapping[str, Any]) -> None:
-        if found["signature"] != self.signature:
-            raise CorpusError(
-                f"{str(self.directory)!r} holds another corpus ({found['signature']!r}, not "
-                f"{self.signature!r}); name an empty folder"
-            )
+        while (path := self._path.with_suffix(".json")).exists():
+            entry = read_json(path)
+            _same(self.directory, entry, self.signature)
+            self._entries.append(entry)
+            self.consumed += entry["consumed"]
 
     def __enter__(self) -> Self:
         return self
@@ -136,164 +125,158 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self.finish()
-        elif self._file is not None:
-            self._file.close()
+        elif self._open is not None:
+            self._open.abandon()
 
     def add(self, record: Record) -> bool:
         """Write a record; False where it was rejected, with its reason in the rejects file."""
         if self.complete:
             raise CorpusError(f"{str(self.directory)!r} is complete; name an empty folder")
         try:
-            if self._file is None:
-                self._file = (self.directory / f"{self._name}.tar.tmp").open("w+b")
-            start = self._file.tell()
+            if self._open is None:
+                self._open = ShardFile(self._path, self.quality)
             try:
-                self._write(self._file, record)
+                self._open.add(record)
             except TimelineError as error:
-                self._file.seek(start)
-                self._file.truncate()
                 self.reject(error.reason, error.detail)
                 return False
             self.consumed += 1
-            if len(self._records) == self.per_shard:
+            if self._open.records == self.per_shard:
                 self._close_shard()
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise _unwritable(self.directory, error) from error
         return True
 
     def reject(self, reason: str, detail: str) -> None:
         """Count the next record of the input as one that can't be used."""
-        item = {"item": str(self.consumed), "reason": reason, "detail": detail}
-        self._rejected.append(item)
+        self._rejected.append({"item": str(self.consumed), "reason": reason, "detail": detail})
         self.consumed += 1
 
     def finish(self) -> dict[str, Any]:
-        """Close the last shard and write `rejects.jsonl` and `index.json`; what the index holds."""
+        """Close the last shard and write the index; what it holds."""
         if self.complete:
             return read_index(self.directory)
         try:
-            if self._records:
+            if self.consumed > self._consumed_before:
                 self._close_shard()
-            elif self._file is not None:
-                self._file.close()
-                Path(self._file.name).unlink()
-                self._file = None
-            rejected = [item for shard in self._shards for item in shard["rejected"]]
-            rejected += self._rejected
-            lines = "".join(json.dumps(item) + "\n" for item in rejected)
-            _write_text(self.directory / "rejects.jsonl", lines)
-            kinds: Counter[str] = Counter()
-            for shard in self._shards:
-                kinds.update(shard["kinds"])
-            index = {
-                "version": VERSION,
-                "signature": self.signature,
-                "consumed": self.consumed,
-                "records": sum(kinds.values()),
-                "kinds": dict(kinds),
-                "rejected": dict(Counter(item["reason"] for item in rejected)),
-                "shards": [
-                    {
-                        "name": shard["name"],
-                        "records": len(shard["records"]),
-                        "bytes": shard["bytes"],
-                        "blake2b": shard["blake2b"],
-                    }
-                    for shard in self._shards
-                ],
-            }
-            _write_text(self.directory / "index.json", json.dumps(index, indent=1))
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise _unwritable(self.directory, error) from error
+        index = write_index(self.directory, self._entries, signature=self.signature)
         self.complete = True
         return index
 
     @property
-    def _name(self) -> str:
-        return f"shard-{len(self._shards):05d}"
+    def _path(self) -> Path:
+        return self.directory / f"shard-{len(self._entries):05d}.parquet"
 
-    def _write(self, file: BinaryIO, record: Record) -> None:
-        start = file.tell()
-        key = f"{len(self._records):08d}"
-        data, pictures = self._parts(record)
-        sizes: list[int] = []
-        crcs: list[int] = []
-        for number, picture in enumerate(pictures):
-            _write_member(file, f"{key}.{number:05d}.jpg", picture)
-            sizes.append(len(picture))
-            crcs.append(zlib.crc32(picture))
-            if file.tell() - start > MAX_RECORD_BYTES:
-                raise RecordError("too large", f"more than {MAX_RECORD_BYTES} bytes of pictures")
-        data = {"version": VERSION, **data, "sizes": sizes, "crcs": crcs}
-        text = json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        if len(text) > MAX_JSON_BYTES:
-            raise RecordError("too large", f"{len(text)} bytes of JSON")
-        at = file.tell() + BLOCK
-        _write_member(file, f"{key}.json", text)
-        self._records.append([start, at, len(text), zlib.crc32(text)])
-        self._kinds[data["kind"]] += 1
-
-    def _parts(self, record: Record) -> tuple[dict[str, Any], Iterator[bytes]]:
-        """A record's JSON, filled in while its pictures are taken one by one."""
-        data: dict[str, Any]
-        if isinstance(record, TurnSample):
-            plain = {k: v for k, v in vars(record).items() if k not in ("images", "weights")}
-            data = {"kind": "turn", "sample": plain}
-            return data, (encode(image.convert("RGB"), self.quality) for image in record.images)
-        timeline, frames = record
-        if frames is None:
-            return {"kind": "stream", "timeline": to_json(timeline), "seconds": None}, iter(())
-        timeline = settle(timeline, frames)
-        seconds: list[list[int]] = []
-        data = {"kind": "stream", "timeline": to_json(timeline), "seconds": seconds}
-        return data, self._by_second(frames, seconds)
-
-    def _by_second(self, frames: Frames, seconds: list[list[int]]) -> Iterator[bytes]:
-        """The pictures of a stream that differ from the one before; all are told in `seconds`."""
-        last: bytes | None = None
-        count = 0
-        for second in range(frames.seconds):
-            numbers = []
-            for picture in _jpegs(frames, second, self.quality):
-                if picture != last:
-                    yield picture
-                    last = picture
-                    count += 1
-                numbers.append(count - 1)
-            seconds.append(numbers)
+    @property
+    def _consumed_before(self) -> int:
+        """What was taken until the last shard was closed."""
+        return sum(entry["consumed"] for entry in self._entries)
 
     def _close_shard(self) -> None:
-        file = self._file
-        assert file is not None, "a shard that holds records has a file"
-        file.write(bytes(2 * BLOCK))
-        length = file.tell()
-        file.close()
-        self._file = None
-        name = self._name
-        digest = file_hash(self.directory / f"{name}.tar.tmp")
-        shard = {
-            "version": VERSION,
-            "name": name,
-            "signature": self.signature,
-            "consumed": self.consumed,
-            "kinds": dict(self._kinds),
-            "bytes": length,
-            "blake2b": digest,
-            "rejected": self._rejected,
-            "records": self._records,
-        }
-        (self.directory / f"{name}.tar.tmp").replace(self.directory / f"{name}.tar")
-        _write_text(self.directory / f"{name}.json", json.dumps(shard))
-        self._shards.append(shard)
-        self._records = []
-        self._kinds = Counter()
+        """Close the open shard; it tells of all that was taken since the last one."""
+        consumed = self.consumed - self._consumed_before
+        path, file, self._open = self._path, self._open, None
+        self._entries.append(_finish(path, file, consumed, self._rejected, self.signature))
         self._rejected = []
 
-    def _unwritable(self, error: OSError) -> CorpusError:
-        return CorpusError(
-            f"the corpus can't be written: {str(self.directory)!r}: {error.strerror}; free some "
-            "space and run the same command again, or name another folder"
-        )
+
+def write_shard(
+    path: str | os.PathLike[str],
+    records: Iterable[Record],
+    *,
+    first: int = 0,
+    quality: int = 90,
+    signature: str = "",
+) -> dict[str, Any]:
+    """Write one shard, `path` of the form FOLDER/shard-NAME.parquet; what the index says of it.
+
+    For writers side by side: each writes shards of its own, and `write_index` makes a corpus of
+    them. Rejected records are told in what is returned, by their number from `first` on. Where the
+    shard has been written already no record is taken, and what is known of it is returned. Without
+    a record to write there is no file, and still an entry.
+    """
+    path = Path(path)
+    if not path.match("shard-*.parquet"):
+        raise ValueError(f"a shard is named shard-NAME.parquet, not {path.name!r}")
+    done = path.with_suffix(".json")
+    if done.exists():
+        entry = read_json(done)
+        _same(path.parent, entry, signature)
+        return entry
+    rejected: list[dict[str, str]] = []
+    consumed = 0
+    file: ShardFile | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = ShardFile(path, quality)
+        for record in records:
+            try:
+                file.add(record)
+            except TimelineError as error:
+                item = str(first + consumed)
+                rejected.append({"item": item, "reason": error.reason, "detail": error.detail})
+            consumed += 1
+        closing, file = file, None
+        return _finish(path, closing, consumed, rejected, signature)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+    finally:
+        if file is not None:
+            file.abandon()
+
+
+def read_entries(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """What is known of the shards of an unfinished corpus, in the order of their names."""
+    return [read_json(path) for path in sorted(Path(directory).glob("shard-*.json"))]
+
+
+def write_index(
+    directory: str | os.PathLike[str], entries: Sequence[Mapping[str, Any]], *, signature: str = ""
+) -> dict[str, Any]:
+    """Make one corpus of shards, in this order: `rejects.jsonl`, and last `index.json`.
+
+    entries: what `write_shard` returned, or `read_entries`. Returns what the index holds; where
+    there is one already it stays as it is. Raises `CorpusError` where a shard isn't there as its
+    entry says, or is of another signature.
+    """
+    directory = Path(directory)
+    if (directory / "index.json").exists():
+        found = read_index(directory)
+        _same(directory, found, signature)
+        _tidy(directory)
+        return found
+    shards = [entry for entry in entries if entry["records"]]
+    for entry in entries:
+        _same(directory, entry, signature)
+    for entry in shards:
+        path = directory / f"{entry['name']}.parquet"
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise CorpusError(f"{str(path)!r} isn't the shard that was written; write it anew")
+    rejected = [item for entry in entries for item in entry["rejected"]]
+    kinds: Counter[str] = Counter()
+    for entry in shards:
+        kinds.update(entry["kinds"])
+    said = ("name", "records", "kinds", "bytes", "footer", "blake2b")
+    index = {
+        "version": VERSION,
+        "signature": signature,
+        "consumed": sum(entry["consumed"] for entry in entries),
+        "records": sum(kinds.values()),
+        "kinds": dict(sorted(kinds.items())),
+        "rejected": dict(sorted(Counter(item["reason"] for item in rejected).items())),
+        "shards": [{key: entry[key] for key in said} for entry in shards],
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(item) + "\n" for item in rejected)
+        _write_text(directory / "rejects.jsonl", lines)
+        _write_text(directory / "index.json", json.dumps(index, indent=1))
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    _tidy(directory)
+    return index
 
 
 def write_shards(
@@ -317,21 +300,48 @@ def write_shards(
     return read_index(directory)
 
 
-def _jpegs(frames: Frames, second: int, quality: int) -> tuple[bytes, ...]:
-    """A second's pictures as JPEG; what is stored as JPEG already isn't encoded again."""
-    if isinstance(frames, VideoFrames):
-        return frames.encoded(second)
-    if isinstance(frames, ShardFrames) and frames.as_stored:
-        return frames.encoded(second)
-    return tuple(encode(image.convert("RGB"), quality) for image in frames.frames(second))
+def _finish(
+    path: Path,
+    file: ShardFile | None,
+    consumed: int,
+    rejected: list[dict[str, str]],
+    signature: str,
+) -> dict[str, Any]:
+    """Close a shard, if it holds a record; write what is known of it beside it."""
+    entry: dict[str, Any] = {"name": path.stem, "records": 0, "kinds": {}, "bytes": 0}
+    if file is not None and not file.records:
+        file.abandon()
+    elif file is not None:
+        try:
+            entry = file.close()
+        except OSError:
+            file.abandon()
+            raise
+    told = {"version": VERSION, "signature": signature, "consumed": consumed, "rejected": rejected}
+    entry = {**told, **entry}
+    _write_text(path.with_suffix(".json"), json.dumps(entry))
+    return entry
 
 
-def _write_member(file: BinaryIO, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    file.write(info.tobuf(tarfile.USTAR_FORMAT))
-    file.write(data)
-    file.write(bytes(padded(len(data)) - len(data)))
+def _tidy(directory: Path) -> None:
+    """Take away what an unfinished corpus says of its shards: the index has it."""
+    for path in directory.glob("shard-*.json"):
+        path.unlink()
+
+
+def _same(directory: Path, found: Mapping[str, Any], signature: str) -> None:
+    if found["signature"] != signature:
+        raise CorpusError(
+            f"{str(directory)!r} holds another corpus ({found['signature']!r}, not {signature!r}); "
+            "name an empty folder"
+        )
+
+
+def _unwritable(directory: Path, error: OSError) -> CorpusError:
+    return CorpusError(
+        f"the corpus can't be written: {str(directory)!r}: {error.strerror or error}; free some "
+        "space and run the same command again, or name another folder"
+    )
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,7 +2,8 @@
 
 A hash of what a sample shows (`records.footage`) decides, and nothing else: neither its place among
 the others nor how many there are. So two records of one video are on one side, turn-based samples
-among them, and what is added, taken out or moved never sends another one across.
+among them, and what is added, taken out or moved never sends another one across. The footage of a
+record that is for evaluation alone is always of the test side.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Side(Corpus):
 
     These are the side's own records that can't be used; those whose footage isn't known count as
     training's, and the rejects of "test" as all there are. Turn-based samples are for training
-    alone: one whose footage is held out is left out of it (reason "footage held out").
+    alone: one whose footage is held out is left out of it (reason "footage held out"), as is one
+    that is for evaluation ("evaluation only").
 
     held: how many samples of the corpus are on the other sides than training's. Those are held in
     the order of the hash, so that the first few are a fair choice that hardly changes when clips
@@ -50,21 +52,26 @@ class Side(Corpus):
         self._corpus = corpus
         self._numbers = array("q")
         self.held = 0
+        reserved = {survey.footage[number] for number in survey.evaluation}
         for unread in survey.unread:
-            own = "train" if unread.footage is None else side_of(unread.footage, share)
+            own: SideName = "train"
+            if unread.footage is not None:
+                own = "test" if unread.footage in reserved else side_of(unread.footage, share)
             if side in ("test", own):
                 rejects.add(unread.where, unread.reason, unread.detail)
         for number, footage in enumerate(survey.footage):
             if number in survey.broken:
                 continue
-            found = side_of(footage, share)
+            found = "test" if footage in reserved else side_of(footage, share)
             self.held += found != "train"
             if found == side and (side == "train" or number not in survey.questions):
                 self._numbers.append(number)
             elif side == "train" and number in survey.questions:
-                where = corpus.where(number)
-                detail = f"{where}: what it shows is held out of training (data.held_out={share:g})"
-                rejects.add(where, "footage held out", detail)
+                where, reason = corpus.where(number), "footage held out"
+                detail = f"what it shows is held out of training (data.held_out={share:g})"
+                if number in survey.evaluation:
+                    reason, detail = "evaluation only", "it is never trained on"
+                rejects.add(where, reason, f"{where}: {detail}")
         if side != "train":
             self._numbers = array("q", sorted(self._numbers, key=lambda n: survey.footage[n]))
         digest = hashlib.blake2b(self._numbers.tobytes(), digest_size=20).hexdigest()
@@ -87,7 +94,8 @@ class Side(Corpus):
         whole = self._corpus.survey()
         footage = array("Q", [whole.footage[number] for number in self._numbers])
         questions = {n for n, number in enumerate(self._numbers) if number in whole.questions}
-        return Survey(footage, questions)
+        evaluation = {n for n, number in enumerate(self._numbers) if number in whole.evaluation}
+        return Survey(footage, questions, evaluation)
 
     def streams(self) -> Iterator[tuple[Timeline, Frames]]:
         """The time-aligned clips of this side, each looked at whole: a picture that is broken
@@ -97,10 +105,10 @@ class Side(Corpus):
                 sample = self[number]
                 if isinstance(sample, TurnSample):
                     continue
-                timeline, frames = sample
+                labels, frames = sample
                 for second in range(frames.seconds):
                     frames.frames(second)
             except TimelineError as error:
                 self.rejects.add(self.where(number), error.reason, error.detail)
                 continue
-            yield timeline, frames
+            yield labels.timeline, frames

@@ -26,6 +26,7 @@ from joyvl_train.memory import (
     bounded,
     count_words,
     log_summary,
+    told_summary,
 )
 from joyvl_train.timeline import Timeline, TimelineError, actions
 
@@ -432,11 +433,13 @@ def training_chunks(
     frames_of_second: Callable[[int], tuple[Any, ...]],
     settings: StreamSettings | None = None,
     summarize: Summarize = log_summary,
+    summaries: Sequence[Summary] = (),
 ) -> Iterator[Chunk]:
     """Cut a timeline into training samples, by driving a `Stream` with the gold actions.
 
-    `summarize` sees the turns that it summarizes and nothing later. A clip of at most
-    `chunk_seconds` gives one chunk. Raises `TimelineError` where the duration is unknown, a second
+    `summarize` sees the turns that it summarizes and nothing later; where `summaries` tell of
+    their seconds already, those texts are taken (`told_summary`). A clip of at most `chunk_seconds`
+    gives one chunk. Raises `TimelineError` where the duration is unknown, a second
     in which something is to be said has no frame, or a text comes after the last frame.
     """
     gold = actions(timeline)
@@ -459,7 +462,8 @@ def training_chunks(
             stream.act(action)
         due = stream.due_summary()
         if due is not None:
-            stream.add_summary(Summary(due.start, due.stop, summarize(stream.due_turns())))
+            text = told_summary(due, stream.due_turns(), summaries, summarize)
+            stream.add_summary(Summary(due.start, due.stop, text))
     if texts_wait:
         raise TimelineError("text after the last frame", where)
     last = Chunk(stream.memory_text, stream.turns, stream.supervised_from)

@@ -28,8 +28,9 @@ from joyvl_train.actions import RESPONSE, SILENCE
 from joyvl_train.cli import main
 from joyvl_train.config import Config
 from joyvl_train.run import to_yaml
-from joyvl_train.shards import write_shards
-from joyvl_train.timeline import Clip, Event, Timeline, to_json
+from joyvl_train.shard_rows import stream_row
+from joyvl_train.shards import StreamLabels, write_shards
+from joyvl_train.timeline import Clip, Event, Timeline
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 6
@@ -68,14 +69,14 @@ class Place:
     def shards(self, change: Callable[[Path], object] = lambda folder: None) -> list[str]:
         """Training on a corpus of one short stream, to which something was done."""
         folder = self.folder / "corpus"
-        write_shards([(timeline(), Greys())], folder)
+        write_shards([(StreamLabels(timeline()), Greys())], folder)
         change(folder)
         return self.sft(f"data.path={folder}", "data.held_out=0")
 
     def stored(self, **values: Any) -> list[str]:
-        """Training on a corpus whose record says `values`: another program wrote it."""
-        wrong = {**to_json(timeline()), **values}
-        self.patch.setattr("joyvl_train.shards.to_json", lambda found: wrong)
+        """Training on a corpus whose columns say `values`: another program wrote it."""
+        wrong = {**stream_row(StreamLabels(timeline())), **values}
+        self.patch.setattr("joyvl_train.shard_file.stream_row", lambda labels: wrong)
         return self.shards()
 
     def video(self, name: str = "a.mp4", times: Sequence[float] = (), **options: Any) -> Path:
@@ -184,10 +185,10 @@ def cut(path: Path, share: float = 0.5) -> None:
     path.write_bytes(data[: int(len(data) * share)])
 
 
-def flipped(path: Path, start: int = 600) -> None:
-    """A byte in the first picture of a shard is another one."""
+def flipped(path: Path, after: bytes, places: int = 30) -> None:
+    """A byte of a file is another one: so many places after where `after` is first found."""
     data = bytearray(path.read_bytes())
-    data[start] ^= 0xFF
+    data[data.index(after) + places] ^= 0xFF
     path.write_bytes(bytes(data))
 
 
@@ -197,7 +198,9 @@ def edited(path: Path, **values: Any) -> None:
 
 def shard_of_no_pictures(place: Place) -> list[str]:
     """The checksums are right, but what they are of is no picture."""
-    place.patch.setattr("joyvl_train.shards.encode", lambda image, quality: b"no picture at all")
+    place.patch.setattr(
+        "joyvl_train.shard_file.encode", lambda image, quality: b"no picture at all"
+    )
     return place.shards()
 
 

@@ -265,27 +265,31 @@ TABLE: dict[str, tuple[Cause, str]] = {
         r"is of version 99, newer than 1; update",
     ),
     "missing shard": (
-        lambda p: p.shards(lambda c: (c / "shard-00000.tar").unlink()),
+        lambda p: p.shards(lambda c: (c / "shard-00000.parquet").unlink()),
         r"1 missing shard",
     ),
-    "no places of the records": (
-        lambda p: p.shards(lambda c: (c / "shard-00000.json").write_text('{"version": 1}')),
-        r"1 missing shard.*'records'",
-    ),
     "truncated shard": (
-        lambda p: p.shards(lambda c: cut(c / "shard-00000.tar")),
+        lambda p: p.shards(lambda c: cut(c / "shard-00000.parquet")),
         r"1 truncated shard.*\d+ of \d+ bytes",
     ),
-    "shard with a wrong byte": (
-        lambda p: p.shards(lambda c: flipped(c / "shard-00000.tar")),
+    "picture with a wrong byte": (
+        lambda p: p.shards(lambda c: flipped(c / "shard-00000.parquet", b"JFIF")),
         r"1 corrupt frame.*picture 0",
+    ),
+    "labels with a wrong byte": (
+        lambda p: p.shards(lambda c: flipped(c / "shard-00000.parquet", b"PAR1")),
+        r"1 corrupt record.*checksum of its row group",
+    ),
+    "footer with a wrong byte": (
+        lambda p: p.shards(lambda c: flipped(c / "shard-00000.parquet", b"huggingface")),
+        r"1 corrupt shard.*checksum of its footer",
     ),
     "shard of no pictures": (shard_of_no_pictures, r"record 0: picture 0 is no picture"),
     "rate that isn't stored": (
         lambda p: [*p.shards(), "data.frames_per_second=2"],
         r"hold 1 frames a second, .*set data.frames_per_second to a divisor of 1",
     ),
-    "record of another shape": (lambda p: p.stored(clips=[]), r"1 shape.*'clips'"),
+    "record of another shape": (lambda p: p.stored(kind="video"), r"1 shape.*kind 'video'"),
     "two events of one id": (
         lambda p: p.stored(events=[event(), event(time=4.0)]),
         r"1 duplicate event id.*'e'",
@@ -296,7 +300,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "unknown role": (lambda p: p.stored(events=[event(role="robot")]), r"1 unknown role.*'robot'"),
     "unknown rule": (
-        lambda p: p.stored(events=[event(rule={"kind": "vibes"})]),
+        lambda p: p.stored(events=[event(rule={"kind": "vibes", "facts": []})]),
         r"1 unknown rule.*'vibes'",
     ),
     "state that ends before it starts": (
@@ -304,7 +308,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         r"1 ends before it starts.*2.0 to 1.0 s",
     ),
     "two sources of frames": (
-        lambda p: p.stored(clip={"id": "c", "duration": 6.0, "video": "a", "images": ["b"]}),
+        lambda p: p.stored(video="a", files=["b"]),
         r"1 several frame sources",
     ),
     "no source of frames": (lambda p: p.data(raw(video_path="")), r"1 no (source|video)"),

@@ -20,6 +20,7 @@ from joyvl_train.memory import (
     pin,
     resolve,
     say,
+    told_summary,
     unpin,
 )
 from joyvl_train.stream import Turn
@@ -278,3 +279,30 @@ def test_a_long_log_keeps_its_end():
     assert text.startswith("…; ")
     assert text.endswith("99 s assistant: number 99")
     assert len(text) <= 200
+
+
+stretches = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(1, 12)).map(lambda at: (at[0], sum(at))), max_size=8
+)
+
+
+@given(stretches, st.integers(0, 20), st.integers(1, 15), st.sets(st.integers(0, 34)))
+def test_a_told_summary_tells_each_second_once_and_none_from_outside(
+    stretches, start, length, said
+):
+    seconds = range(start, start + length)
+    action = {True: Response("x"), False: Silence()}
+    turns = [Turn(t, ("f",), action=action[t in said]) for t in seconds]
+    stored = [Summary(a, b, f"{a}-{b}") for a, b in stretches]
+
+    def summarize(left):
+        return ",".join(str(turn.second) for turn in left)
+
+    told = []
+    for piece in told_summary(seconds, turns, stored, summarize).split():
+        first, _, stop = piece.partition("-")
+        told += range(int(first), int(stop)) if stop else map(int, piece.split(","))
+    assert told == sorted(set(told)) and set(told) <= set(seconds)
+    assert said & set(seconds) <= set(told), "what is said is never lost"
+    if not any(start <= a and b <= start + length for a, b in stretches):
+        assert told == list(seconds)

@@ -20,7 +20,8 @@ from joyvl_train.collate import PackedRows, RowCollator
 from joyvl_train.config import UserError
 from joyvl_train.corpus import Corpus, open_corpus
 from joyvl_train.frames import open_video
-from joyvl_train.records import Rejects, TurnSample
+from joyvl_train.memory import Summary
+from joyvl_train.records import Rejects, StreamLabels, TurnSample
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import (
     CorpusStreams,
@@ -245,7 +246,13 @@ def test_what_comes_after_a_second_changes_nothing_before_it(renderer: Renderer)
 
 
 def shards(tmp_path: Path, records: list[Any]) -> Corpus:
-    write_shards(records, tmp_path / "shards", per_shard=2)
+    """A corpus of turn-based samples, and of clips with or without more labels than a timeline."""
+
+    def record(given: Any) -> Any:
+        bare = isinstance(given, tuple) and isinstance(given[0], Timeline)
+        return (StreamLabels(given[0]), given[1]) if bare else given
+
+    write_shards(map(record, records), tmp_path / "shards", per_shard=2)
     return open_corpus(tmp_path / "shards", rejects=Rejects(tmp_path / "rejects.jsonl"))
 
 
@@ -308,8 +315,8 @@ def test_a_chunk_is_rendered_without_a_look_at_the_others(
     (part,) = parts_of(corpus, renderer)
     expected = [
         chunk.memory_text
-        for number in range(6)
-        for chunk in chunks_of(*corpus[number], SHORT)  # type: ignore[misc]
+        for labels, frames in corpus  # type: ignore[misc]
+        for chunk in chunks_of(labels.timeline, frames, SHORT)
     ]
     read: list[int] = []
     real = ShardFrames.frames
@@ -331,6 +338,21 @@ def test_a_chunk_is_rendered_without_a_look_at_the_others(
         assert read == seconds and not {3, 20} & set(seconds)
         assert memory in renderer.tokenizer.decode(rendered.ids)
         assert len(rendered) == part.source.length(index)
+
+
+def test_stored_summaries_open_the_chunks(renderer: Renderer, tmp_path: Path) -> None:
+    gold = timeline("long", 40, (said("a", 5.5), said("b", 13.2), said("c", 30.9)))
+    told = (Summary(0, 9, "A man cooks."), Summary(9, 15, "He rests."), Summary(21, 33, "Smoke!"))
+    corpus = shards(tmp_path, [(StreamLabels(gold, told), Pictures(40)), (gold, Pictures(40))])
+    (part,) = parts_of(corpus, renderer)
+    texts = [renderer.tokenizer.decode(part.source.render(n)[0].ids) for n in range(8)]
+    # Summarized are [0, 9), [9, 21) and [21, 33); in the last three seconds nothing is said.
+    for text, shows in zip(texts[:4], ((), told[:1], told[:2], told), strict=True):
+        assert [s.text for s in told if s.text in text] == [s.text for s in shows]
+    assert not any(s.text in text for text in texts[4:] for s in told)
+    assert "5 s assistant: fire" in texts[5]
+    for index in range(8):
+        assert part.source.length(index) == len(part.source.render(index)[0])
 
 
 def test_a_run_goes_on_with_its_own_data_alone(renderer: Renderer, tmp_path: Path) -> None:
@@ -377,7 +399,7 @@ def test_what_cannot_be_used_is_counted(renderer: Renderer, tmp_path: Path) -> N
     past = (timeline("past", 9, (Event("z", 8.5, "user", "hm"),)), Pictures(9, missing=(8,)))
     fine = (timeline("fine", 5), Pictures(5))
     long = (timeline("long", 14), Pictures(14, sizes=((64, 64),), rate=3))
-    blank = TurnSample("blank", "<\u2028x", "\ud800 ?", (picture(1),))
+    blank = TurnSample("blank", "<\u2028x", "\u200b ?", (picture(1),))
     corpus = shards(tmp_path, [unseen, past, fine, long, blank])
     parts = parts_of(corpus, renderer, most_tokens=300)
     assert dict(corpus.rejects.counts) == {

@@ -7,19 +7,22 @@ import json
 import pickle
 import subprocess
 import sys
-import tarfile
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from joyvl_train import shards as shards_module
+from joyvl_train import shard_file
 from joyvl_train.actions import Response
 from joyvl_train.corpus import open_corpus
 from joyvl_train.frames import FrameError, ImageFrames, encode, open_video
+from joyvl_train.memory import Summary
 from joyvl_train.published import to_chat
-from joyvl_train.records import RecordError, Rejects, TurnSample, settle
+from joyvl_train.records import RecordError, Rejects, StreamLabels, TurnSample, settle
 from joyvl_train.shards import (
     CorpusError,
     ShardWriter,
@@ -57,6 +60,10 @@ def timeline(number: int, seconds: int | None = 4, at: float = 2.0) -> Timeline:
     return Timeline(Clip(f"clip {number}", duration), "qa", "made", events, meta={"n": number})
 
 
+def labels(number: int, seconds: int | None = 4, at: float = 2.0) -> StreamLabels:
+    return StreamLabels(timeline(number, seconds, at))
+
+
 def turn(number: int) -> TurnSample:
     images = (Image.new("RGB", (20, 10), (200, 0, 0)), Image.new("L", (8, 8), 40))
     return TurnSample(f"t{number}", "Which colour?", "Red.", images, "Earlier: a dog.", "made")
@@ -65,7 +72,7 @@ def turn(number: int) -> TurnSample:
 def records(count: int):
     """Streams, annotations alone and turn-based samples by turns."""
     for n in range(count):
-        yield [(timeline(n), Drawn(4)), turn(n), (timeline(n), None)][n % 3]
+        yield [(labels(n), Drawn(4)), turn(n), (labels(n), None)][n % 3]
 
 
 def test_records_go_through_shards_unchanged(tmp_path):
@@ -81,7 +88,8 @@ def test_records_go_through_shards_unchanged(tmp_path):
             assert [image.size for image in now.images] == [(20, 10), (8, 8)]
             assert np.asarray(now.images[0])[5, 5, 0] == pytest.approx(200, abs=3)
             continue
-        assert now[0] == was[0], n
+        assert now[0].timeline == was[0].timeline, n
+        assert now[0].id == now[0].footage == f"clip {n}", "filled in"
         if was[1] is None:
             assert now[1] is None
             continue
@@ -91,31 +99,14 @@ def test_records_go_through_shards_unchanged(tmp_path):
             now[1].frames(4)
 
 
-def test_other_tools_can_read_the_tars(tmp_path):
-    write_shards(records(3), tmp_path)
-    with tarfile.open(tmp_path / "shard-00000.tar") as tar:
-        names = tar.getnames()
-        data = json.load(tar.extractfile("00000000.json"))
-        assert grey(Image.open(tar.extractfile("00000000.00003.jpg"))) == 3
-    assert names == [
-        *(f"00000000.{k:05d}.jpg" for k in range(8)),
-        "00000000.json",
-        "00000001.00000.jpg",
-        "00000001.00001.jpg",
-        "00000001.json",
-        "00000002.json",
-    ]
-    assert data["timeline"]["clip"]["id"] == "clip 0"
-
-
 def test_held_pictures_are_stored_once_and_missing_ones_stay_missing(tmp_path):
     class Still(Drawn):
         def frames(self, second):
             return () if second == 0 else (Image.new("RGB", (8, 8), (80,) * 3),) * 2
 
-    write_shards([(timeline(0, 50), Still(50))], tmp_path)
-    with tarfile.open(tmp_path / "shard-00000.tar") as tar:
-        assert len(tar.getnames()) == 2
+    write_shards([(labels(0, 50), Still(50))], tmp_path)
+    (row,) = pq.read_table(tmp_path / "shard-00000.parquet").to_pylist()
+    assert len(row["images"]) == 1 and row["image_index"] == [[]] + [[0, 0]] * 49
     ((_, frames),) = read_shards(tmp_path)
     assert [len(frames.frames(t)) for t in range(50)] == [0] + [2] * 49
 
@@ -130,17 +121,17 @@ def test_jpegs_of_a_cached_video_are_not_encoded_again(tmp_path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())
     video = open_video(tmp_path / "v.mp4", 2, cache_dir=tmp_path / "c")
-    write_shards([(timeline(0, 3), video)], tmp_path / "s", quality=10)
+    write_shards([(labels(0, 3), video)], tmp_path / "s", quality=10)
     ((told, frames),) = read_shards(tmp_path / "s")
     assert [frames.encoded(t) for t in range(3)] == [video.encoded(t) for t in range(3)]
-    assert told.clip.duration == pytest.approx(3.0)
+    assert told.timeline.clip.duration == pytest.approx(3.0)
     write_shards([(told, frames)], tmp_path / "again", quality=10)
     ((_, copy),) = read_shards(tmp_path / "again")
     assert copy.encoded(1) == frames.encoded(1)
 
 
 def test_a_lower_rate_takes_the_last_picture_of_each_part(tmp_path):
-    write_shards([(timeline(0), Drawn(4, rate=4, empty=2))], tmp_path)
+    write_shards([(labels(0), Drawn(4, rate=4, empty=2))], tmp_path)
     for rate, wanted in ((1, [[3], [7], [11], [15]]), (2, [[3], [5, 7], [9, 11], [13, 15]])):
         (sample,) = open_corpus(tmp_path, frames_per_second=rate)
         assert [[grey(i) for i in sample[1].frames(t)] for t in range(4)] == wanted
@@ -154,26 +145,37 @@ def test_a_lower_rate_takes_the_last_picture_of_each_part(tmp_path):
 
 
 def test_bad_records_are_counted_and_kept_and_the_rest_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards_module, "MAX_RECORD_BYTES", 20_000)
+    monkeypatch.setattr(shard_file, "MAX_RECORD_BYTES", 20_000)
+    monkeypatch.setattr(shard_file, "MAX_LABEL_BYTES", 20_000)
     given = [
-        (timeline(0), Drawn(4)),
-        (timeline(1), Drawn(4, bad=3)),
-        (timeline(2, None, at=7), Drawn(4)),
-        (timeline(3, 40), Drawn(40)),
-        (timeline(4, None), Drawn(4)),
+        (labels(0), Drawn(4)),
+        (labels(1), Drawn(4, bad=3)),
+        (labels(2, None, at=7), Drawn(4)),
+        (labels(3, 40), Drawn(40)),
+        (labels(4, None), Drawn(4)),
+        (StreamLabels(timeline(5, None), (Summary(0, 9, "a"),)), Drawn(4)),
+        (replace(labels(6), history=({"detail": "x" * 30_000},)), Drawn(4)),
+        replace(turn(7), answer="\ud800"),
+        (replace(labels(8), licence={"not": "a text"}), Drawn(4)),
     ]
     index = write_shards(given, tmp_path)
-    assert index["rejected"] == {"damaged": 1, "past the end": 1, "too large": 1}
-    assert index["consumed"] == index["records"] + 3
+    reasons = {"damaged": 1, "past the end": 2, "too large": 2, "not UTF-8": 1, "shape": 1}
+    assert index["rejected"] == reasons
+    assert index["consumed"] == index["records"] + 7
     lines = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert [(line["item"], line["reason"]) for line in lines] == [
         ("1", "damaged"),
         ("2", "past the end"),
         ("3", "too large"),
+        ("5", "past the end"),
+        ("6", "too large"),
+        ("7", "not UTF-8"),
+        ("8", "shape"),
     ]
     first, last = read_shards(tmp_path)
-    assert first[0].meta["n"] == 0
-    assert last[0].clip == Clip("clip 4", 4.0), "the length is known from the pictures"
+    assert first[0].timeline.meta["n"] == 0
+    found = last[0].timeline.clip
+    assert found == Clip("clip 4", 4.0), "the length is known from the pictures"
     assert [grey(i) for i in last[1].frames(3)] == [6, 7]
 
 
@@ -193,7 +195,7 @@ def names(folder: Path) -> dict[str, bytes]:
 def test_a_killed_writer_goes_on_and_ends_with_the_same_bytes(tmp_path, killed_at):
     def given():
         for n, record in enumerate(records(8)):
-            yield (timeline(n), Drawn(4, bad=1)) if n in (2, 6) else record
+            yield (labels(n), Drawn(4, bad=1)) if n in (2, 6) else record
 
     write_shards(given(), tmp_path / "whole", per_shard=2)
     writer = ShardWriter(tmp_path / "killed", per_shard=2)
@@ -243,7 +245,10 @@ def test_a_finished_corpus_is_left_as_it_is(tmp_path):
         raise AssertionError("nothing is taken")
         yield
 
+    left = tmp_path / "shard-00000.json"
+    left.write_text("{}")  # by a kill just after the index was written
     assert write_shards(never(), tmp_path, signature="a") == index
+    assert not left.exists()
     with pytest.raises(CorpusError, match="another corpus"):
         write_shards(records(3), tmp_path, signature="b")
 
@@ -265,7 +270,9 @@ def test_a_folder_that_can_not_be_written_is_a_users_error(tmp_path, monkeypatch
 
 
 @pytest.fixture
-def corpus(tmp_path) -> Path:
+def corpus(tmp_path, monkeypatch) -> Path:
+    """Nine records, each a row group of its own."""
+    monkeypatch.setattr(shard_file, "GROUP_LABEL_BYTES", 1)
     folder = tmp_path / "corpus"
     write_shards(records(9), folder, per_shard=3)
     return folder
@@ -277,11 +284,16 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(bytes(data))
 
 
+def places(path: Path) -> dict:
+    """What a shard's footer says of where its parts lie."""
+    return json.loads(pq.read_metadata(path).metadata[b"joyvl"])
+
+
 def test_random_access_finds_every_record(corpus):
     opened = open_corpus(corpus)
     assert len(opened) == 9
     assert opened[4].id == "t4"
-    assert opened[6][0].meta["n"] == 6 and opened[0][0].meta["n"] == 0
+    assert opened[6][0].timeline.meta["n"] == 6 and opened[0][0].timeline.meta["n"] == 0
     copy = pickle.loads(pickle.dumps(opened))
     assert copy[6][0] == opened[6][0]
     for outside in (9, -1):
@@ -297,10 +309,10 @@ def test_annotations_alone_need_pictures_from_somewhere(corpus):
 
 
 def test_a_corrupt_record_is_counted_and_training_goes_on(corpus, tmp_path):
-    tar = corpus / "shard-00001.tar"
-    entries = json.loads((corpus / "shard-00001.json").read_text())["records"]
-    flip(tar, entries[0][0] + 512 + 30)  # a picture of record 3
-    flip(tar, entries[1][1] + 5)  # the JSON of record 4
+    shard = corpus / "shard-00001.parquet"
+    told = places(shard)
+    flip(shard, told["pictures"][0][0][1] + 30)  # a picture of record 3
+    flip(shard, told["groups"][1][1] + 5)  # the labels of record 4
     assert check_hashes(corpus) == ["shard-00001"]
     opened = open_corpus(corpus, rejects=Rejects(tmp_path / "rejects.jsonl"))
     for _ in range(2):  # two epochs
@@ -312,18 +324,56 @@ def test_a_corrupt_record_is_counted_and_training_goes_on(corpus, tmp_path):
         opened[3]
 
 
+def without(path: Path, key: bytes) -> None:
+    path.write_bytes(path.read_bytes().replace(key, key[::-1]))
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda tar: tar.write_bytes(tar.read_bytes()[:-700]), "truncated shard"),
-        (lambda tar: tar.unlink(), "missing shard"),
-        (lambda tar: tar.write_bytes(b""), "missing shard"),
-        (lambda tar: tar.with_suffix(".json").unlink(), "missing shard"),
-        (lambda tar: tar.with_suffix(".json").write_text("{oops"), "missing shard"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:-700]), "truncated shard"),
+        (lambda shard: shard.write_bytes(shard.read_bytes() + b"x"), "truncated shard"),
+        (lambda shard: shard.unlink(), "missing shard"),
+        (lambda shard: shard.write_bytes(b""), "missing shard"),
+        (lambda shard: without(shard, b"joyvl"), "corrupt shard"),
+        (lambda shard: flip(shard, -8), "corrupt shard"),
     ],
 )
 def test_a_broken_shard_costs_its_own_records_only(corpus, damage, reason):
-    damage(corpus / "shard-00002.tar")
+    damage(corpus / "shard-00002.parquet")
+    opened = open_corpus(corpus)
+    assert len(list(opened)) == 4
+    assert opened.rejects.counts[reason] == 3
+    assert [unread.reason for unread in opened.survey().unread] == [reason] * 3
+
+
+def rewritten(corpus: Path, change) -> None:
+    """The last shard's footer is another one, and the index knows it: another program wrote it."""
+    path = corpus / "shard-00002.parquet"
+    parquet = pq.ParquetFile(path)
+    schema, told = parquet.schema_arrow, places(path)
+    change(told)
+    with pq.ParquetWriter(path.with_suffix(".new"), schema) as writer:
+        writer.write_table(parquet.read())
+        writer.add_key_value_metadata({"joyvl": json.dumps(told)})
+    path.with_suffix(".new").replace(path)
+    index, data = read_index(corpus), path.read_bytes()
+    index["shards"][2].update(bytes=len(data), footer=[8, zlib.crc32(data[-8:])])
+    (corpus / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda told: told.update(version=2), "other version"),
+        (lambda told: told.pop("groups"), "corrupt shard"),
+        (lambda told: told.update(groups=[[3, 0, 9, 1]]), "corrupt record"),
+        (lambda told: told.update(groups=[[3, 4, 10**15, 1]]), "corrupt record"),
+        (lambda told: told.update(groups=[[3, "4"]]), "corrupt record"),
+    ],
+)
+def test_a_footer_of_another_kind_is_told(corpus, change, reason):
+    rewritten(corpus, change)
     opened = open_corpus(corpus)
     assert len(list(opened)) == 4
     assert opened.rejects.counts[reason] == 3
@@ -374,7 +424,7 @@ def test_published_json_is_opened_as_a_corpus(published, tmp_path):
     assert len(opened) == 3
     assert rejects.counts == {"time is no number": 1, "outside the folder": 1}
     told, frames = opened[2]
-    assert actions(told)[2] == Response("Answer 0.")
+    assert actions(told.timeline)[2] == Response("Answer 0.")
     assert [grey(frames.frames(t)[0]) for t in range(4)] == [0, 1, 2, 3]
     assert len(list(opened)) == 2
     assert rejects.counts["missing file"] == 1
@@ -409,7 +459,10 @@ def test_json_lines_of_raw_records_with_videos(tmp_path):
     path.write_text("\n".join(map(json.dumps, lines)))
     opened = open_corpus(path, cache_dir=tmp_path / "c", size=16)
     told, frames = opened[0]
-    assert told.clip.duration == pytest.approx(3.0) and frames.frames(2)[0].size == (16, 16)
+    assert told.timeline.clip.duration == pytest.approx(3.0) and frames.frames(2)[0].size == (
+        16,
+        16,
+    )
     for late in (1, 2):
         with pytest.raises(RecordError, match="past the end"):
             opened[late]

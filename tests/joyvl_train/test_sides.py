@@ -17,7 +17,7 @@ from PIL import Image
 
 from joyvl_train.config import UserError
 from joyvl_train.corpus import Corpus, open_corpus
-from joyvl_train.records import Rejects, TurnSample, footage, footage_number
+from joyvl_train.records import Rejects, StreamLabels, TurnSample, footage, footage_number
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import corpus_parts
 from joyvl_train.shards import write_shards
@@ -49,8 +49,12 @@ def question(name: str, shown: str) -> TurnSample:
     return TurnSample(name, "what?", "a dog", (picture(1),), footage=shown)
 
 
-def named(side: SideName, share: float = SHARE) -> str:
-    names = (f"clip {n}" for n in range(1000))
+def shown(name: str, seconds: int = 3, **told: Any) -> tuple[StreamLabels, Noise]:
+    return StreamLabels(clip(name, seconds, **told)), Noise()
+
+
+def named(side: SideName, share: float = SHARE, kind: str = "clip") -> str:
+    names = (f"{kind} {n}" for n in range(1000))
     return next(name for name in names if side_of(footage_number(name), share) == side)
 
 
@@ -167,27 +171,47 @@ def test_questions_follow_their_footage(tmp_path_factory: Any, asked: Any, seed:
     ]
     random.Random(seed).shuffle(records)
     folder = tmp_path_factory.mktemp("shards") / "corpus"
-    write_shards([r if isinstance(r, TurnSample) else (r, Noise()) for r in records], folder)
+    write_shards(
+        [r if isinstance(r, TurnSample) else (StreamLabels(r), Noise()) for r in records], folder
+    )
     sides = sides_of(open_corpus(folder))
-    shown: dict[SideName, set[str]] = {}
+    seen: dict[SideName, set[str]] = {}
     for name, side in sides.items():
         samples = list(side)
         assert name == "train" or not any(isinstance(s, TurnSample) for s in samples)
-        shown[name] = {
-            s.footage if isinstance(s, TurnSample) else str(s[0].clip.video) for s in samples
+        seen[name] = {
+            s.footage if isinstance(s, TurnSample) else str(s[0].timeline.clip.video)
+            for s in samples
         }
-    assert not shown["train"] & (shown["validation"] | shown["test"])
-    assert not shown["validation"] & shown["test"]
-    left = [r for r in records if isinstance(r, TurnSample) and r.footage not in shown["train"]]
+    assert not seen["train"] & (seen["validation"] | seen["test"])
+    assert not seen["validation"] & seen["test"]
+    left = [r for r in records if isinstance(r, TurnSample) and r.footage not in seen["train"]]
     assert sides["train"].rejects.counts["footage held out"] == len(left)
     assert sum(map(len, sides.values())) + len(left) == len(records)
+
+
+def test_what_is_for_evaluation_is_never_trained_on(renderer: Renderer, tmp_path: Path) -> None:
+    own, free, other = named("train"), named("train", kind="free"), named("validation")
+    bench = StreamLabels(clip("bench", video=own), use="evaluation")
+    asked = replace(question("asked", "elsewhere"), use="evaluation")
+    records = [(bench, Noise()), shown("same", video=own), shown(free), shown(other), asked]
+    write_shards(records, tmp_path / "shards")
+    sides = sides_of(open_corpus(tmp_path / "shards"))
+    found = {name: [sample[0].timeline.clip.id for sample in side] for name, side in sides.items()}
+    # The other record of that footage goes with it.
+    assert found == {"train": [free], "validation": [other], "test": ["bench", "same"]}
+    assert sides["train"].held == 4
+    assert sides["train"].rejects.counts == {"evaluation only": 1}
+    corpus = open_corpus(tmp_path / "shards")
+    (part,) = corpus_parts(corpus, renderer, LossWeights(), StreamSettings())
+    assert len(part.source) == 3 and corpus.rejects.counts == {"evaluation only": 2}
 
 
 # -- how it is opened and counted
 
 
 def test_sides_are_told_apart_without_a_picture(tmp_path: Path, monkeypatch: Any) -> None:
-    write_shards([(clip(f"c{n}"), Noise()) for n in range(9)], tmp_path / "shards", per_shard=4)
+    write_shards([shown(f"c{n}") for n in range(9)], tmp_path / "shards", per_shard=4)
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("looked at")
@@ -221,7 +245,7 @@ def test_each_side_counts_its_own_rejects(tmp_path: Path) -> None:
 def test_data_that_changes_has_another_digest(tmp_path: Path) -> None:
     digests = set()
     for n, count in enumerate((5, 6)):
-        write_shards([(clip(f"c{k}"), Noise()) for k in range(count)], tmp_path / str(n))
+        write_shards([shown(f"c{k}") for k in range(count)], tmp_path / str(n))
         for share in (0.0, 0.5):
             corpus = open_corpus(tmp_path / str(n))
             again = open_corpus(tmp_path / str(n))
@@ -243,7 +267,7 @@ def renderer(speakers: Any) -> Renderer:
 @pytest.mark.parametrize(
     ("share", "record", "words"),
     [
-        (1.0, (clip("a"), Noise()), "data.turn_share=1: takes turn-based questions alone"),
+        (1.0, shown("a"), "data.turn_share=1: takes turn-based questions alone"),
         (0.0, question("a", "a"), "data.turn_share=0: takes streams alone"),
     ],
 )
@@ -270,7 +294,7 @@ def test_where_all_that_is_left_is_broken_what_is_held_out_is_told(
         def frames(self, second: int) -> tuple[Image.Image, ...]:
             return () if second == 1 else super().frames(second)
 
-    write_shards([(unseen, Dark()), (clip(named("test")), Noise())], tmp_path / "shards")
+    write_shards([(StreamLabels(unseen), Dark()), shown(named("test"))], tmp_path / "shards")
     side = Side(open_corpus(tmp_path / "shards"), "train", SHARE, Rejects())
     with pytest.raises(UserError, match=r"1 rejected .*, 1 of 2 held out \(data.held_out=0.4\)"):
         corpus_parts(side, renderer, LossWeights(), StreamSettings())

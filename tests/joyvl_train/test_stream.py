@@ -369,6 +369,16 @@ def test_a_longer_clip_is_cut_as_a_stream_is():
     assert supervised == list(range(25))
 
 
+def test_stored_summaries_tell_what_they_can_and_nothing_from_later():
+    stored = [Summary(0, 6, "A shop."), Summary(6, 8, "Late."), Summary(9, 17, "Bolts.")]
+    chunks = list(training_chunks(line(25), frame, SHORT, summaries=stored))
+    # [0, 7) and [7, 17) are summarized. In 8, which no summary has, a result comes.
+    assert [chunk.memory_text.split("Instructions:")[0] for chunk in chunks[1:]] == [
+        "A shop.\nEarlier:\n0 to 7 s: A shop.\n",
+        "A shop.\nEarlier:\n0 to 7 s: A shop.\n7 to 17 s: 8 s background 1: Nine. Bolts.\n",
+    ]
+
+
 def test_a_sample_is_what_serving_would_show():
     chunks = list(training_chunks(line(25), frame, SHORT, lambda turns: f"{len(turns)} turns"))
     stream, gold = Stream(SHORT, Memory(opening="A shop.")), {}
