@@ -122,18 +122,21 @@ class Budget:
     def check(self, tokens: int, cost: float) -> None:
         """`BudgetError` where one more request of this size could pass a cap."""
         usage, owner = self.usage, f"{self.owner}: " if self.owner else ""
+        mend = "raise the cap and start again"
         if self.max_requests is not None and usage.requests >= self.max_requests:
-            raise BudgetError(f"{owner}{usage.requests} of {self.max_requests} requests are sent")
+            raise BudgetError(
+                f"{owner}{usage.requests} of {self.max_requests} requests are sent; {mend}"
+            )
         used, spent = usage.tokens + self._held_tokens, usage.cost + self._held_cost
         if self.max_tokens is not None and used + tokens > self.max_tokens:
             raise BudgetError(
                 f"{owner}{used} of {self.max_tokens} tokens are used or set aside; the next "
-                f"request may need {tokens}"
+                f"request may need {tokens}; {mend}"
             )
         if self.max_cost is not None and spent + cost > self.max_cost:
             raise BudgetError(
                 f"{owner}{spent:.4f} of {self.max_cost} is spent or set aside; the next request "
-                f"may cost {cost:.4f}"
+                f"may cost {cost:.4f}; {mend}"
             )
 
     def hold(self, tokens: int, cost: float) -> None:
@@ -201,7 +204,7 @@ class Client:
         if per_minute is not None and per_minute <= 0:
             raise ValueError(f"per_minute must be above 0, got {per_minute}")
         self.endpoint = endpoint
-        self.budget = Budget(max_tokens=max_tokens, max_cost=max_cost)
+        self.budget = Budget(None, max_tokens, max_cost, f"model {endpoint.model}")
         self.cache = cache
         self.retries, self.backoff, self.reparses = retries, backoff, reparses
         self.timeout = timeout

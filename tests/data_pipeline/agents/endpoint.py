@@ -86,21 +86,19 @@ class Endpoint:
         return web.json_response({"choices": [choice], "usage": usage})
 
 
-def client(endpoint: Endpoint | str, **settings: Any) -> Client:
+def client(endpoint: Endpoint | str, model: str = "joyvl", **settings: Any) -> Client:
     """A client that waits next to nothing between tries."""
     url = endpoint if isinstance(endpoint, str) else endpoint.url
     defaults = {"concurrency": 64, "retries": 1, "backoff": 0.01, "reparses": 0, "timeout": 20.0}
     prices = {"prompt_price": 1e6, "completion_price": 1e6}
-    return Client(Where(url, "m", "NO_KEY", **prices), **{**defaults, **settings})
+    return Client(Where(url, model, "NO_KEY", **prices), **{**defaults, **settings})
 
 
 class Asked:
     """An agent on an endpoint; its client is closed at the end."""
 
     def __init__(self, endpoint: Endpoint | str, name: str = "dense_precheck", **settings: Any):
-        own = {
-            "retries", "reparses", "timeout", "cache", "max_cost", "max_tokens", "concurrency"
-        } & set(settings)  # fmt: skip
+        own = {"retries", "reparses", "timeout", "cache"} & set(settings)
         self.client = client(endpoint, **{key: settings.pop(key) for key in own})
         self.agent = Agent(load(name), self.client, **settings)
 

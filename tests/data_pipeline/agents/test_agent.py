@@ -168,7 +168,7 @@ def test_answers_between_failures_keep_the_run_going() -> None:
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        (Budget(max_requests=5), r"^agent dense_precheck: 5 of 5 requests are sent$"),
+        (Budget(max_requests=5), r"^agent dense_precheck: 5 of 5 requests are sent; raise the cap"),
         (Budget(max_cost=6e3), r"^agent dense_precheck: .* of 6000.0 is spent"),
         (Budget(max_tokens=6000), r"^agent dense_precheck: .* of 6000 tokens are used"),
     ],
