@@ -1,8 +1,8 @@
 """Text that can be read in a picture: where it is, and what it says.
 
-Two networks of PP-OCRv4 (Chinese and English), run by onnxruntime: one finds lines of text, one
-reads them. Needs the `tools` extra and the models that `python -m data_pipeline.assets tools`
-fetches.
+Two networks of PP-OCRv4, run by onnxruntime: one finds lines of text, one reads them. They read
+Latin letters, digits and Chinese; `Ocr.can_read` tells what they can't be asked about. Needs the
+`tools` extra and the models that `python -m data_pipeline.assets tools` fetches.
 """
 
 from __future__ import annotations
@@ -62,6 +62,15 @@ class Ocr:
                 box = (float(left), float(top), float(right), float(bottom))
                 lines.append(Line(text.strip(), score, box))
         return sorted(lines, key=lambda line: (round(line.box[1] / 0.02), line.box[0]))
+
+    def can_read(self, text: str) -> bool:
+        """Whether all letters of `text` are known: not those of Russian, Greek or Korean."""
+        wanted = set(squeezed(text))
+        return bool(wanted) and wanted <= self._alphabet
+
+    @cached_property
+    def _alphabet(self) -> frozenset[str]:
+        return frozenset(squeezed("".join(self._reader[1])))
 
     @cached_property
     def _cv2(self) -> Any:

@@ -54,6 +54,13 @@ def test_captions_are_read(ocr: Ocr, text: str, more: dict[str, object]) -> None
 
 @pytest.mark.slow
 @needs("ocr")
+def test_what_it_cannot_read_it_can_tell(ocr: Ocr) -> None:
+    texts = ["Exit 12", "Voilà l'été", "Straße", "出口在左边", "выход", "έξοδος", "출구", "…", ""]
+    assert [ocr.can_read(text) for text in texts] == [True] * 4 + [False] * 5
+
+
+@pytest.mark.slow
+@needs("ocr")
 def test_lines_come_from_top_to_bottom(ocr: Ocr) -> None:
     text = "Menu\nHome\nSearch\nSettings"
     lines = ocr(written(text, place="full", style="screen", size=0.12))
