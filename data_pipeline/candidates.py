@@ -21,7 +21,7 @@ Status = Literal["open", "rejected", "unverified"]
 Use = Literal["train", "evaluation"]
 Stage = Callable[[Iterator["Candidate"]], Iterator["Candidate"]]
 
-EVALUATION = "evaluation"
+EVALUATION: Use = "evaluation"
 """The use of what stems from a benchmark: it never enters training."""
 
 

@@ -1,10 +1,12 @@
-"""The items of a JSON list or of JSON lines, one at a time, from a file of any size.
+"""The items of a JSON list or of JSON lines, or an object's members, one at a time, from a file of
+any size.
 
 An item that is no JSON is reported with its place, and reading goes on after it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +24,7 @@ _CHUNK = 1 << 18
 # A whole string, or one mark; a bare quote is a string whose end hasn't been read yet. Possessive,
 # so that an unfinished string costs one pass.
 _MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
-_SCALAR = re.compile(rb"[,\]\s]")
+_SCALAR = re.compile(rb"[,\]}\s]")
 _BETWEEN = b", \t\r\n"
 
 
@@ -49,10 +51,39 @@ def json_items(path: str | os.PathLike[str]) -> Iterator[Item]:
         raise UserError(f"{os.fspath(path)!r} can't be read: {error.strerror}") from None
 
 
-def _items(file: BinaryIO, name: str) -> Iterator[Item]:
+def json_members(path: str | os.PathLike[str]) -> Iterator[tuple[str, Item]]:
+    """The members of a JSON object, by name, also of several objects one after the other.
+
+    A member that is broken ends the reading, since nobody knows where the next one begins; it is
+    reported under the name that it has, if any. Raises `UserError` as `json_items` does.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start, head = _start(file)
+            if head != b"{":
+                raise UserError(f"{os.fspath(path)!r} is no JSON object; write it as one")
+            file.seek(start)
+            for number, (name, offset, text, reason) in enumerate(_Scanner(file).members()):
+                where = f"member {number} {name[:80]!r}, at byte {offset}"
+                try:
+                    if reason is not None:
+                        raise RecordError(reason, where)
+                    yield name, Item(number, offset, len(text), parse(text, where))
+                except RecordError as error:
+                    yield name, Item(number, offset, len(text), error=error)
+    except OSError as error:
+        raise UserError(f"{os.fspath(path)!r} can't be read: {error.strerror}") from None
+
+
+def _start(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the text starts, and its first mark."""
     start = 3 if file.read(3) == b"\xef\xbb\xbf" else 0
     file.seek(start)
-    head = file.read(_CHUNK).lstrip()[:1]
+    return start, file.read(_CHUNK).lstrip()[:1]
+
+
+def _items(file: BinaryIO, name: str) -> Iterator[Item]:
+    start, head = _start(file)
     file.seek(start)
     if head == b"[":
         spans = _list_spans(file)
@@ -148,21 +179,57 @@ class _Scanner:
 
     def spans(self, in_list: bool = False) -> Iterator[Span]:
         while self.skip(_BETWEEN):
-            del self.buffer[: self.at]
-            self.base += self.at
-            self.at = 0
-            if in_list and self.buffer[0] == ord("]"):
-                self.at = 1
+            if in_list and self.buffer[self.at] == ord("]"):
+                self.at += 1
                 if self.skip(b" \t\r\n"):
                     yield self.base + self.at, b"", "not JSON"
                 return
-            end, error = self._end()
-            yield self.base, bytes(self.buffer[:end]), error
+            offset, found, error = self._value()
+            yield offset, found, error
             if error is not None:
                 return
-            self.at = end
         if in_list:
             yield self.base + self.at, b"", "cut off"
+
+    def members(self) -> Iterator[tuple[str, int, bytes, str | None]]:
+        """Name, offset, bytes, and a reason where it can't be one, of each member of an object."""
+        while self.skip(b" \t\r\n"):
+            if self.buffer[self.at] != ord("{"):
+                yield "", self.base + self.at, b"", "not JSON"
+                return
+            self.at += 1
+            while self.skip(_BETWEEN):
+                if self.buffer[self.at] == ord("}"):
+                    self.at += 1
+                    break
+                name = ""
+                start, found, error = self._value()
+                if error is None:
+                    error = "not JSON"
+                    with contextlib.suppress(RecordError):
+                        key = parse(found, "")
+                        if isinstance(key, str) and self.skip(b" \t\r\n"):
+                            name = key
+                            if self.buffer[self.at] == ord(":"):
+                                self.at += 1
+                                error = None if self.skip(b" \t\r\n") else "cut off"
+                if error is None:
+                    start, found, error = self._value()
+                yield name, start, found, error
+                if error is not None:
+                    return
+            else:
+                yield "", self.base + self.at, b"", "cut off"
+                return
+
+    def _value(self) -> tuple[int, bytes, str | None]:
+        """Offset, bytes and reason of the value that starts here; goes to its end."""
+        del self.buffer[: self.at]
+        self.base += self.at
+        self.at = 0
+        end, error = self._end()
+        self.at = end
+        return self.base, bytes(self.buffer[:end]), error
 
     def _end(self) -> tuple[int, str | None]:
         """Where the value at the buffer's start ends, or why it doesn't."""

@@ -4,10 +4,12 @@ Raw: `{"video_name", "video_path", "task_type", "source", "question": [{"content
 "response": [{"content", "time"}]}`; a time is a number or a string of one or several ("5,6,7"), and
 a response may carry `st_time` and `end_time` in its place, of which it is due at the second. Our
 extension, where there is something to tell: `delegation` (the question handed over) and `until` in
-a response, and a list `background` of `{"content", "time", "delegation": n}`.
+a response, and a list `background` of `{"content", "time", "delegation": n}`; what else a timeline
+holds stands in `event` and `timeline` (`published_exact`), so that ours come back equal.
 
 Converted: `{"messages": [...], "images": [paths], ...}`, a user and an assistant turn a second in
-the grammar of `joyvl_train.actions`. Streamo's training form (`<5s-6s>`, `<stream>`) is read too.
+the grammar of `joyvl_train.actions`. Streamo's training form (`<5s-6s>`, `<stream>`) is read too,
+and timelines as plain data (`timeline.to_json`), as `recipe=corpus command=convert` writes them.
 
 Nothing is lost silently: an item becomes one timeline, or is rejected with a reason.
 """
@@ -22,14 +24,18 @@ from typing import Any
 
 from joyvl_train.frames import Frames, encode
 from joyvl_train.json_items import json_items
+from joyvl_train.pictures import inside
 from joyvl_train.published_chat import from_chat, to_chat
 from joyvl_train.published_raw import Root, from_raw, to_raw, told_clip
 from joyvl_train.records import RecordError, Rejects, check_repeats, settle
 from joyvl_train.stream import results_by_second
-from joyvl_train.timeline import Timeline, TimelineError
+from joyvl_train.timeline import Timeline, TimelineError, from_json
 from joyvl_train.video import FrameError
 
 __all__ = ["read_published", "timeline_of", "to_chat", "to_raw", "told_clip", "write_published"]
+
+EVALUATION = "evaluation"
+"""What `meta["use"]` says of a benchmark's record."""
 
 
 def read_published(
@@ -53,20 +59,60 @@ def read_published(
             yield timeline
 
 
-def timeline_of(item: Any, where: str = "item", root: Root = None) -> Timeline:
-    """The timeline of one published record. `TimelineError` or `FrameError` with the reason."""
+def timeline_of(
+    item: Any, where: str = "item", root: Root = None, evaluation: bool = False
+) -> Timeline:
+    """The timeline of one published record. `TimelineError` or `FrameError` with the reason.
+
+    What stems from a benchmark (`meta["use"]`) is refused unless `evaluation` asks for it, so that
+    no way into training leaves it in.
+    """
     if not isinstance(item, Mapping):
         raise TimelineError("no object", f"{where}: {type(item).__name__}")
-    if "messages" in item:
-        timeline = from_chat(item, where, root)
-    elif "question" in item or "response" in item:
-        timeline = from_raw(item, where, root)
-    else:
-        keys = ", ".join(map(str, list(item)[:8]))
-        raise TimelineError("unknown form", f"{where}: keys {keys}")
+    try:
+        timeline = _read(item, where, root)
+    except RecursionError:
+        raise TimelineError("nested too deeply", where) from None
+    if timeline.meta.get("use") == EVALUATION and not evaluation:
+        raise TimelineError("evaluation only", f"{where}: it is a benchmark's, never for training")
     # What can't be streamed is rejected here already.
     results_by_second(timeline)
     check_repeats(timeline)
+    return timeline
+
+
+def _read(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
+    if "messages" in item:
+        return from_chat(item, where, root)
+    if "question" in item or "response" in item:
+        return from_raw(item, where, root)
+    if "clip" in item and "events" in item:
+        return _from_plain(item, where, root)
+    keys = ", ".join(str(key)[:40] for key in list(item)[:8])
+    raise TimelineError("unknown form", f"{where}: keys {keys}")
+
+
+def _from_plain(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
+    timeline = from_json(item)
+    clip = timeline.clip
+    told = item["clip"]
+    lists = [told.get("images")] if isinstance(told, Mapping) else ["no object"]
+    lists += [e["rule"].get("facts") for e in item["events"] if isinstance(e.get("rule"), Mapping)]
+    if not all(isinstance(value, list | tuple | None) for value in lists):
+        raise TimelineError("shape", f"{where}: clip, images or facts are none")
+    texts = [timeline.family, timeline.source, timeline.opening, clip.id, *clip.images]
+    texts += [event.id for event in timeline.events]
+    texts += [fact for event in timeline.events if event.rule for fact in event.rule.facts]
+    if clip.video is not None:
+        texts.append(clip.video)
+    flags = [event.repeat for event in timeline.events]
+    if not all(isinstance(text, str) for text in texts) or not {*map(type, flags)} <= {bool}:
+        raise TimelineError("shape", f"{where}: a text that is none")
+    if not isinstance(timeline.meta, Mapping) or not isinstance(clip.scene, Mapping | None):
+        raise TimelineError("shape", f"{where}: meta or scene is no object")
+    for path in (*clip.images, *filter(None, [clip.video])):
+        if path and (root is not None or clip.images):
+            inside(root if root is not None else ".", path)
     return timeline
 
 

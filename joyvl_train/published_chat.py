@@ -100,14 +100,14 @@ def _turn(user: str, assistant: str, where: str) -> _Turn:
     times = list(_TIME.finditer(text))
     time = None
     if times:
-        time = float(times[-1].group(1))
+        time = _told(times[-1].group(1), where)
         text = text[: times[-1].start()] + text[times[-1].end() :]
     digests = []
     lines: list[str] = []
     for line in text.splitlines():
         result = _RESULT.fullmatch(line) if not lines else None
         if result:
-            digests.append((int(result.group(1)), result.group(2)))
+            digests.append((int(_told(result.group(1), where)), result.group(2)))
         elif line.strip():
             lines.append(line.strip())
     try:
@@ -120,7 +120,7 @@ def _turn(user: str, assistant: str, where: str) -> _Turn:
 def _streamo_turn(user: str, assistant: str, where: str) -> _Turn:
     """A turn of Streamo's training form; its standby is silence for us."""
     times = list(_STREAMO_TIME.finditer(user))
-    if not times or int(times[-1].group(2)) != int(times[-1].group(1)) + 1:
+    if not times or _told(times[-1].group(2), where) != _told(times[-1].group(1), where) + 1:
         raise TimelineError("turn of no second", f"{where}: {user[-80:]!r}")
     query = user[: times[-1].start()].strip()
     found = _STREAMO_ACTION.fullmatch(assistant.strip())
@@ -131,7 +131,15 @@ def _streamo_turn(user: str, assistant: str, where: str) -> _Turn:
         action = _action(Response, fold(found.group(2)), where)
     elif found.group(2):
         raise TimelineError("format", f"{where}: {assistant[:80]!r}")
-    return float(times[-1].group(1)), user.count(_IMAGE), query, [], action
+    return _told(times[-1].group(1), where), user.count(_IMAGE), query, [], action
+
+
+def _told(number: str, where: str) -> float:
+    """A time or a task number, however long it is written."""
+    value = float(number)
+    if value > MAX_SECONDS:
+        raise TimelineError("past the end", f"{where}: {number[:40]} is more than a day")
+    return value
 
 
 def _action(kind: type[Response], text: str, where: str) -> Response:
@@ -149,8 +157,6 @@ def _seconds(times: Sequence[float | None], where: str) -> list[int]:
     for n, time in enumerate(times):
         if time is None or time != math.floor(time):
             raise TimelineError("turn of no second", f"{where}: turn {n} at {time!r}")
-        if time > MAX_SECONDS:
-            raise TimelineError("past the end", f"{where}: turn {n} at {time} s")
         seconds.append(int(time))
     for before, after in pairwise(seconds):
         if after == before:

@@ -16,7 +16,8 @@ from typing import Any
 
 from joyvl_train.actions import ActionFormatError, fold
 from joyvl_train.frames import inside
-from joyvl_train.stream import task_numbers
+from joyvl_train.published_exact import event_told, timeline_told, told_event, told_timeline
+from joyvl_train.stream import results_by_second, task_numbers
 from joyvl_train.timeline import (
     MAX_SECONDS,
     Clip,
@@ -35,18 +36,31 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 def from_raw(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
     asked: list[tuple[float, str]] = []
     spoken: list[Event] = []
+    seconds: list[int] = []
+    exact: list[Event] = []
     for n, entry in enumerate(_entries(item, "question", where)):
-        text = line_of(entry.get("content"), f"{where}: question {n}")
-        asked += [(time, text) for time in _times(entry, f"{where}: question {n}")]
+        what = f"{where}: question {n}"
+        text = line_of(entry.get("content"), what)
+        if "event" in entry:
+            plain = {"role": "user", "text": text}
+            exact.append(told_event(entry["event"], plain, _times(entry, what), what))
+        else:
+            asked += [(time, text) for time in _times(entry, what)]
     for n, entry in enumerate(_entries(item, "response", where)):
-        spoken += _responses(entry, f"r{n}", f"{where}: response {n}")
+        what = f"{where}: response {n}"
+        times = _times(entry, what)
+        seconds += map(math.floor, times)
+        found = _responses(entry, times, f"r{n}", what)
+        spoken += found
+        exact += found if "event" in entry else []
     spoken.sort(key=lambda event: event.time)
-    seconds = [t for e in spoken for t in (e.held_seconds if e.repeat else (e.second,))]
     for second, count in Counter(seconds).items():
         if count > 1:
             raise TimelineError("two in one second", f"{where}: second {second}")
     delegations = [event.id for event in spoken if event.question is not None]
     queries, repeated = query_events(asked, [event.time for event in spoken])
+    queries += [event for event in exact if event.role == "user"]
+    queries.sort(key=lambda event: event.time)
     results: list[Event] = []
     for n, entry in enumerate(_entries(item, "background", where)):
         what = f"{where}: background {n}"
@@ -54,20 +68,30 @@ def from_raw(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
         if type(number) is not int or not 1 <= number <= len(delegations):
             raise TimelineError("answers nothing", f"{what}: delegation {number!r}")
         text = line_of(entry.get("content"), what)
+        if "event" in entry:
+            plain = {"role": "background", "text": text}
+            results.append(told_event(entry["event"], plain, _times(entry, what), what))
+            exact.append(results[-1])
+            continue
         for k, time in enumerate(_times(entry, what)):
             id = f"b{n}" + (f".{k}" if k else "")
             results.append(Event(id, time, "background", text, answers=delegations[number - 1]))
     duration = item.get("duration")
     if duration is not None and type(duration) not in (int, float):
         raise TimelineError("bad duration", f"{where}: {duration!r} s")
-    return Timeline(
+    as_told = {event.id: event for event in exact}
+    events = linked(queries, spoken, results)
+    timeline = Timeline(
         clip=Clip(clip_id(item, where), duration, video=video_of(item, root)),
         family=family_of(item),
         source=str(item.get("source") or ""),
-        events=linked(queries, spoken, results),
+        events=tuple(as_told.get(event.id, event) for event in events),
         opening=opening_of(item, where),
         meta=kept_meta(item, repeated),
     )
+    if "timeline" in item:
+        return told_timeline(item["timeline"], timeline, where, root)
+    return timeline
 
 
 def _entries(item: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
@@ -101,23 +125,27 @@ def _times(entry: Mapping[str, Any], what: str) -> list[float]:
     if value is None or value == [] or (isinstance(value, str) and not value.strip()):
         value = entry.get("end_time")
     parts = value.split(",") if isinstance(value, str) else value
-    times = [_number(part, what) for part in (parts if isinstance(parts, list) else [parts])]
+    times = [seconds_of(part, what) for part in (parts if isinstance(parts, list) else [parts])]
     return sorted(times)
 
 
-def _number(value: Any, what: str) -> float:
+def seconds_of(value: Any, what: str) -> float:
+    """A time: a number, or a text that is one, from 0 s to a day."""
+    told = str(value)[:40]
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TimelineError("time is no number", f"{what}: {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TimelineError("time is no number", f"{what}: {told}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TimelineError("time is no number", f"{what}: {told}")
     if value < 0:
-        raise TimelineError("negative time", f"{what}: {value!r} s")
+        raise TimelineError("negative time", f"{what}: {told} s")
     if value > MAX_SECONDS:
-        raise TimelineError("past the end", f"{what}: {value!r} s is more than a day")
+        raise TimelineError("past the end", f"{what}: {told} s is more than a day")
     return value
 
 
-def _responses(entry: Mapping[str, Any], id: str, what: str) -> list[Event]:
+def _responses(entry: Mapping[str, Any], times: Sequence[float], id: str, what: str) -> list[Event]:
     """A response's events: a run of consecutive seconds is one event that repeats to its end."""
     text = line_of(entry.get("content"), what)
     question = entry.get("delegation")
@@ -125,8 +153,12 @@ def _responses(entry: Mapping[str, Any], id: str, what: str) -> list[Event]:
         question = line_of(question, f"{what}: delegation")
     until = entry.get("until")
     if until is not None:
-        until = _number(until, f"{what}: until")
-    times = _times(entry, what)
+        until = seconds_of(until, f"{what}: until")
+    if "event" in entry:
+        plain = {"role": "assistant", "text": text, "question": question, "until": until}
+        event = told_event(entry["event"], plain, times, what)
+        _check_action(event, what)
+        return [event]
     for before, after in pairwise(times):
         if math.floor(before) == math.floor(after):
             raise TimelineError("two in one second", f"{what}: {before} and {after} s")
@@ -217,10 +249,14 @@ def told_clip(item: Any) -> Clip | None:
     """What a record that is rejected says that it shows; None where it doesn't."""
     if not isinstance(item, Mapping):
         return None
-    images = item.get("images") if "messages" in item else None
+    extension = item.get("timeline")
+    told = extension if isinstance(extension, Mapping) else {}
+    images = item.get("images") if "messages" in item else told.get("images")
     named = [i for i in images if isinstance(i, str)] if isinstance(images, list) else []
-    clip = Clip(clip_id(item, ""), video=None if named else video_of(item, None), images=(*named,))
-    return clip if clip.id or clip.video or any(clip.images) else None
+    scene = told.get("scene") if isinstance(told.get("scene"), Mapping) else None
+    video = None if named else video_of(item, None)
+    clip = Clip(clip_id(item, ""), video=video, images=(*named,), scene=scene)
+    return clip if clip.id or clip.video or any(clip.images) or clip.scene else None
 
 
 def video_of(item: Mapping[str, Any], root: Root) -> str | None:
@@ -257,11 +293,13 @@ def kept_meta(item: Mapping[str, Any], repeated: int = 0) -> dict[str, Any]:
 
 
 def to_raw(timeline: Timeline) -> dict[str, Any]:
-    """The raw record of a timeline, with our extensions where it needs them.
+    """The raw record of a timeline, with our extensions: `from_raw` reads an equal one from it.
 
-    It has no place for rules, windows, and what a response answers.
+    It folds texts, and holds plain data alone; what else there may be (a query of several lines)
+    comes back changed. Raises `TimelineError` for results that answer no delegation.
     """
     due = action_seconds(timeline.events, f"clip {timeline.clip.id!r}")
+    results_by_second(timeline)
     numbers = task_numbers(timeline)
     responses = []
     for event in timeline.of("assistant"):
@@ -273,13 +311,16 @@ def to_raw(timeline: Timeline) -> dict[str, Any]:
             entry["until"] = event.until
         if event.question is not None:
             entry["delegation"] = event.question
-        responses.append(entry)
+        responses.append({**entry, "event": event_told(event)})
     item: dict[str, Any] = {
         "video_name": timeline.clip.id,
         "video_path": timeline.clip.video or "",
         "task_type": timeline.meta.get("task_type", timeline.family),
         "source": timeline.source,
-        "question": [{"content": e.text, "time": _written(e.time)} for e in timeline.of("user")],
+        "question": [
+            {"content": event.text, "time": _written(event.time), "event": event_told(event)}
+            for event in timeline.of("user")
+        ],
         "response": responses,
     }
     results = timeline.of("background")
@@ -289,6 +330,7 @@ def to_raw(timeline: Timeline) -> dict[str, Any]:
                 "content": event.text,
                 "time": _written(event.time),
                 "delegation": numbers[event.answers or ""],
+                "event": event_told(event),
             }
             for event in results
         ]
@@ -296,7 +338,8 @@ def to_raw(timeline: Timeline) -> dict[str, Any]:
         item["duration"] = timeline.clip.duration
     if timeline.opening:
         item["opening"] = timeline.opening
-    return item
+    told = timeline_told(timeline, from_raw(item, "record", None))
+    return {**item, "timeline": told} if told else item
 
 
 def _written(time: float) -> str:

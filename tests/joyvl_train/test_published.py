@@ -22,7 +22,7 @@ from joyvl_train.published import (
     write_published,
 )
 from joyvl_train.records import Rejects, settle
-from joyvl_train.timeline import Clip, Event, Timeline, TimelineError, actions
+from joyvl_train.timeline import Clip, Event, Timeline, TimelineError, actions, to_json
 
 
 def raw(*responses: dict, questions: list | None = None, **more) -> dict:
@@ -123,6 +123,7 @@ BAD_RAW = [
     ("time is no number", raw(said(), questions=[{"content": "Who?"}])),
     ("negative time", raw(said(time="-1"))),
     ("past the end", raw(said(time="1e300"))),
+    ("past the end", raw(said(time=10**400))),
     ("past the end", raw(said(time="20"), duration=20.0)),
     ("past the end", raw(said(time="3"), questions=[said("Who?", "99")], duration=20)),
     ("past the end", raw(said(time="18,19,20"), duration=20)),
@@ -277,6 +278,9 @@ BAD_CHAT = [
         chat(("<1.0 seconds>\n<image>", QUIET), ("<0.0 seconds>\n<image>", QUIET)),
     ),
     ("past the end", chat((LONG, QUIET))),
+    ("past the end", chat((f"<{'9' * 400}.0 seconds>\n<image>", QUIET))),
+    ("past the end", chat((f"[Background {'9' * 5000}] x\n<0.0 seconds>\n<image>", QUIET))),
+    ("past the end", chat((f"<{'9' * 400}s-{'9' * 400}s>\n<stream>", "</Silence>"))),
     ("answers nothing", chat(("[Background 1] 5\n<0.0 seconds>\n<image>", QUIET))),
     ("no pairs of turns", with_messages()),
     ("no pairs of turns", with_messages(ONE)),
@@ -323,6 +327,57 @@ def test_streamos_training_form_is_read():
         assert error.value.reason == "format"
     with pytest.raises(TimelineError, match="turn of no second"):
         timeline_of(streamo(("<0s-2s>\n<stream>", "</Silence>")))
+
+
+# Timelines as plain data.
+
+
+def plain(**more) -> dict:
+    event = {"id": "a", "time": 2.5, "role": "assistant", "text": "Fire.", "until": 4.0}
+    return {
+        "clip": {"id": "c", "video": "v/c.mp4"},
+        "family": "alerting",
+        "source": "made",
+        "events": [event],
+        **more,
+    }
+
+
+def test_timelines_as_plain_data_are_read_as_they_are():
+    timeline = timeline_of(plain(meta={"id": 5}))
+    assert spoken(timeline) == [(2.5, "Fire.", 4.0, False)] and timeline.meta == {"id": 5}
+    assert timeline_of(json.loads(json.dumps(to_json(timeline)))) == timeline
+
+
+BAD_PLAIN = [
+    ("shape", plain(events=5)),
+    ("shape", plain(events=["a"])),
+    ("shape", plain(clip=[["id", "c"]])),
+    ("shape", plain(clip={"id": 5})),
+    ("shape", plain(clip={"id": "c", "images": "ab"})),
+    ("shape", plain(clip={"id": "c", "scene": 5})),
+    ("shape", plain(family=5)),
+    ("shape", plain(meta=5)),
+    ("shape", plain(colour="red")),
+    ("shape", plain(events=[{**plain()["events"][0], "repeat": 1}])),
+    ("shape", plain(events=[{**plain()["events"][0], "rule": {"kind": "exact", "facts": "ab"}}])),
+    ("outside the folder", plain(clip={"id": "c", "images": ["/a.jpg"]})),
+    ("result of no delegation", plain(events=[{**plain()["events"][0], "role": "background"}])),
+    ("evaluation only", plain(meta={"use": "evaluation"})),
+]
+
+
+@pytest.mark.parametrize(("reason", "record"), BAD_PLAIN)
+def test_plain_data_that_can_not_be_used_is_rejected_with_a_reason(reason, record):
+    with pytest.raises(TimelineError) as error:
+        timeline_of(record)
+    assert error.value.reason == reason
+
+
+def test_videos_of_plain_data_lie_in_the_root(tmp_path):
+    with pytest.raises(FrameError, match="outside the folder"):
+        timeline_of(plain(clip={"id": "c", "video": "../c.mp4"}), root=tmp_path)
+    assert timeline_of(plain(), root=tmp_path).clip.video == "v/c.mp4"
 
 
 # Out again.

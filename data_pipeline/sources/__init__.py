@@ -1,0 +1,1 @@
+"""Sources of the corpus: each module reads one kind of annotation into candidates, lazily."""

@@ -1,0 +1,126 @@
+"""What a timeline holds and the raw published form has no field for: our extension of it.
+
+An entry's `event` tells of its event all but time, text and delegation; an item's `timeline` what
+else there is to tell of the whole. Readers of the published form pass over both. With them a
+timeline comes back equal from its raw record.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from joyvl_train.pictures import inside
+from joyvl_train.timeline import Clip, Event, Rule, Timeline, TimelineError
+
+Root = str | os.PathLike[str] | None
+
+_OF_EVENT = ("id", "until", "repeat", "answers", "rule", "early", "late")
+_OF_TIMELINE = ("family", "frames_per_second", "meta", "order", "images", "scene")
+
+
+def event_told(event: Event) -> dict[str, Any]:
+    """An entry's `event`: its id, and what differs from the default."""
+    plain = asdict(event)
+    told = {name: plain[name] for name in _OF_EVENT}
+    if event.rule is not None:
+        told["rule"] = {"kind": event.rule.kind, "facts": list(event.rule.facts)}
+    if event.role == "assistant" and not event.repeat:
+        del told["until"]  # the entry itself tells it
+    return {k: v for k, v in told.items() if k == "id" or (v is not None and v is not False)}
+
+
+def told_event(told: Any, plain: Mapping[str, Any], times: Sequence[float], what: str) -> Event:
+    """The event of an entry that has an `event`, at the first of its `times`."""
+    fields = _fields(told, _OF_EVENT, what)
+    for name in ("id", "answers"):
+        if not isinstance(fields.get(name, ""), str):
+            raise TimelineError("shape", f"{what}: {name} is no text")
+    if not fields.get("id") or not isinstance(fields.get("repeat", False), bool):
+        raise TimelineError("shape", f"{what}: an event without an id, or whose repeat is no bool")
+    if "rule" in fields:
+        fields["rule"] = _rule(fields["rule"], what)
+    fields = {**plain, **fields}
+    until = fields.get("until")
+    finite = type(until) is int or (isinstance(until, float) and math.isfinite(until))
+    if until is not None and not finite:
+        raise TimelineError("time is no number", f"{what}: until {str(until)[:40]}")
+    event = Event(time=times[0], **fields)
+    if len(times) > 1 and not (event.repeat and math.floor(times[-1]) in event.held_seconds):
+        raise TimelineError("shape", f"{what}: one event at several times")
+    return event
+
+
+def _fields(told: Any, known: Sequence[str], what: str) -> dict[str, Any]:
+    if not isinstance(told, Mapping):
+        raise TimelineError("shape", f"{what}: {type(told).__name__} is no object")
+    strange = [str(key)[:40] for key in told if key not in known]
+    if strange:
+        raise TimelineError("shape", f"{what}: {strange[0]!r} is not known")
+    return dict(told)
+
+
+def _rule(told: Any, what: str) -> Rule:
+    fields = _fields(told, ("kind", "facts"), f"{what}: rule")
+    facts = fields.get("facts", [])
+    if not isinstance(facts, list) or not all(isinstance(fact, str) for fact in facts):
+        raise TimelineError("shape", f"{what}: the rule's facts are no list of texts")
+    return Rule(fields.get("kind", ""), tuple(facts))
+
+
+def timeline_told(timeline: Timeline, read: Timeline) -> dict[str, Any]:
+    """An item's `timeline`: what differs from what would be read without it."""
+    told: dict[str, Any] = {}
+    if timeline.family != read.family:
+        told["family"] = timeline.family
+    if timeline.frames_per_second != 1:
+        told["frames_per_second"] = timeline.frames_per_second
+    if timeline.meta != read.meta:
+        told["meta"] = dict(timeline.meta)
+    order = [event.id for event in timeline.events]
+    if order != [event.id for event in read.events]:
+        told["order"] = order
+    if timeline.clip.images:
+        told["images"] = list(timeline.clip.images)
+    if timeline.clip.scene is not None:
+        told["scene"] = dict(timeline.clip.scene)
+    return told
+
+
+def told_timeline(told: Any, read: Timeline, where: str, root: Root) -> Timeline:
+    """`read`, with what the item's `timeline` tells in its place."""
+    fields = _fields(told, _OF_TIMELINE, where)
+    clip = told_clip_of(told, read.clip)
+    for image in clip.images:
+        if image:
+            inside(root if root is not None else ".", image)
+    family, meta = fields.get("family", read.family), fields.get("meta", read.meta)
+    if not isinstance(family, str) or not isinstance(meta, Mapping):
+        raise TimelineError("shape", f"{where}: family is no text, or meta no object")
+    events = {event.id: event for event in read.events}
+    order = fields.get("order", list(events))
+    if not isinstance(order, list) or sorted(map(repr, order)) != sorted(map(repr, events)):
+        raise TimelineError("shape", f"{where}: order names other events")
+    return Timeline(
+        clip,
+        family,
+        read.source,
+        tuple(events[id] for id in order),
+        fields.get("frames_per_second", 1.0),
+        read.opening,
+        dict(meta),
+    )
+
+
+def told_clip_of(told: Any, clip: Clip) -> Clip:
+    """`clip`, with the pictures or the scene that an item's `timeline` tells."""
+    images = told.get("images", []) if isinstance(told, Mapping) else []
+    scene = told.get("scene") if isinstance(told, Mapping) else None
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise TimelineError("shape", f"clip {clip.id!r}: images is no list of paths")
+    if scene is not None and not isinstance(scene, Mapping):
+        raise TimelineError("shape", f"clip {clip.id!r}: scene is no object")
+    return Clip(clip.id, clip.duration, clip.video, tuple(images), scene)
