@@ -126,7 +126,7 @@ PROMPTS: Mapping[str, Form] = {
         ("second", "language", "query", "note", "result"), _object(text=_TEXT)
     ),
     # Every family
-    "global_verifier": Form(("seconds", "annotation"), VERDICT, 500),
+    "global_verifier": Form(("seconds", "start", "stop", "annotation"), VERDICT, 500),
     "local_verifier": Form(("second", "instruction", "earlier", "text"), VERDICT),
     "summarizer": Form(("start", "stop", "words", "language", "said"), _object(summary=_TEXT), 500),
     "summary_verifier": Form(("start", "stop", "said", "summary"), VERDICT),
