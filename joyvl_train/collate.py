@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from joyvl_train.config import UserError
+from joyvl_train.marks import UNKNOWN
 from joyvl_train.rendering import Rendered, join_images
 from joyvl_train.timeline import TimelineError
 from joyvl_train.weights import Targets
@@ -206,8 +207,8 @@ class RowCollator:
 
     The batch: input_ids [1, T]; position_ids [4, 1, T] (a text row that restarts with each sample,
     then M-RoPE) or [1, T]; sample_lengths; the image tensors; targets [K], the positions whose
-    logits predict them [K], weights [K]; denominator; left_out, {"source index": reason}; and the
-    plan's state after the row.
+    logits predict them [K], weights [K]; denominator; left_out, {"source index": reason}; the
+    plan's state after the row; and marks [1, T], where any sample has some.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -259,7 +260,13 @@ def collate(samples: Sequence[tuple[Rendered, Targets]]) -> Batch:
     targets = np.concatenate([t.positions + s for (_, t), s in zip(samples, starts, strict=True)])
     ids = np.concatenate([np.asarray(rendered.ids, dtype=np.int64) for rendered, _ in samples])
     position_ids = torch.from_numpy(positions)
-    return {
+    marked = any(t.marks is not None for _, t in samples)
+    marks = (
+        {"marks": torch.from_numpy(np.concatenate(list(map(_marks, samples))))[None]}
+        if marked
+        else {}
+    )
+    return marks | {
         "input_ids": torch.from_numpy(ids)[None],
         "position_ids": position_ids[:, None] if mrope else position_ids,
         "sample_lengths": lengths,
@@ -270,6 +277,13 @@ def collate(samples: Sequence[tuple[Rendered, Targets]]) -> Batch:
         "denominator": torch.tensor(sum(t.denominator for _, t in samples), dtype=torch.float64),
         "image_count": sum(r.image_count for r, _ in samples),
     }
+
+
+def _marks(sample: tuple[Rendered, Targets]) -> np.ndarray:
+    rendered, targets = sample
+    if targets.marks is not None:
+        return targets.marks
+    return np.full(len(rendered), UNKNOWN, dtype=np.int64)
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:

@@ -190,6 +190,12 @@ class TrainConfig:
     tower_steps: int = _key(
         0, "steps of dense supervision of the vision tower first (recipe=base)", low=0, high=10**7
     )
+    marks: float = _key(
+        0.0,
+        "share of the loss of marks, which frames show what is asked for (recipe=base)",
+        low=0,
+        high=100,
+    )
     minutes: float = _key(
         0.0,
         "stop training after this long, the schedule run through; 0: no limit",

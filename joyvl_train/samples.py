@@ -16,6 +16,7 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image
 
 from joyvl_train.actions import ActionFormatError, Response
@@ -24,6 +25,7 @@ from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
 from joyvl_train.corpus import Corpus, unusable
 from joyvl_train.frames import Frames
+from joyvl_train.marks import UNKNOWN
 from joyvl_train.memory import Summary, log_summary
 from joyvl_train.records import TurnSample
 from joyvl_train.rendering import Rendered, Renderer
@@ -205,7 +207,10 @@ class StreamSamples:
 
 
 class QuestionSamples:
-    """Turn-based items as training samples (a `collate.Source`), scored with the standard loss."""
+    """Turn-based items as training samples (a `collate.Source`), scored with the standard loss.
+
+    marks: item -> the marks of its image tokens (`joyvl_train.marks`); None where it has none.
+    """
 
     def __init__(
         self,
@@ -215,8 +220,10 @@ class QuestionSamples:
         *,
         side: int,
         system: str = "",
+        marks: Callable[[Any], np.ndarray | None] | None = None,
     ) -> None:
         self._item = item
+        self._marks = marks
         self._count = count
         self._renderer = renderer
         self._side = side
@@ -243,7 +250,13 @@ class QuestionSamples:
             item.context,
             self._system,
         )
-        return rendered, token_weights(rendered, LossWeights())
+        targets = token_weights(rendered, LossWeights())
+        marks = self._marks(item) if self._marks else None
+        if marks is None:
+            return rendered, targets
+        every = np.full(len(rendered), UNKNOWN)
+        every[np.asarray(rendered.ids) == self._renderer.processor.image_id] = marks
+        return rendered, replace(targets, marks=every)
 
 
 class CorpusStreams:

@@ -30,10 +30,12 @@ from joyvl_train import attention
 from joyvl_train.checkpoint import Processor, save
 from joyvl_train.collate import Batch, PackedRows, Row, RowCollator, model_inputs
 from joyvl_train.frozen_vision import FrozenVision
+from joyvl_train.marks import Marks
 
 STATE_FILE = "rows.json"
 """Written last into each saved step: where in the plan of rows and in the log it stands."""
 
+_MARKS_FILE = "marks.pt"
 _HEAD_ROWS = 1024
 
 
@@ -42,6 +44,7 @@ class WeightedLoss(nn.Module):
 
     Logits are computed at the scored positions only, `head_rows` at a time and again in the
     backward pass: [K, V] is never held whole. `vision` keeps the features of a frozen tower.
+    `marks` adds the loss of a batch's marks, where it has some.
     """
 
     def __init__(
@@ -51,11 +54,13 @@ class WeightedLoss(nn.Module):
         head_rows: int = _HEAD_ROWS,
         packed: bool = True,
         vision: FrozenVision | None = None,
+        marks: Marks | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = model.config
         self.vision = vision
+        self.marks = marks
         self._head_rows = head_rows
         self._packed = packed and attention.use_packed(_plain(model))
 
@@ -69,6 +74,9 @@ class WeightedLoss(nn.Module):
             batch["weights"],
             self._head_rows,
         )
+        if self.marks is not None and "marks" in batch:
+            share = self.marks.share * batch["denominator"].float()
+            loss = loss + share * self.marks(batch["marks"])
         return {"loss": loss, "correct": correct}
 
     def hidden(self, batch: Mapping[str, Any]) -> Tensor:
@@ -256,10 +264,16 @@ class RowTrainer(Trainer):
             state_dict = {k.removeprefix("model."): v for k, v in state_dict.items()}
         options = {"save_embedding_layers": False} if hasattr(model, "get_base_model") else {}
         model.save_pretrained(folder, state_dict=state_dict, **options)
+        marks = self.accelerator.unwrap_model(self.model).marks
+        if marks is not None:
+            torch.save(marks.state_dict(), folder / _MARKS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         module: Any = model if model is not None else self.model
         load_weights(module.model, Path(resume_from_checkpoint))
+        if module.marks is not None:
+            kept = torch.load(Path(resume_from_checkpoint) / _MARKS_FILE, weights_only=True)
+            module.marks.load_state_dict(kept)
 
     # -- what a saved step must know beside weights and optimizer --------------------------------
 

@@ -31,6 +31,7 @@ from joyvl_train.checkpoint import run_device
 from joyvl_train.collate import PackedRows, Part, RowCollator
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, can_reuse
+from joyvl_train.marks import Marks
 from joyvl_train.parts import (
     freeze,
     in_bf16,
@@ -248,6 +249,8 @@ class Watch(TrainerCallback):
             names["learning_rate"] = "train/learning_rate"
             values = {names[k]: float(v) for k, v in logs.items() if k in names}
             told = left_out if left_out["train/left_out"] else {}
+            marks = self.trainer.accelerator.unwrap_model(self.trainer.model).marks
+            told |= marks.figures() if marks is not None else {}
             self._log({"step": state.global_step, **values, **told})
             self._bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
             for name, value in values.items():
@@ -338,6 +341,7 @@ def fit(
     log: Callable[[Mapping[str, Any]], None] = lambda line: None,
     validate: Callable[[int], Mapping[str, float]] | None = None,
     reuse_vision: bool | None = None,
+    marks: float = 0.0,
     wandb: str | bool = False,
     left_out: Mapping[str, int] | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -350,7 +354,8 @@ def fit(
     What `log` was given after `resumed_step(folder)` is given again. A run that is complete is
     loaded and its figures are returned as they were. reuse_vision: keep the features of a frozen
     vision tower; None: wherever the tower and the projector are frozen. wandb: `offline`, `online`.
-    clock: tells the seconds that train.minutes bounds.
+    marks: the share of the loss of marks (`joyvl_train.marks`); 0: they are not read. clock: tells
+    the seconds that train.minutes bounds.
 
     left_out: reason -> count of the samples that are no part of `parts`; broken ones are added.
 
@@ -380,7 +385,7 @@ def fit(
     args = arguments(train, engine, folder, seed=seed, workers=workers, checkpointing=checkpointing)
     kept = Path(train.vision_cache) if train.vision_cache else folder / _FEATURES
     vision = _vision(model, engine, reuse_vision, kept, int(train.vision_cache_gib * 2**30))
-    loss = WeightedLoss(model, vision=vision)
+    loss = WeightedLoss(model, vision=vision, marks=Marks(model, marks) if marks else None)
     with _wandb(wandb, folder) as tell:
 
         def line(values: Mapping[str, Any]) -> None:

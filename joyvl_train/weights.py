@@ -53,12 +53,14 @@ class Targets:
     """What is scored of one sample.
 
     positions [K], int64: where the targets themselves stand; weights [K], float32. `denominator` is
-    the sample's share of the mean's denominator.
+    the sample's share of the mean's denominator. marks [L]: see
+    `joyvl_train.marks`.
     """
 
     positions: np.ndarray
     weights: np.ndarray
     denominator: float
+    marks: np.ndarray | None = None
 
 
 def token_weights(rendered: Rendered, weights: LossWeights, *, from_second: int = 0) -> Targets:

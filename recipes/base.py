@@ -23,8 +23,10 @@ from data_pipeline.world.cells import (
     letter_labels,
     letters_told,
     name_labels,
+    sought_cells,
     state_labels,
 )
+from data_pipeline.world.pictures import PictureSets
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
@@ -108,6 +110,7 @@ def main(config: Config, run: Run) -> None:
         workers=config.data.workers,
         log=lambda line: run.log(int(line["step"]), line),
         validate=validate if config.data.validation_streams else None,
+        marks=config.train.marks,
         wandb=config.run.wandb,
     )
     run.metrics(figures)
@@ -215,7 +218,25 @@ class Growing(QuestionSamples):
                 backgrounds=backgrounds(pool.backgrounds, config),
             )
 
-        super().__init__(item, 10**9, renderer, side=config.data.size, system=config.prompt.system)
+        def marks(still: Any) -> np.ndarray | None:
+            return sought(still, config.data.size, config.data.kind)
+
+        super().__init__(
+            item,
+            10**9,
+            renderer,
+            side=config.data.size,
+            system=config.prompt.system,
+            marks=marks if config.train.marks else None,
+        )
+
+
+def sought(still: stills.Still, side: int, pictures: PictureSets) -> np.ndarray | None:
+    """Which of a sample's image tokens show what its question names; None where it names nothing"""
+    if not still.sought:
+        return None
+    frames = zip(still.scenes, still.times, strict=True)
+    return np.concatenate([sought_cells(*at, side // 32, pictures, still.sought) for at in frames])
 
 
 def backgrounds(of_stage: Sequence[str], config: Config) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -55,6 +56,21 @@ def cell_labels(scene: Scene, time: float, grid: int, pictures: PictureSets) -> 
         out[1][covered] = COLOUR_LABELS.index(track.colour)
         out[2][covered] = states.index(state)
     return out.reshape(3, -1)
+
+
+def sought_cells(
+    scene: Scene, time: float, grid: int, pictures: PictureSets, sought: Sequence[tuple[str, str]]
+) -> np.ndarray:
+    """1 for each of the grid * grid cells that shows one of `sought`, else 0.
+
+    sought: names of pictures, each with a colour or "" for any.
+    """
+    names, colours, _ = cell_labels(scene, time, grid, pictures)
+    out = np.zeros(grid * grid, dtype=np.int64)
+    for name, colour in sought:
+        found = names == name_labels(pictures).index(name)
+        out |= found & ((colours == COLOUR_LABELS.index(colour)) | (not colour))
+    return out
 
 
 READ_ACROSS, READ_DOWN = 6, 3

@@ -126,7 +126,8 @@ class Still:
     `context` holds lines that go before the question: memory text in the form of
     `joyvl_train.memory`, or, of the kind "background", the turn's background lines,
     "[Background n] digest". `things` are those that the scene shows, `compositions` what the
-    sample joins (`splits.composition`).
+    sample joins (`splits.composition`), `sought` the pictures that the question names, each with
+    the colour that it says, if any.
     """
 
     scenes: tuple[Scene, ...]
@@ -138,6 +139,7 @@ class Still:
     context: str = ""
     things: tuple[Thing, ...] = ()
     compositions: tuple[str, ...] = ()
+    sought: tuple[tuple[str, str], ...] = ()
 
     def frames(self, size: int) -> tuple[Image.Image, ...]:
         """The RGB frames, `size` x `size` pixels each."""
@@ -235,6 +237,7 @@ def still(
                 sketch.context,
                 sketch.things,
                 tuple(sketch.compositions),
+                sketch.sought,
             )
     raise ValueError(f"no sample of kind {chosen!r} in {_TRIES} tries: {split}, {pictures}")
 

@@ -41,7 +41,7 @@ def each(sketch: Sketch) -> None:
         tracks += [thing.track(i, i + 1) for i in range(count) if frames[i]]
     sketch.play(tracks, [i + 0.5 for i in range(count)], float(count))
     sketch.things = tuple(things)
-    sketch.ask("each", [pictures[0].name], sketch.mention(pictures[0]))
+    sketch.ask("each", [pictures[0].name], sketch.mention(pictures[0]), pictures[:1])
     answers = ("yes" if here else "no" for here in there[0])
     sketch.reply(sentence(", ".join(answers)), Rule("exact"))
 
@@ -58,7 +58,7 @@ def _list(sketch: Sketch, event: str) -> list[tuple[str, bool]]:
     rng.shuffle(on)
     sketch.show([sketch.thing(p, spot) for p, spot in zip(shown, spots, strict=True)])
     named = [sketch.mention(p)["a"] for p in on]
-    sketch.ask(event, [p.name for p in on], {"list": ", ".join(named)})
+    sketch.ask(event, [p.name for p in on], {"list": ", ".join(named)}, on)
     sketch.question = capital(sketch.question)
     return [(name, p in shown) for name, p in zip(named, on, strict=True)]
 

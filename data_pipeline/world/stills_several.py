@@ -236,7 +236,8 @@ def which(sketch: Sketch) -> None:
         first = rng.randrange(count)
         parts.append(Part(thing, first, rng.randint(first + 1, count)))
     _play(sketch, parts, count)
-    sketch.ask("which", [things[0].picture.name], sketch.mention(things[0].picture))
+    sought = things[0].picture
+    sketch.ask("which", [sought.name], sketch.mention(sought), [sought])
     fact = f"{ORDINALS[at]}|{at + 1}|{at + 1}{('st', 'nd', 'rd', 'th')[min(at, 3)]}"
     sketch.reply(f"In the {ORDINALS[at]} picture.", Rule("key_facts", (fact,)))
 

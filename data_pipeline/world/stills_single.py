@@ -150,7 +150,7 @@ def colour(sketch: Sketch) -> None:
         raise Clash("nothing in a colour of its own")
     thing = things[sketch.rng.choice(chosen)]
     sketch.show(things)
-    sketch.ask("colour", [thing.noun], sketch.mention(thing.picture))
+    sketch.ask("colour", [thing.noun], sketch.mention(thing.picture), [thing.picture])
     sketch.reply(sentence(thing.colour), Rule("key_facts", (thing.colour,)))
 
 
@@ -169,11 +169,13 @@ def state(sketch: Sketch) -> None:
     if rng.random() < 0.6:
         two = [thing.state, other]
         rng.shuffle(two)
-        sketch.ask("how_is", [picture.name], words | {"state": two[0], "state2": two[1]})
+        told = {"state": two[0], "state2": two[1]}
+        sketch.ask("how_is", [picture.name], words | told, [picture])
         sketch.reply(sentence(thing.state), Rule("key_facts", (thing.state,)))
     else:
         yes = rng.random() < 0.5
-        sketch.ask("is_state", [picture.name], words | {"state": thing.state if yes else other})
+        told = {"state": thing.state if yes else other}
+        sketch.ask("is_state", [picture.name], words | told, [picture])
         sketch.reply(*yes_no(yes))
 
 
@@ -182,7 +184,7 @@ def where(sketch: Sketch) -> None:
     found = in_parts(sketch, sketch.rng.randint(1, 3), "maybe")
     sketch.show([thing for thing, _ in found])
     thing, place = found[0]
-    sketch.ask("where", [thing.picture.name], sketch.mention(thing.picture))
+    sketch.ask("where", [thing.picture.name], sketch.mention(thing.picture), [thing.picture])
     middle = ("middle|center|centre",)
     facts = middle if place == PLACES[0, 0] else tuple(place.split(" ")[2:])
     sketch.reply(sentence(place), Rule("key_facts", facts))
@@ -217,7 +219,8 @@ def count(sketch: Sketch) -> None:
         sketch.show(
             [sketch.thing(picture, at, colour=c) for at, c in zip(spots, tones, strict=True)]
         )
-        sketch.ask("count", [f"{first} {picture.name}"], sketch.mention(picture, first))
+        words = sketch.mention(picture, first)
+        sketch.ask("count", [f"{first} {picture.name}"], words, [picture], first)
     else:
         rest = rng.randint(0 if many else 1, 2 if many < 4 else 1)
         (picture,) = sketch.pick(countable)
@@ -225,7 +228,7 @@ def count(sketch: Sketch) -> None:
         pool = near if len(near) > 3 and rng.random() < 0.5 else sketch.cast
         others = sketch.pick(pool, rest, beside=[picture])
         _crowd(sketch, [picture, *others], [many, *(1 for _ in others)])
-        sketch.ask("count", [picture.name], sketch.mention(picture))
+        sketch.ask("count", [picture.name], sketch.mention(picture), [picture])
     sketch.reply(str(many), number(many))
 
 
@@ -256,7 +259,8 @@ def is_there(sketch: Sketch) -> None:
         things = [sketch.thing(picture, spots[0], colour=first if yes else second)]
         things += [sketch.thing(p, at) for p, at in zip(rest, spots[1:], strict=True)]
         sketch.show(things)
-        sketch.ask("is_there", [f"{first} {picture.name}"], sketch.mention(picture, first))
+        words = sketch.mention(picture, first)
+        sketch.ask("is_there", [f"{first} {picture.name}"], words, [picture], first)
     else:
         (picture,) = sketch.pick(sketch.certain)
         spots = sketch.spots(rng.randint(1, 4))
@@ -267,7 +271,7 @@ def is_there(sketch: Sketch) -> None:
         rest = sketch.pick(sketch.cast, len(spots) - len(shown), beside=[picture, *shown])
         rng.shuffle(spots)
         sketch.show([sketch.thing(p, at) for p, at in zip([*shown, *rest], spots, strict=True)])
-        sketch.ask("is_there", [picture.name], sketch.mention(picture))
+        sketch.ask("is_there", [picture.name], sketch.mention(picture), [picture])
     sketch.reply(*yes_no(yes))
 
 
@@ -287,7 +291,8 @@ def compare(sketch: Sketch) -> None:
         sketch.show(things)
         one, two = (sketch.mention(thing.picture) for thing in things)
         names = [thing.picture.name for thing in things]
-        sketch.ask(event, names, one | {f"{k}2": v for k, v in two.items()})
+        both = one | {f"{k}2": v for k, v in two.items()}
+        sketch.ask(event, names, both, [thing.picture for thing in things])
         answer = sentence(f"the {wanted.picture.name}")
         sketch.reply(answer, Rule("key_facts", (wanted.fact(coloured=False),)))
         return

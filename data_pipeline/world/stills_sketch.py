@@ -123,6 +123,7 @@ class Sketch:
         self.answer = ""
         self.context = ""
         self.rule = Rule()
+        self.sought: tuple[tuple[str, str], ...] = ()
         self.cast = [p for p in picture_set(pictures) if allowed(self._before(p), split)]
 
     def _background(self, kind: str, textures: Sequence[int] | None) -> Background:
@@ -289,11 +290,18 @@ class Sketch:
 
     # What is said.
 
-    def ask(self, event: str, things: Iterable[str], words: dict[str, str] | None = None) -> None:
+    def ask(
+        self,
+        event: str,
+        things: Iterable[str],
+        words: dict[str, str] | None = None,
+        sought: Sequence[Picture] = (),
+        colour: str = "",
+    ) -> None:
         """Put a question of `event` in a wording that this split may join with all of `things`.
 
-        A held-out split takes a wording of its own where it has one. Raises `Clash` where the
-        split may hold none.
+        A held-out split takes a wording of its own where it has one. sought: the pictures that the
+        question names, in `colour` where one is said. Raises `Clash` where the split may hold none.
         """
         keys = {
             text: [composition(event, thing, text) for thing in things]
@@ -307,6 +315,7 @@ class Sketch:
         text = self.rng.choice(own if self.split != "train" and own else fit)
         self.compositions += [key for key in keys[text] if key not in self.compositions]
         self.question = text.format(**(words or {}))
+        self.sought = tuple((picture.name, colour) for picture in sought)
 
     def reply(self, answer: str, rule: Rule) -> None:
         """Answer the question, which may get a polite word."""

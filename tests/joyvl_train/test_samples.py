@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from joyvl_train.collate import PackedRows, RowCollator
 from joyvl_train.config import UserError
 from joyvl_train.corpus import Corpus, open_corpus
 from joyvl_train.frames import open_video
+from joyvl_train.marks import UNKNOWN
 from joyvl_train.memory import Summary
 from joyvl_train.records import Rejects, StreamLabels, TurnSample
 from joyvl_train.rendering import Renderer
@@ -130,6 +132,22 @@ def test_the_length_of_a_still_is_that_of_its_rendering(
     rendered, targets = source.render(0)
     assert source.length(0) == len(rendered) and rendered.turn_based
     assert set(targets.weights.tolist()) == {1.0}
+
+
+def test_marks_stand_at_the_image_tokens(renderer: Renderer) -> None:
+    item = stills.still(3, "train", kind="each", backgrounds=("plain",))
+    count = len(item.times)
+    source = QuestionSamples(
+        lambda _: item, 1, renderer, side=64, marks=lambda still: np.arange(4 * count) % 2
+    )
+    rendered, targets = source.render(0)
+    image = np.asarray(rendered.ids) == renderer.processor.image_id
+    assert image.sum() == 4 * count
+    assert targets.marks is not None
+    assert targets.marks[image].tolist() == [0, 1] * (2 * count)
+    assert (targets.marks[~image] == UNKNOWN).all()
+    bare = QuestionSamples(lambda _: item, 1, renderer, side=64, marks=lambda still: None)
+    assert bare.render(0)[1].marks is None
 
 
 # -- chunks

@@ -17,6 +17,7 @@ from data_pipeline.world.cells import (
     letter_labels,
     letters_told,
     name_labels,
+    sought_cells,
     state_labels,
 )
 from data_pipeline.world.scene import Cut, Key, Scene, Track
@@ -126,3 +127,19 @@ def test_letters_stand_where_they_are_drawn():
         assert abs(max(b.right for b in boxes) * 96 - across.max()) <= 3
         assert min(b.top for b in boxes) * 96 <= down.min() + 2
         assert max(b.bottom for b in boxes) * 96 >= down.max() - 2
+
+
+def test_what_is_sought_is_found_in_its_colour():
+    shown = scene(
+        thing("car", 1 / 6, 1 / 6, 1 / 3, "red"),
+        thing("car", 5 / 6, 5 / 6, 1 / 3, "blue"),
+        thing("tree", 5 / 6, 1 / 6, 1 / 3),
+    )
+
+    def found(*sought: tuple[str, str]) -> list[int]:
+        return np.flatnonzero(sought_cells(shown, 1.0, 3, "drawn", sought)).tolist()
+
+    assert found(("car", "")) == [0, 8]
+    assert found(("car", "red")) == [0]
+    assert found(("car", "blue"), ("tree", "")) == [2, 8]
+    assert found(("dog", ""), ("car", "green")) == []

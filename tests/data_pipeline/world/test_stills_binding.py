@@ -80,3 +80,24 @@ def test_of_a_list_what_is_there_is_named_in_its_order() -> None:
         said = re.split(r", | and ", sample.answer.lower().rstrip("."))
         assert [re.sub(r"^(an?|the|some) ", "", name) for name in said] == there, sample
     assert 5 < none < 50
+
+
+SEEKING = ("each", "checklist", "pick", "is_there", "count", "where", "which", "colour", "state")
+
+
+@pytest.mark.parametrize("kind", SEEKING)
+def test_what_is_sought_stands_in_the_question_and_nothing_else_does(kind: str) -> None:
+    pictures = {picture.name: picture for picture in picture_set("drawn")}
+    for sample in some(kind, 40):
+        assert sample.sought, sample.question
+        question = f" {re.sub('[^a-z ]', ' ', sample.question.lower())} "
+        for name, colour in sample.sought:
+            picture = pictures[name]
+            forms = (*picture.names, picture.plural)
+            assert any(form.split()[0] in question for form in forms), (sample.question, name)
+            assert colour in question
+
+
+def test_a_question_of_no_thing_seeks_none() -> None:
+    for kind in ("name", "describe", "read", "translate", "repeat", "count_all"):
+        assert not any(sample.sought for sample in some(kind, 20)), kind
