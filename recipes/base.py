@@ -290,7 +290,15 @@ def write_report(run: Run, found: dict[str, tuple[float, int]]) -> None:
             ),
         ),
         section(
-            "Training", curves(log, {"Training loss": ["train/loss"], "Validation accuracy": kinds})
+            "Training",
+            curves(
+                log,
+                {
+                    "Training loss": ["train/loss"],
+                    "What is asked for, found": ["marks/precision", "marks/recall"],
+                    "Validation accuracy": kinds,
+                },
+            ),
         ),
     ]
     page(run.report, "The base model: what it sees and names", parts)

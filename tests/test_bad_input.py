@@ -111,6 +111,10 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: [*BASE, "loss=weighted", f"run.dir={p.folder / 'run'}"],
         r"reads no loss other than plain",
     ),
+    "values that streams have no use for": (
+        lambda p: p.sft("train.marks=1"),
+        r"train.marks: recipe=base alone reads it; take it out",
+    ),
     "half a cell": (
         lambda p: [*BASE, "data.size=120", f"run.dir={p.folder / 'run'}"],
         r"data.size=120: recipe=base labels cells of 32 pixels; give a multiple",
