@@ -44,9 +44,8 @@ def main(config: Config, run: Run) -> None:
     """Streams and questions -> packed rows -> weighted loss -> checkpoint -> held-out measures."""
     if config.command not in ("run", "evaluate"):
         raise UserError(f"command={config.command}: recipe=sft has run and evaluate")
-    for key in ("tower_steps", "marks"):
-        if getattr(config.train, key):
-            raise UserError(f"train.{key}: recipe=base alone reads it; take it out")
+    if config.train.marks:
+        raise UserError("train.marks: recipe=base alone reads it; take it out")
     run.use_threads()
     prepare_engine(config.engine)
     if config.command == "evaluate":
