@@ -77,6 +77,11 @@ PROMPTS: Mapping[str, Form] = {
     "target_proposer": Form(
         ("start", "stop", "kinds", "most", "language"), _object(targets=_list(_TARGET)), 900
     ),
+    "absent_proposer": Form(
+        ("start", "stop", "kinds", "most", "language"),
+        _object(targets=_list(_object(kind=_one_of(*KINDS), target=_TEXT, instruction=_TEXT))),
+        600,
+    ),
     "window_verifier": Form(
         ("start", "stop", "target", "second", "instruction", "response"), VERDICT
     ),
