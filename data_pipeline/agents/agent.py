@@ -11,7 +11,16 @@ from data_pipeline.agents.prompts import Field, Prompt
 from data_pipeline.agents.shown import Pictures
 from joyvl_train.config import UserError
 from joyvl_train.conversation import clean, cut
-from joyvl_train.llm import Answer, Budget, BudgetError, Client, LLMError, Unparsed, text_part
+from joyvl_train.llm import (
+    Answer,
+    Budget,
+    BudgetError,
+    Client,
+    LLMError,
+    Schema,
+    Unparsed,
+    text_part,
+)
 
 _DETAIL = 300
 
@@ -115,11 +124,17 @@ class Agent:
             {"role": "system", "content": self.prompt.system},
             {"role": "user", "content": [*seen, question]},
         ]
+        return await self._sent(messages, self.prompt.form.schema, sample)
+
+    async def _sent(
+        self, messages: list[dict[str, Any]], schema: Schema | None, sample: int
+    ) -> Answer | Unparsed:
+        """One question, counted, with what it may cost and how often it may fail."""
         self._asked += 1
         try:
             answer = await self.client.ask(
                 messages,
-                schema=self.prompt.form.schema,
+                schema=schema,
                 max_tokens=self.max_tokens,
                 temperature=self.temperature,
                 sample=sample,
