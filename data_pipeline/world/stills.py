@@ -19,6 +19,7 @@ from PIL import Image
 from data_pipeline.world import (
     languages,
     stills_binding,
+    stills_recall,
     stills_several,
     stills_single,
     stills_text,
@@ -41,6 +42,7 @@ KINDS = {
     **stills_single.KINDS,
     **stills_binding.KINDS,
     **stills_several.KINDS,
+    **stills_recall.KINDS,
     **stills_text.KINDS,
 }
 """Kind -> the function that writes a sample of it."""
@@ -80,7 +82,8 @@ MIX: Mapping[str, float] = {
     "pick": 4,
     "different": 1.5,
     "order": 2,
-    "recall": 8,
+    "recall": 6,
+    "recall_list": 10,
     "background": 2,
     "repeat": 4,
     "digits": 3,
@@ -111,7 +114,8 @@ BINDING_MIX: Mapping[str, float] = MIX | {
     "checklist": 18,
     "pick": 18,
     "order": 3,
-    "recall": 10,
+    "recall": 8,
+    "recall_list": 24,
     "background": 3,
     "digits": 4,
 }
@@ -180,7 +184,7 @@ def pool(stage: Literal["early", "middle", "late", "binding"]) -> Pool:
         first = ("name", "name_all", "describe", "colours", "colour", "repeat")
         return Pool({kind: MIX[kind] for kind in first}, ("plain",))
     if stage == "middle":
-        middle = (*stills_single.KINDS, *stills_text.KINDS)
+        middle = (*stills_single.KINDS, *stills_recall.KINDS, *stills_text.KINDS)
         return Pool({kind: MIX[kind] for kind in middle}, ("plain", "texture"))
     if stage == "late":
         return Pool(MIX, ("plain", "texture", "texture"))

@@ -26,6 +26,9 @@ SIZES = {1: (0.26, 0.6), 2: (0.26, 0.46), 3: (0.25, 0.4), 4: (0.25, 0.36)}
 """Least and largest size by the number of things; more than four get `_SMALL`."""
 _SMALL = (0.22, 0.29)
 
+NOWHERE = (0.5, 0.5, 0.4)
+"""The spot of a thing that is told of and not shown."""
+
 FILMED = frozenset(
     "person car truck bus bicycle train tree flower house cloud bird butterfly rabbit squirrel "
     "firefighter horse boat".split()
@@ -338,3 +341,11 @@ def yes_no(yes: bool) -> tuple[str, Rule]:
 
 def sentence(text: str) -> str:
     return f"{capital(text)}."
+
+
+def any_frame(sketch: Sketch) -> None:
+    """A frame of one thing or two, in half of the samples."""
+    if sketch.rng.random() < 0.5:
+        spots = sketch.spots(sketch.rng.randint(1, 2))
+        pictures = sketch.pick(sketch.cast, len(spots))
+        sketch.show([sketch.thing(p, at) for p, at in zip(pictures, spots, strict=True)])

@@ -6,9 +6,11 @@ second thing; {n}, {m} are numbers, {text} a text that is to be said again.
 
 from __future__ import annotations
 
+from data_pipeline.world.list_wordings import LIST_QUESTIONS
 from data_pipeline.world.wordings import ASK
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
+    **LIST_QUESTIONS,
     "now": ASK["now"],
     "colour": ASK["colour"],
     "how_is": ASK["how_is"],
@@ -224,26 +226,6 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "Check each picture for {a}.",
         "Tell me of each picture if {the} is in it.",
         "Yes or no for each picture: do you see {a}?",
-    ),
-    "checklist": (
-        "Yes or no, one by one: {list}?",
-        "Say for each whether it is there: {list}.",
-        "Is each of these in the picture? {list}.",
-        "Go through the list, yes or no: {list}.",
-        "For each of these, yes or no: {list}.",
-        "Check the picture for {list}. Yes or no for each.",
-        "Do you see {list}? Yes or no, in this order.",
-        "Tick off what is there, yes or no: {list}.",
-    ),
-    "pick": (
-        "Which of these do you see: {list}?",
-        "Which of these are in the picture: {list}?",
-        "From this list, name what is there: {list}.",
-        "What of this is in the picture: {list}?",
-        "{list}: which of them are there?",
-        "Pick out what the picture shows: {list}.",
-        "Here is a list: {list}. What of it do you see?",
-        "Of {list}, which can be seen?",
     ),
     "different": (
         "How many different things came by?",
