@@ -140,10 +140,12 @@ def recall_list(sketch: Sketch) -> None:
             sentence(", ".join("yes" if p in here else "no" for p in asked)), Rule("exact")
         )
     elif event == "colour_each":
-        if not all(thing.colour for _, thing in found):
-            raise Clash("no colour told")
-        _ask_each(sketch, event, pictures)
-        sketch.reply(sentence(", ".join(thing.colour for _, thing in found)), Rule("exact"))
+        coloured = [thing for _, thing in past.came if thing.colour][:4]
+        if len(coloured) < 2:
+            raise Clash("too few colours told")
+        rng.shuffle(coloured)
+        _ask_each(sketch, event, [thing.picture for thing in coloured])
+        sketch.reply(sentence(", ".join(thing.colour for thing in coloured)), Rule("exact"))
     elif event == "next_each":
         pairs = list(zip(past.came, past.came[1:], strict=False))
         pairs = rng.sample(pairs, min(len(pairs), 3))
