@@ -37,7 +37,7 @@ def event(sample: Still) -> str:
 
 def test_lists_are_answered_line_by_line() -> None:
     seen = Counter[str]()
-    for seed in range(400):
+    for seed in range(600):
         sample = still(seed, "train", kind="recall_list")
         past, question = came(sample), sample.question.lower()
         asked, answer = event(sample), sample.answer.lower().rstrip(".")
