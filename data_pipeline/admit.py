@@ -51,10 +51,10 @@ class Admission:
     def __post_init__(self) -> None:
         self.folder = Path(self.folder).absolute()
 
-    def key(self, part: int) -> str:
-        """Stands for all that the part's files hang on."""
-        made_from = [_VERSION, self.settled.index["key"], self.settled.work.key(part)]
-        text = json.dumps([*made_from, self.signature])
+    @property
+    def key(self) -> str:
+        """Stands for all that the files of the parts hang on."""
+        text = json.dumps([_VERSION, self.settled.index["key"], self.signature])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def path(self, part: int, ending: str = "jsonl") -> Path:
@@ -63,7 +63,7 @@ class Admission:
     def told(self, part: int) -> dict[str, Any] | None:
         """What the part's index says; None while it isn't done."""
         index = read_object(self.path(part, "json"))
-        if index is None or index.get("key") != self.key(part):
+        if index is None or index.get("key") != self.key:
             return None
         return index if self.path(part).exists() and self.write.done(part) else None
 
@@ -79,10 +79,10 @@ class Admission:
                 funnel.add(candidate)
                 if candidate.status != "open":
                     rejects.add(candidate_to_json(candidate))
-                tick(1)
 
             def still_open() -> Iterator[Candidate]:
                 for candidate in self.settled.of(part):
+                    tick(1)
                     if candidate.status == "open":
                         yield candidate
                     else:
@@ -94,7 +94,7 @@ class Admission:
         if funnel.read != known.get("candidates"):
             raise ValueError(f"part {part}: {funnel.read} candidates of {known.get('candidates')}")
         index = {
-            "key": self.key(part),
+            "key": self.key,
             "admitted": funnel.status["open"],
             "rejected": rejects.lines,
             "funnel": funnel.to_json(),

@@ -108,13 +108,13 @@ def settle(work: StageWork, folder: str | os.PathLike[str], targets: Targets) ->
 
 
 def _key(work: StageWork, targets: Targets) -> str:
-    """Stands for all that the outcome hangs on."""
-    digests = []
+    """Stands for all that the corpus hangs on from here: what the parts hold, and the targets."""
+    digests: list[str] = []
     for part in range(len(work.plan.parts)):
         told = work.told(part)
         if told is None:
             raise UserError(f"{work.folder}: part {part} isn't done; finish the work first")
-        digests.append(told["files"]["rows.jsonl"][1])
+        digests += (told["files"][name][1] for name in ("jsonl", "rows.jsonl"))
     text = json.dumps([_VERSION, asdict(targets), digests], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -28,12 +28,13 @@ from data_pipeline.near_text import said, span
 from data_pipeline.parts import Tick
 from data_pipeline.plan import Plan
 from joyvl_train.frames import Frames
-from joyvl_train.records import footage
+from joyvl_train.records import footage, settle
 from joyvl_train.run import write_text
 from joyvl_train.timeline import Timeline, TimelineError
 
 PICTURES = "pictures"
-"""The stage that hashes the pictures; one whose pictures can't be had ends there."""
+"""The stage that hashes the pictures, and takes the clip's length from them where it isn't known;
+one whose pictures can't be had, or whose events lie past the last one, ends there."""
 
 _VERSION = 1
 _LEAST_SPAN = 8
@@ -204,12 +205,16 @@ class _Hashes:
         it."""
         if candidate.status != "open":
             return candidate, None
-        timeline = candidate.timeline
-        shown = footage(timeline.clip, self._root)
+        shown = footage(candidate.timeline.clip, self._root)
         try:
-            whole, span = self._of(timeline, shown)
+            frames = self._open(candidate.timeline)
+            timeline = settle(candidate.timeline, frames) if frames else candidate.timeline
+            whole, span = self._of(timeline, frames, shown)
         except TimelineError as error:
             return candidate.rejected(PICTURES, error.reason, error.detail), None
+        if timeline != candidate.timeline:
+            detail = f"its clip is {timeline.clip.duration:.10g} s long"
+            candidate = candidate.changed(PICTURES, timeline, detail)
         seconds, spoken = stepped_seconds(timeline)
         told = said(candidate)
         return candidate, {
@@ -226,16 +231,21 @@ class _Hashes:
             "span": _pack(span),
         }
 
-    def _of(self, timeline: Timeline, shown: str) -> tuple[bytes, bytes]:
-        """The hashes of a whole clip and of what its annotation tells of; empty: none.
+    def _open(self, timeline: Timeline) -> Frames | None:
+        """The pictures of a clip that is hashed.
 
         A scene of the rendered world is known by its script: scenes of one background look alike,
         and are not the same.
         """
         clip = timeline.clip
         if self._frames is None or clip.scene is not None or not (clip.video or clip.images):
+            return None
+        return self._frames(timeline)
+
+    def _of(self, timeline: Timeline, frames: Frames | None, shown: str) -> tuple[bytes, bytes]:
+        """The hashes of a whole clip and of what its annotation tells of; empty: none."""
+        if frames is None:
             return b"", b""
-        frames = self._frames(timeline)
         if shown not in self._whole:
             self._whole[shown] = clip_hash(frames, 0, frames.seconds)
             if len(self._whole) > _HASHES_KEPT:

@@ -184,7 +184,7 @@ class ShardWriter:
 
 def write_shard(
     path: str | os.PathLike[str],
-    records: Iterable[Record],
+    records: Iterable[Record | TimelineError],
     *,
     first: int = 0,
     quality: int = 90,
@@ -193,9 +193,10 @@ def write_shard(
     """Write one shard, `path` of the form FOLDER/shard-NAME.parquet; what the index says of it.
 
     For writers side by side: each writes shards of its own, and `write_index` makes a corpus of
-    them. Rejected records are told in what is returned, by their number from `first` on. Where the
-    shard has been written already no record is taken, and what is known of it is returned. Without
-    a record to write there is no file, and still an entry.
+    them. Rejected records are told in what is returned, by their number from `first` on; an error
+    in place of a record is one that was rejected before. Where the shard has been written already
+    no record is taken, and what is known of it is returned. Without a record to write there is no
+    file, and still an entry.
     """
     path = Path(path)
     if not path.match("shard-*.parquet"):
@@ -213,6 +214,8 @@ def write_shard(
         file = ShardFile(path, quality)
         for record in records:
             try:
+                if isinstance(record, TimelineError):
+                    raise record
                 file.add(record)
             except TimelineError as error:
                 item = str(first + consumed)

@@ -1,14 +1,8 @@
-"""The whole of the bookkeeping, from a source to shards: counts, workers, kills."""
+"""What stays and what doesn't, from a source to plain shards."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +17,6 @@ from data_pipeline.settle import settle
 from data_pipeline.work import StageWork
 from tests.data_pipeline.made_corpus import PlainShards, SlowShop, files, source
 
-ROOT = Path(__file__).resolve().parents[2]
 TARGETS = Targets(languages={"en": 0.3}, tolerance=0.05)
 
 
@@ -104,38 +97,3 @@ def test_shards_that_forget_a_candidate_are_a_bug(tmp_path):
     admission.write = forgets  # type: ignore[assignment]
     with pytest.raises(ValueError, match="part 0: 0 candidates of"):
         admission(0, lambda count: None)
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from tests.data_pipeline.test_admit import made
-if __name__ == "__main__":
-    print("begun", flush=True)
-    made(Path(sys.argv[1]), 300, 40, int(sys.argv[2]), 0.002)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_anywhere_and_started_again_the_bytes_are_the_same(tmp_path, workers):
-    made(tmp_path / "whole", 300, 40)
-    whole = files(tmp_path / "whole", "costs", "failed")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(tmp_path / "killed"), str(workers)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    rng = random.Random(workers)
-    killed = 0
-    for _ in range(20):
-        with subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(rng.uniform(0, 0.6))
-            process.send_signal(signal.SIGKILL)
-            killed += process.wait() == -signal.SIGKILL
-    assert killed
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    assert files(tmp_path / "killed", "costs", "failed") == whole

@@ -133,6 +133,20 @@ def test_pictures_that_cannot_be_had_reject_and_scenes_have_none(tmp_path):
     assert not rows[0].whole.any() and rows[1].whole.any()
 
 
+def test_the_length_of_a_clip_is_taken_from_its_pictures(tmp_path):
+    unknown, late = candidate(1), candidate(2, time=25.0, seconds=30.0)
+    clip = replace(unknown.timeline.clip, duration=None)
+    unknown = replace(unknown, timeline=replace(unknown.timeline, clip=clip))
+    plan = make_plan([unknown, late, candidate(3, time=9.0)], tmp_path / "plan", 9, "s")
+    work = StageWork(plan, tmp_path / "work", lambda: Workshop((), frames), "none")
+    run_parts(plan.sizes, work, Local(), tmp_path / "work", progress=False)
+    found, past, same = work.of(0)
+    assert found.timeline.clip.duration == SECONDS and found.history[-1].verdict == "changed"
+    assert (past.status, past.reason) == ("rejected", "past the end")
+    assert not same.history
+    assert [row.seconds for row in work.rows(0)] == [SECONDS, SECONDS]
+
+
 def lose_one(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
     next(candidates, None)
     yield from candidates

@@ -267,6 +267,13 @@ def test_a_shard_without_a_record_is_counted_all_the_same(tmp_path: Path) -> Non
     assert [json.loads(line)["item"] for line in lines] == ["5", "6"]
 
 
+def test_an_error_in_place_of_a_record_is_a_reject(tmp_path: Path) -> None:
+    found = [turn(0), TimelineError("unreadable file", "a.mp4"), turn(1)]
+    entry = write_shard(tmp_path / "shard-0.parquet", found)
+    assert (entry["consumed"], entry["records"]) == (3, 2)
+    assert entry["rejected"] == [{"item": "1", "reason": "unreadable file", "detail": "a.mp4"}]
+
+
 def test_a_writer_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     def broken() -> Iterator[Record]:
         yield turn(0)
