@@ -11,13 +11,13 @@ import importlib
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from joyvl_train.children import Children, end_with_parent
 from joyvl_train.config import Config, Key, UserError, check, keys, nearest
 from joyvl_train.timeline import TimelineError
 
@@ -40,6 +40,7 @@ class Job:
 
 def main(arguments: Sequence[str], root: Path) -> int:
     """Runs the command line of the checkout at `root`; returns the exit code."""
+    end_with_parent()
     parser = _Parser(prog="joyvl_train", usage=USAGE, add_help=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-c", "--cfg", action="store_true")
@@ -148,8 +149,7 @@ def _run(config: Config, root: Path, overrides: Sequence[str]) -> int:
         try:
             importlib.import_module(f"recipes.{config.recipe}").main(config, run)
         except KeyboardInterrupt:
-            rest = [text for text in overrides if not text.startswith("run.dir=")]
-            again = shlex.join([*rest, _dir_override(run.dir)])
+            again = shlex.join(_command(overrides, run.dir)[3:])
             print(f"stopped; to go on: python -m joyvl_train {again}", file=sys.stderr)
             return INTERRUPTED
         if run.report.exists():
@@ -181,9 +181,8 @@ def _sweep(root: Path, overrides: Sequence[str]) -> int:
     failed: list[tuple[Path, int]] = []
     for number, (job, folder) in enumerate(zip(jobs, dirs, strict=True), 1):
         print(f"job {number} of {len(jobs)}: {folder}", flush=True)
-        rest = [text for text in job.overrides if not text.startswith("run.dir=")]
-        command = [sys.executable, "-m", "joyvl_train", *rest, _dir_override(folder)]
-        code = _exit_code(subprocess.run(command, check=False).returncode)
+        with Children() as children:
+            code = _exit_code(children.start(_command(job.overrides, folder)).wait())
         if code == INTERRUPTED:
             return code
         if code:
@@ -197,7 +196,6 @@ def _sweep(root: Path, overrides: Sequence[str]) -> int:
 
 def _launch(config: Config, overrides: Sequence[str]) -> int:
     """Starts `engine.processes` ranks of this command and waits; the first failure ends all."""
-    import signal
     import socket
     import time
 
@@ -212,35 +210,33 @@ def _launch(config: Config, overrides: Sequence[str]) -> int:
             "needs one; lower it"
         )
     folder = config.run.dir or fresh_dir(Path(config.run.root) / config.recipe)
-    rest = [text for text in overrides if not text.startswith("run.dir=")]
-    command = [sys.executable, "-m", "joyvl_train", *rest, _dir_override(Path(folder))]
+    command = _command(overrides, Path(folder))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     environment = {"OMP_NUM_THREADS": str(max(1, cores() // count)), **os.environ, **shared}
-    # Ended itself, it must not leave its ranks at work in the run's folder.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    ranks = [
-        subprocess.Popen(command, env={**environment, "RANK": str(n), "LOCAL_RANK": str(n)})
-        for n in range(count)
-    ]
-    try:
+    with Children() as children:
+        ranks = [
+            children.start(command, {**environment, "RANK": str(n), "LOCAL_RANK": str(n)})
+            for n in range(count)
+        ]
         codes: list[int | None] = [None]
         while None in codes and not any(codes):
             time.sleep(0.2)
             codes = [rank.poll() for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.terminate()
-        for rank in ranks:
-            rank.wait()
     return _exit_code(next((code for code in codes if code), 0))
 
 
 def _exit_code(code: int) -> int:
     return 128 - code if code < 0 else code
+
+
+def _command(overrides: Sequence[str], folder: Path) -> list[str]:
+    """This command line again, in `folder`."""
+    rest = [text for text in overrides if not text.lstrip("+").startswith("run.dir=")]
+    return [sys.executable, "-m", "joyvl_train", *rest, _dir_override(folder)]
 
 
 def _dir_override(folder: Path) -> str:

@@ -328,10 +328,12 @@ def test_processes_share_a_folder_and_end_together(checkout):
     assert failed.returncode == 7
 
 
-def test_ranks_end_with_the_command_that_started_them(checkout):
-    both = ["recipe=probe", "engine=ddp", "engine.processes=2", "command=wait", "run.dir=out"]
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("words", ["engine=ddp engine.processes=2", "-m seed=0"])
+def test_what_a_command_started_ends_with_it(checkout, ending, words):
+    command = ["recipe=probe", *words.split(), "command=wait", "run.dir=out"]
     with subprocess.Popen(
-        [sys.executable, "-m", "joyvl_train", *both],
+        [sys.executable, "-m", "joyvl_train", *command],
         cwd=checkout,
         stdout=subprocess.PIPE,
         text=True,
@@ -339,13 +341,17 @@ def test_ranks_end_with_the_command_that_started_them(checkout):
     ) as process:
         assert process.stdout is not None
         try:
-            for _ in range(2):
+            for _ in range(1 if "-m" in words else 2):
                 while "waiting" not in process.stdout.readline():
                     assert process.poll() is None
-            process.terminate()
-            assert process.wait(30) == 128 + signal.SIGTERM
-            # Nobody holds the folder any more.
-            again = run(checkout, "recipe=probe", "command=bug", "run.dir=out")
+            process.send_signal(ending)
+            process.wait(30)
+            assert process.returncode == (-9 if ending == signal.SIGKILL else 128 + ending)
+            # Nobody holds the folder any more, or not for long.
+            for _ in range(40):
+                again = run(checkout, "recipe=probe", "command=bug", "run.dir=out")
+                if "another process" not in again.stderr:
+                    break
             assert "another process" not in again.stderr
         finally:
             os.killpg(process.pid, signal.SIGKILL)
