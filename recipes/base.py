@@ -91,6 +91,7 @@ def main(config: Config, run: Run) -> None:
         batch=96,
         learning_rate=2e-3,
         seed=config.seed,
+        precision=config.train.precision,
         workers=config.data.workers,
         log=lambda step, values: run.log(step - before, values),
     )
