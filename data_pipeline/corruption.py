@@ -164,6 +164,22 @@ def wrong_object(timeline: Timeline, rng: random.Random) -> Change | None:
     return _with(timeline, wrong), wrong, f"{event.text!r} became {text!r}"
 
 
+def wrong_words(timeline: Timeline, rng: random.Random) -> Change | None:
+    """A line says what another line of the clip says."""
+    lines = _lines(timeline)
+    choices = []
+    for event in lines:
+        for text in dict.fromkeys(e.text for e in lines):
+            right = content.right(event.rule, event.text, text)
+            if right is False and content.tokens(text) != content.tokens(event.text):
+                choices.append((event, text))
+    if not choices:
+        return None
+    event, text = rng.choice(choices)
+    wrong = replace(event, text=text, rule=None)
+    return _with(timeline, wrong), wrong, f"{event.text!r} became {text!r}"
+
+
 def wrong_count(timeline: Timeline, rng: random.Random) -> Change | None:
     """A line tells one more or one less."""
     counted = [e for e in _lines(timeline) if e.rule and e.rule.kind == "number"]
@@ -280,6 +296,7 @@ def easy_delegation(timeline: Timeline, rng: random.Random) -> Change | None:
 KINDS: Mapping[str, Damage] = {
     **{f"moved {by} s": partial(moved, by) for by in MOVES},
     "wrong object": wrong_object,
+    "wrong words": wrong_words,
     "wrong count": wrong_count,
     "wrong colour": wrong_colour,
     "before evidence": before_evidence,

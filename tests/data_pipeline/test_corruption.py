@@ -70,7 +70,7 @@ def test_what_is_put_in_is_nowhere_in_the_clip() -> None:
 
 
 def test_wrong_texts_are_not_right_by_the_rules_of_the_gold_line() -> None:
-    for kind in ("wrong object", "wrong count", "wrong colour"):
+    for kind in ("wrong object", "wrong words", "wrong count", "wrong colour"):
         for timeline, damaged in made(kind, 4):
             right, wrong = (line(one, damaged.event) for one in (timeline, damaged.timeline))
             assert content.right(right.rule, right.text, wrong.text) is False, damaged.detail
