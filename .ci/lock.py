@@ -18,7 +18,7 @@ def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    for name in ("deepspeed", "wandb", "trl", "tools", "serve", "test", "dev"):
+    for name in ("deepspeed", "wandb", "trl", "tools", "slurm", "serve", "test", "dev"):
         wanted += [text for text in extras[name] if not text.startswith("joyvl[")]
     queue = [Requirement(text) for text in wanted]
     seen: set[tuple[str, frozenset[str]]] = set()
