@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from joyvl_train.llm import (
 )
 
 _DETAIL = 300
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Unverified(Exception):
@@ -163,7 +165,10 @@ class Agent:
         marked: Collection[int] = (),
         sample: int = 0,
     ) -> dict[str, Any]:
-        """The data of the answer. `Unverified` where there is none; `BudgetError`, `AgentDown`."""
+        """The data of the answer, which can be stored as UTF-8; its numbers are whole.
+
+        `Unverified` where there is none; `BudgetError`, `AgentDown`.
+        """
         try:
             answer = await self.ask(fields, pictures, marked=marked, sample=sample)
         except BudgetError:
@@ -172,7 +177,7 @@ class Agent:
             raise Unverified("agent failed", _line(str(error)), self.key) from error
         if isinstance(answer, Unparsed):
             raise Unverified("unparsed", _line(f"{answer.reason}: {answer.text}"), self.key)
-        data: dict[str, Any] = answer.data
+        data: dict[str, Any] = _plain(answer.data)
         return data
 
     async def judge(
@@ -197,3 +202,16 @@ class Agent:
 def _line(text: str) -> str:
     """A model's words as they may stand in a history."""
     return cut(clean(text), _DETAIL)
+
+
+def _plain(data: Any) -> Any:
+    """What a JSON schema lets by, though no one means it: a lone surrogate, 3.0 for 3."""
+    if isinstance(data, str):
+        return _SURROGATE.sub("\ufffd", data)
+    if isinstance(data, float) and data.is_integer():
+        return int(data)
+    if isinstance(data, list):
+        return [_plain(one) for one in data]
+    if isinstance(data, dict):
+        return {key: _plain(value) for key, value in data.items()}
+    return data

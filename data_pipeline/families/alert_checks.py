@@ -4,7 +4,7 @@ and on until what it reports is gone."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from data_pipeline.agents.agent import Unverified
@@ -121,7 +121,8 @@ async def localize(desk: Desk, slack: int, candidate: Candidate) -> Candidate:
     slack, moved = slack_of(candidate, slack), dict[str, Event]()
     for report in reports(candidate):
         event = report.event
-        low = max(report.since, event.second - REACH)
+        since = await _since(desk, timeline, report, slack, moved)
+        low = max(since, event.second - REACH)
         pictures = desk.shown(timeline, range(low, event.second + REACH + 1))
         fields = {"start": low, "stop": pictures[-1][0] if pictures else low}
         data = await agent.data({**fields, "target": report.target}, pictures)
@@ -131,22 +132,39 @@ async def localize(desk: Desk, slack: int, candidate: Candidate) -> Candidate:
         second = data["second"]
         if second not in [at for at, _ in pictures]:
             raise Unverified("no such second", f"second {second}", agent.key)
-        looked = range(max(report.since, event.second - slack), second + 1)
+        looked = range(max(since, event.second - slack), second + 1)
         seen = await first(desk, timeline, report.target, looked)
         if seen != second:
             detail = f"second {second}, by single frames {'none' if seen is None else seen}"
             raise Unverified("agents disagree", detail, agent.key)
-        if event.until is not None and second >= math.ceil(event.until) > event.second:
-            detail = f"second {second}, though it ends at {event.until} s"
-            return candidate.rejected("localize", "not found", detail, agent.key)
+        until = event.until
+        if until is not None and second >= math.ceil(until) > event.second:
+            if second >= math.ceil(until) + slack:
+                detail = f"second {second}, though it ends at {until} s"
+                return candidate.rejected("localize", "not found", detail, agent.key)
+            until = None  # its end is as rough as its start, and is looked for later
         if second != event.second:
-            until = None if event.until is None else max(event.until, float(second))
+            until = None if until is None else max(until, float(second))
             moved[event.id] = replace(event, time=float(second), until=until)
     if not moved:
         return candidate.kept("localize", agent=agent.key)
     events = tuple(moved.get(event.id, event) for event in timeline.events)
     detail = ", ".join(f"{id} to {event.second} s" for id, event in moved.items())
     return candidate.changed("localize", replace(timeline, events=events), detail, agent.key)
+
+
+async def _since(
+    desk: Desk, timeline: Timeline, report: Report, slack: int, moved: Mapping[str, Event]
+) -> int:
+    """The second from which on a target may come: that after its instruction, or in which the one
+    that was reported before has gone, which may be off like all that is annotated."""
+    if report.before is None:
+        return report.since
+    before = moved.get(report.before.id, report.before)
+    low = max(before.second + 1, report.since - slack)
+    looked = range(low, report.event.second + 1)
+    gone = await first(desk, timeline, report.target, looked, seen=False)
+    return report.event.second if gone is None else gone
 
 
 async def hold(desk: Desk, slack: int, rest: int, candidate: Candidate) -> Candidate:

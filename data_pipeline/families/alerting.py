@@ -32,6 +32,7 @@ from data_pipeline.families.alert_checks import (
     verify_window,
 )
 from data_pipeline.families.looks import measured, seconds_of, spread
+from data_pipeline.families.places import language_of
 from data_pipeline.families.targets import (
     Target,
     Tools,
@@ -213,12 +214,13 @@ async def propose(
 ) -> Candidate:
     """Targets that come in the window; of a share of windows also one that never does."""
     agents, window = [desk.agent("target_proposer")], _window(candidate)
+    language = language_of(candidate)
     shown = desk.shown(candidate.timeline, window)
-    found = await proposed(agents[0], window, kinds, most, candidate.language, shown)
+    found = await proposed(agents[0], window, kinds, most, language, shown)
     absent = []
     if desk.chance(candidate, "absent target").random() < negatives:
         agents.append(desk.agent("absent_proposer"))
-        absent = await proposed(agents[1], window, kinds, 1, candidate.language, shown)
+        absent = await proposed(agents[1], window, kinds, 1, language, shown)
     work = {**candidate.work, "proposed": [*found, *absent[:1]]}
     detail = f"{len(found)} that come, {len(absent)} that don't"
     keys = " ".join(agent.key for agent in agents)

@@ -24,11 +24,11 @@ from data_pipeline.families.places import (
     added,
     enough_said,
     free,
+    language_of,
     line,
     prefix,
     said_by,
 )
-from data_pipeline.sources.wordings import LANGUAGES
 from joyvl_train.timeline import Event, Rule, Timeline
 
 FAMILY = "chat"
@@ -135,7 +135,7 @@ async def talked(
     said is a `TimelineError`.
     """
     user, companion = desk.agent("user_agent"), desk.agent("companion_agent")
-    language = LANGUAGES.get(candidate.language[:2], candidate.language)
+    language = language_of(candidate)
     begin = prefix(timeline, "c")
     for number, second in enumerate(seconds):
         pictures = desk.shown(timeline, (second - 1, second, second + 1))

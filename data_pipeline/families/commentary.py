@@ -31,12 +31,13 @@ from data_pipeline.families.places import (
     REPLIED,
     added,
     enough_said,
+    language_of,
     line,
     said_by,
 )
 from data_pipeline.sources import speech, subtitles
 from data_pipeline.sources.speech import LONGEST, PAUSE, Utterance, utterances
-from data_pipeline.sources.wordings import COMMENT, LANGUAGES, asked_at, pick
+from data_pipeline.sources.wordings import COMMENT, asked_at, pick
 from joyvl_train.timeline import Event, Rule, Timeline, TimelineError
 
 FAMILY = "commentary"
@@ -161,7 +162,7 @@ async def commentator(desk: Desk, before: int, every: int, candidate: Candidate)
     """
     agent, checker = desk.agent("commentator"), desk.agent("grounding_checker")
     timeline, seconds = candidate.timeline, seconds_of(candidate.timeline)
-    language = LANGUAGES.get(candidate.language[:2], candidate.language)
+    language = language_of(candidate)
     asked = asked_at(candidate.id, seconds - 1)
     query = Event("q0", asked + ASKED, "user", pick(COMMENT, candidate.id))
     said, dropped = list[Event](), list[Event]()

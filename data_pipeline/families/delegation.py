@@ -33,16 +33,14 @@ from data_pipeline.families.episodes import (
     Episode,
     insert,
     place,
-    with_length,
 )
-from data_pipeline.families.looks import measured, seconds_of
-from data_pipeline.families.places import LATE, across, drawn, line
+from data_pipeline.families.looks import measured, seconds_of, with_length
+from data_pipeline.families.places import LATE, across, answered_at_once, drawn, language_of, line
 from data_pipeline.families.texts import answer_rule, english
-from data_pipeline.sources.wordings import LANGUAGES
 from joyvl_train.background import DIGEST_CHARS
 from joyvl_train.content import numbers, right
 from joyvl_train.conversation import clean, cut
-from joyvl_train.timeline import Event, Rule, Timeline
+from joyvl_train.timeline import Rule
 
 QUESTIONS = "qa"
 
@@ -124,7 +122,7 @@ def hand_over(desk: Desk, delays: tuple[int, int], candidate: Candidate) -> list
     """
     timeline = with_length(desk, candidate)
     seconds, rng = seconds_of(timeline), desk.chance(candidate, "hand over")
-    pairs = _answered(timeline)
+    pairs = answered_at_once(timeline)
     rng.shuffle(pairs)
     for query, answer in pairs:
         events = tuple(e for e in timeline.events if e not in (query, answer))
@@ -156,22 +154,6 @@ def hand_over(desk: Desk, delays: tuple[int, int], candidate: Candidate) -> list
     return [candidate]
 
 
-def _answered(timeline: Timeline) -> list[tuple[Event, Event]]:
-    """Questions that get one answer, in the same second, and on which nothing else hangs."""
-    follows: dict[str, list[Event]] = {}
-    for event in timeline.events:
-        if event.answers is not None:
-            follows.setdefault(event.answers, []).append(event)
-    found = []
-    for query in timeline.of("user"):
-        answers = follows.get(query.id, [])
-        if len(answers) == 1 and answers[0].id not in follows:
-            (answer,) = answers
-            if answer.second == query.second and answer.question is None and not answer.repeat:
-                found.append((query, answer))
-    return found
-
-
 # What agents make and check
 
 
@@ -187,7 +169,7 @@ async def plan(
     fields: dict[str, Field] = {
         "start": start,
         "stop": stop,
-        "language": _language(candidate),
+        "language": language_of(candidate),
     }
     data = await agent.data(fields, desk.shown(timeline, range(start, stop + 1)))
     second = data["second"]
@@ -266,7 +248,7 @@ async def rewrite(desk: Desk, candidate: Candidate) -> Candidate:
     handed, result, back = (candidate.work[name] for name in ("handed", "result", "back"))
     fields = {name: handed[name] for name in ("query", "note")}
     pictures = desk.shown(timeline, [back])
-    more = {"second": back, "language": _language(candidate), "result": result}
+    more = {"second": back, "language": language_of(candidate), "result": result}
     data = await agent.data({**fields, **more}, pictures)
     reply = line(data["text"], "reply")
     rule = Rule("similarity") if handed["planned"] else answer_rule(result, candidate.language)
@@ -300,7 +282,3 @@ async def talk_meanwhile(desk: Desk, candidate: Candidate) -> Candidate:
     agents = f"{desk.agent('user_agent').key} {desk.agent('companion_agent').key}"
     lines = len(timeline.events) - len(candidate.timeline.events)
     return candidate.changed("meanwhile", timeline, f"{lines} lines", agents)
-
-
-def _language(candidate: Candidate) -> str:
-    return LANGUAGES.get(candidate.language[:2], candidate.language)

@@ -9,7 +9,7 @@ from data_pipeline import problems
 from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
 from data_pipeline.families import child_of, split_into
-from data_pipeline.families.looks import seconds_of
+from data_pipeline.families.looks import seconds_of, with_length
 from data_pipeline.families.places import (
     ASKED,
     REPLIED,
@@ -20,7 +20,6 @@ from data_pipeline.families.places import (
     prefix,
 )
 from joyvl_train.background import ERROR_DIGEST
-from joyvl_train.records import settle
 from joyvl_train.timeline import Event, Rule, Timeline
 
 FAMILY = "delegation"
@@ -100,12 +99,6 @@ def place(
         if back is not None:
             return asked, back
     return None
-
-
-def with_length(desk: Desk, candidate: Candidate) -> Timeline:
-    """The candidate's timeline, its length known; its pictures are only opened to learn it."""
-    timeline = candidate.timeline
-    return timeline if timeline.clip.seconds else settle(timeline, desk.frames(timeline))
 
 
 def insert(

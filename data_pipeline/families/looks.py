@@ -28,6 +28,12 @@ def measured(desk: Desk, least: int, candidate: Candidate) -> Candidate:
     return candidate.changed("pictures", timeline, f"{seconds} s")
 
 
+def with_length(desk: Desk, candidate: Candidate) -> Timeline:
+    """The candidate's timeline, its length known; its pictures are only opened to learn it."""
+    timeline = candidate.timeline
+    return timeline if timeline.clip.seconds else settle(timeline, desk.frames(timeline))
+
+
 def seconds_of(timeline: Timeline) -> int:
     """The whole seconds of a clip whose length is known."""
     assert timeline.clip.seconds is not None, "the clip is measured"

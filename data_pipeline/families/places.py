@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from data_pipeline.agents.shown import thinned
 from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
 from data_pipeline.families.looks import seconds_of
+from data_pipeline.sources.wordings import LANGUAGES
 from joyvl_train.conversation import clean
 from joyvl_train.timeline import Event, Timeline, TimelineError
 
@@ -99,6 +100,32 @@ def said_by(event: Event) -> str:
     '4 s assistant: A dog!'
     """
     return f"{event.second} s {event.role}: {event.text}"
+
+
+def answered_at_once(timeline: Timeline) -> list[tuple[Event, Event]]:
+    """Questions that get one answer, in the same second, and on which nothing else hangs."""
+    follows: dict[str, list[Event]] = {}
+    for event in timeline.events:
+        if event.answers is not None:
+            follows.setdefault(event.answers, []).append(event)
+    found = []
+    for query in timeline.of("user"):
+        answers = follows.get(query.id, [])
+        if len(answers) == 1 and answers[0].id not in follows:
+            (answer,) = answers
+            if answer.second == query.second and answer.question is None and not answer.repeat:
+                found.append((query, answer))
+    return found
+
+
+def without(timeline: Timeline, events: Collection[Event]) -> Timeline:
+    """The timeline less some of its events, on which no other one hangs."""
+    return replace(timeline, events=tuple(e for e in timeline.events if e not in events))
+
+
+def language_of(candidate: Candidate) -> str:
+    """The name of its language, as agents are told it."""
+    return LANGUAGES.get(candidate.language[:2], candidate.language)
 
 
 def enough_said(least: int, candidate: Candidate) -> Candidate:

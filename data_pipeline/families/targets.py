@@ -28,6 +28,7 @@ from data_pipeline.families.texts import (
 from data_pipeline.sources.items import said_of
 from joyvl_train import content
 from joyvl_train.conversation import clean
+from joyvl_train.timeline import MAX_SECONDS, TimelineError
 
 MOST_WORDS = {"target": 14, "instruction": 40, "response": 30}
 
@@ -67,12 +68,15 @@ class Target:
 
 
 def target_of(data: Mapping[str, Any], where: str) -> Target:
-    """A target as an agent wrote it. `TimelineError` where its texts can't be said."""
+    """A target as an agent wrote it. `TimelineError` where it can't be said, or not then."""
     texts = {
         key: said_of(clean(data[key]), f"{where}: {key}") if key in data else ""
         for key in ("target", "instruction", "response")
     }
-    return Target(data["kind"], second=data.get("second"), **texts)
+    second = data.get("second")
+    if second is not None and second > MAX_SECONDS:
+        raise TimelineError("time past a day", f"{where}: {str(second)[:20]} s")
+    return Target(data["kind"], second=second, **texts)
 
 
 def flaw(

@@ -252,3 +252,13 @@ def test_raw_answers_and_errors_are_the_callers_to_judge() -> None:
             wait_for(agent.ask({"target": "x"}))
         with pytest.raises(ValueError, match="missing or left over"):
             list(ask_in_order([1], lambda n: agent.ask({}), 1))
+
+
+def test_what_a_schema_lets_by_is_made_plain() -> None:
+    """A lone surrogate can't be stored, and 3.0 is a whole number for a schema."""
+    told = '{"reason": "a \\ud800 b", "verdict": "yes", "second": 3.0}'
+    with Endpoint(told) as endpoint, Asked(endpoint, "localizer") as agent:
+        fields = {"start": 1, "stop": 9, "target": "a dog"}
+        data = wait_for(agent.data(fields, [(3, PICTURE)]))
+    assert data == {"reason": "a \ufffd b", "verdict": "yes", "second": 3}
+    assert type(data["second"]) is int

@@ -129,7 +129,7 @@ def _fitting(schema: Any, rng: random.Random) -> Any:
         case "array":
             return [_fitting(schema["items"], rng) for _ in range(rng.randint(0, 4))]
         case "integer":
-            return rng.choice((0, 1, 2, 5, 9, rng.randint(0, 30), 10**6, 10**30))
+            return rng.choice((0, 1, 2, 5, 9, rng.randint(0, 30), 10**6, 10**400, 3.0, 1e300))
     if rng.random() < 0.3:
         return "".join(rng.choices(string.printable + "é中</>", k=rng.randint(0, 60)))
     return rng.choice(TEXTS)
