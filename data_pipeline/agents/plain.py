@@ -52,7 +52,7 @@ class PlainAgent(Agent):
 
     names: whether a thing is there is asked by "what is there?", and its name must be among those
     said; else by yes or no. least: the share of wordings whose answer must be the wanted one;
-    least_before: the same of looks into the second before a line's own, 0 leaves these out.
+    least_before: the same of looks to `back` seconds before a line's own, 0 leaves these out.
 
     An answer that is neither yes nor no counts for nothing; a look of which all answers are such is
     "unparsed", a line that no plain question fits "unsure".
@@ -66,6 +66,7 @@ class PlainAgent(Agent):
         names: bool = False,
         least: float = 0.6,
         least_before: float = 0.6,
+        back: int = 1,
         folder: Path = FOLDER,
         **settings: Any,
     ) -> None:
@@ -74,10 +75,13 @@ class PlainAgent(Agent):
         for share in (least, least_before):
             if not 0 <= share <= 1:
                 raise ValueError(f"least {least!r}, least_before {least_before!r}: from 0 to 1")
+        if back < 1:
+            raise ValueError(f"back {back}: 1 second or more")
         super().__init__(load(name), client, **{"max_tokens": _MOST_TOKENS, **settings})
-        self.names, self.least, self.least_before = names, least, least_before
+        self.names, self.back = names, back
+        self.least, self.least_before = least, least_before
         self._wordings = {kind: wordings(kind, folder) for kind in FIELDS}
-        told = repr((names, least, least_before, sorted(self._wordings.items())))
+        told = repr((names, back, least, least_before, sorted(self._wordings.items())))
         self._key = f"plain_{name}@{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
     @property
@@ -122,11 +126,13 @@ class PlainAgent(Agent):
             case "grounding_checker":
                 found = looks(told["text"], told["second"], begins=False)
             case "window_verifier":
-                found = looks(told["response"], told["second"])
+                found = looks(told["response"], told["second"], back=self.back)
             case "local_verifier":
-                found = line_looks(told["second"], told["text"], told["instruction"])
+                asked = told["instruction"]
+                found = line_looks(told["second"], told["text"], asked, self.back)
             case _:
-                return annotation_looks(told["annotation"], told["start"], told["stop"])
+                lines = told["annotation"]
+                return annotation_looks(lines, told["start"], told["stop"], self.back)
         return found or None
 
     async def _share(self, look: Look, picture: Pictures, sample: int) -> float:

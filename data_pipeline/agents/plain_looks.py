@@ -48,6 +48,9 @@ _OTHER_TIME = re.compile(
     r"next|far|again|ever|every|each|when|whenever|after|in \d+|wait|remember|gone|said|total)\b",
     re.IGNORECASE,
 )
+# Where names are asked for, a bare name tells that the thing has come.
+_NAMES = re.compile(r"\bnames?\b", re.IGNORECASE)
+_BARE = re.compile(r"\w+(?: \w+){0,2}\.?")
 _SMALL = frozenset("and is are there i see it now be some in view picture".split())
 
 
@@ -57,7 +60,7 @@ class Look:
 
     kind: "there" and "state" are answered by yes or no, "asked" by any words. given: what the
     wordings of the kind take; of "asked" the question itself. wanted: yes, no, or the words that
-    must be said. before: it is about the second before a line's own.
+    must be said. before: it is about a second before a line's own.
     """
 
     second: int
@@ -73,9 +76,10 @@ class Look:
         return f"second {self.second}: {about}: {wanted}"
 
 
-def looks(text: str, second: int, *, begins: bool = True) -> tuple[Look, ...]:
-    """What to look for where a line is said. begins: also that it is not so in the second before,
-    where the line tells of what comes, goes or changes."""
+def looks(text: str, second: int, *, begins: bool = True, back: int = 1) -> tuple[Look, ...]:
+    """What to look for where a line is said. begins: also that it was not so `back` seconds before,
+    where the line tells of what comes, goes or changes. What comes in slowly is seen in part in the
+    second before its own: two back, an onset that is a second late is let by."""
     for form, kind, beginning in _FORMS:
         match = form.fullmatch(text.strip())
         if match is None:
@@ -93,8 +97,8 @@ def looks(text: str, second: int, *, begins: bool = True) -> tuple[Look, ...]:
         now, then = ("no", "yes") if kind == "gone" else ("yes", "no")
         kind = "state" if kind == "state" else "there"
         made = [Look(second, kind, given, now)]
-        if begins and beginning and second > 0:
-            made.append(Look(second - 1, kind, given, then, before=True))
+        if begins and beginning and second >= back:
+            made.append(Look(second - back, kind, given, then, before=True))
         return tuple(made)
     return ()
 
@@ -112,16 +116,22 @@ def answer_looks(asked: str, text: str, second: int) -> tuple[Look, ...]:
     return (Look(second, "asked", (("question", asked),), words),)
 
 
-def line_looks(second: int, text: str, instructions: Sequence[str]) -> tuple[Look, ...]:
+def line_looks(
+    second: int, text: str, instructions: Sequence[str], back: int = 1
+) -> tuple[Look, ...]:
     """The looks of one line of an annotation. instructions: the lines of the user so far, as
     `verify` writes them, "5 s: user: Is there a dog now?"."""
     said = [match for line in instructions if (match := _SAID.fullmatch(line))]
     if said and int(said[-1][1]) == second:
         return answer_looks(said[-1][3], text, second)
-    return looks(text, second)
+    if said and _NAMES.search(said[-1][3]) and _BARE.fullmatch(text.strip()):
+        text = f"{_with_article(text.strip())} appeared."
+    return looks(text, second, back=back)
 
 
-def annotation_looks(lines: Sequence[str], start: int, stop: int) -> tuple[Look, ...] | None:
+def annotation_looks(
+    lines: Sequence[str], start: int, stop: int, back: int = 1
+) -> tuple[Look, ...] | None:
     """The looks of all lines that the assistant says in the seconds from `start` to `stop`; None
     where there is one that can't be asked about."""
     found: list[Look] = []
@@ -133,7 +143,7 @@ def annotation_looks(lines: Sequence[str], start: int, stop: int) -> tuple[Look,
         if match[2] == "user":
             instructions.append(line)
         elif start <= int(match[1]) <= stop:
-            made = line_looks(int(match[1]), match[3], instructions)
+            made = line_looks(int(match[1]), match[3], instructions, back)
             if not made:
                 return None
             found += made
@@ -155,3 +165,8 @@ def wordings(kind: str, folder: Path = FOLDER) -> tuple[str, ...]:
     if not found:
         raise UserError(f"{path}: no question in it")
     return found
+
+
+def _with_article(noun: str) -> str:
+    noun = noun.removesuffix(".")
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun[0].lower()}{noun[1:]}"

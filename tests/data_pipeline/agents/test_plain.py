@@ -88,6 +88,17 @@ def test_a_line_after_its_instruction_is_looked_at_by_its_own_words() -> None:
     assert short(line_looks(4, "A cow appeared.", lines)) == short(looks("A cow appeared.", 4))
 
 
+def test_what_came_slowly_is_looked_for_two_seconds_back() -> None:
+    assert short(looks("A dog appeared.", 7, back=2))[1] == (5, "a dog", "no")
+    assert len(looks("A dog appeared.", 1, back=2)) == 1
+
+
+def test_bare_names_where_names_are_asked_for() -> None:
+    found = [(7, "an apple", "yes"), (6, "an apple", "no")]
+    assert short(line_looks(7, "Apple", ["1 s: user: Name each new thing."])) == found
+    assert line_looks(7, "Apple", ["1 s: user: Tell me."]) == ()
+
+
 def test_annotations_line_by_line() -> None:
     lines = [
         "before the video: 3 s: a cow appeared",
@@ -239,9 +250,15 @@ def test_settings_are_checked_and_stand_in_the_key() -> None:
     with Plain("dense_precheck", str) as plain:
         keys = {
             PlainAgent("dense_precheck", plain.client, **settings).key
-            for settings in ({}, {"names": True}, {"least": 0.8}, {"least_before": 0.2})
+            for settings in (
+                {},
+                {"names": True},
+                {"least": 0.8},
+                {"least_before": 0.2},
+                {"back": 2},
+            )
         }
-        assert len(keys) == 4 and all(key.startswith("plain_dense_precheck@") for key in keys)
+        assert len(keys) == 5 and all(key.startswith("plain_dense_precheck@") for key in keys)
         with pytest.raises(UserError, match="'planner' can't be asked plainly"):
             PlainAgent("planner", plain.client)
         with pytest.raises(ValueError, match="least"):

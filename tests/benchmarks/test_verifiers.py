@@ -1,0 +1,109 @@
+"""The measure of verifiers: what is counted as caught and refused, and how settings are chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import verifiers
+from benchmarks.verifiers import (
+    ALL,
+    READING,
+    RIGHT,
+    SIDE,
+    Outcome,
+    Setting,
+    Shown,
+    Verifier,
+    cases,
+    caught,
+    choose,
+    outcomes,
+    refused,
+    streams,
+    table,
+    told,
+)
+from data_pipeline.candidates import Candidate
+from data_pipeline.corruption import KINDS
+from data_pipeline.desk import Desk
+from data_pipeline.families import Step
+from data_pipeline.sources.wordings import READ
+
+
+def refuses_lines_with(words: str) -> Verifier:
+    """An agent that refuses what says one of the words; its setting says how many letters count."""
+
+    def steps(desk: Desk, setting: Setting) -> list[Step]:
+        def look(candidate: Candidate) -> Candidate:
+            said = " ".join(e.text for e in candidate.timeline.of("assistant"))
+            if setting.least and words in said:
+                return candidate.rejected("look", "said")
+            return candidate.unverified("look", "?") if setting.least > 0.5 else candidate
+
+        return [("look", desk.looking("look", look))]
+
+    settings = tuple(Setting(least=least) for least in (0.0, 0.5, 1.0))
+    return Verifier("words", ("commentary",), steps, settings)
+
+
+def desk() -> Desk:
+    return Desk(Shown(SIDE))
+
+
+def test_every_clip_is_there_right_and_damaged() -> None:
+    for family in ALL:
+        made = cases(family, "validation", 3, 2, photo=False)
+        kinds = Counter(case.kind for case in made)
+        assert kinds[RIGHT] == 2 and set(kinds) <= {RIGHT, *KINDS} and len(kinds) >= 4
+        assert len({case.candidate.id for case in made}) == len(made)
+        assert cases(family, "validation", 3, 2, photo=False) == made
+
+
+def test_on_screen_words_are_read_out() -> None:
+    made: Iterator = streams(READING, "validation", 0, photo=False)
+    timeline = next(made)
+    captions = {c["text"] for c in timeline.clip.scene["captions"]}
+    assert {e.text for e in timeline.of("assistant")} <= captions
+    assert all(e.text in READ for e in timeline.of("user"))
+
+
+def test_what_is_not_admitted_is_caught_or_refused() -> None:
+    made = cases("commentary", "validation", 1, 3, photo=False)
+    ends = {RIGHT: "unverified", "moved 1 s": "rejected"}
+    found = [Outcome(case, ends.get(case.kind, "open")) for case in made]
+    hurt = [case for case in made if case.kind != RIGHT]
+    moved = sum(case.kind == "moved 1 s" for case in made)
+    assert refused(found).value == 1.0 and refused(found).count == 3
+    assert caught(found, "moved 1 s").value == 1.0 and caught(found, "wrong object").value == 0.0
+    assert caught(found).value == pytest.approx(moved / len(hurt))
+    assert caught(found).count == len(hurt)
+
+
+def test_the_setting_that_catches_most_and_refuses_few_is_chosen() -> None:
+    made = cases("commentary", "validation", 1, 4, photo=False)
+    # Nothing is refused at 0, everything at 1.
+    setting, few = choose(refuses_lines_with("no such words"), made, desk())
+    assert (setting.least, few) == (0.0, True)
+    setting, few = choose(refuses_lines_with(""), made, desk())
+    assert (setting.least, few) == (0.0, True)
+    always = refuses_lines_with("")
+    greedy = Verifier(always.name, always.sees, always.steps, always.settings[1:])
+    assert choose(greedy, made, desk())[1] is False
+
+
+def test_tables_name_every_family_and_kind() -> None:
+    made = [case for f in ("commentary", "qa") for case in cases(f, "test", 1, 2, photo=False)]
+    one = refuses_lines_with("appeared")
+    text = told({"words": outcomes(one, Setting(least=0.5), made, desk())}, [one])
+    assert all(f"| {kind} |" in text for kind in KINDS)
+    assert "| commentary | words | yes |" in text and "| qa | words |  |" in text
+    assert table(["a"], [[1]]) == "| a |\n| --- |\n| 1 |\n"
+
+
+def test_figures_need_seeds_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["verifiers.py", "--seed", "2", "--tuning-seed", "2"])
+    with pytest.raises(SystemExit):
+        verifiers.main()
