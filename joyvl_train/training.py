@@ -176,6 +176,8 @@ def arguments(
         deepspeed=copy.deepcopy(engine.deepspeed) or None,
         ddp_find_unused_parameters=False,
         disable_tqdm=True,
+        # Written into the checkpoint's config, where it is generation's default.
+        use_cache=True,
     )
     if found.n_gpu > 1:
         # One process drives one GPU; Trainer would split each packed row over all of them.
