@@ -141,13 +141,18 @@ def expand(overrides: Sequence[str]) -> list[Job]:
 def _run(config: Config, root: Path, overrides: Sequence[str]) -> int:
     from joyvl_train.run import Run
 
+    if config.command != "run":
+        recipe = _recipe(config)
+        if config.command in getattr(recipe, "LOOKS", ()):  # into a run, and writes nothing
+            recipe.look(config, root)
+            return 0
     with Run(config, root) as run:
         if run.finished:
             run.say(f"{run.dir} is finished already; give another run.dir to run again")
             return 0
         run.say(f"run.dir={run.dir}")
         try:
-            importlib.import_module(f"recipes.{config.recipe}").main(config, run)
+            _recipe(config).main(config, run)
         except KeyboardInterrupt:
             again = shlex.join(_command(overrides, run.dir)[3:])
             print(f"stopped; to go on: python -m joyvl_train {again}", file=sys.stderr)
@@ -155,6 +160,10 @@ def _run(config: Config, root: Path, overrides: Sequence[str]) -> int:
         if run.report.exists():
             run.say(f"report: {run.report}")
     return 0
+
+
+def _recipe(config: Config) -> Any:
+    return importlib.import_module(f"recipes.{config.recipe}")
 
 
 def _check_ranks(config: Config) -> None:

@@ -7,7 +7,6 @@ plain values out of them.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import difflib
 import math
@@ -17,6 +16,9 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from joyvl_train.config_key import key as _key
+from joyvl_train.corpus_config import AgentsConfig, CorpusConfig, ExecutorConfig, SourceConfig
 
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
@@ -32,21 +34,6 @@ class UserError(ValueError):
         # A loader's worker process hands its error on as the text of a whole traceback.
         handed_on = _HANDED_ON.search(message)
         super().__init__(" ".join((handed_on[1] if handed_on else message).split()))
-
-
-def _key(
-    default: Any,
-    meaning: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: Iterable[str] = (),
-) -> Any:
-    """A dataclass field. `low`, `high` bound its numbers, `choices` its texts; items too."""
-    metadata = {"meaning": meaning, "low": low, "high": high, "choices": tuple(choices)}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -276,7 +263,8 @@ class Config:
     recipe: str = _key("", "name of the recipe")
     command: str = _key("run", "what the recipe does; `run` is its main job")
     checkpoint: str = _key("", "checkpoint or run folder to start from; empty: by the recipe")
-    seed: int = _key(0, "seed of training", low=0, high=2**32 - 1)
+    seed: int = _key(0, "seed of training, or of a corpus", low=0, high=2**32 - 1)
+    id: str = _key("", "id of a record, for recipe=corpus command=inspect")
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -286,6 +274,10 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    agents: AgentsConfig = field(default_factory=AgentsConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from PIL import Image
 from joyvl_train.actions import Delegation, spoken
 from joyvl_train.heldout import Step, Trace
 from joyvl_train.markup import Html, symbol, text
+from joyvl_train.timeline import Event, Timeline, action_seconds
 from joyvl_train.timing import Emission, Onset, Right, Verdict, classify, said_right
 
 PER_LINE = 20
@@ -82,6 +83,69 @@ def strip(trace: Trace, pictures: Pictures, right: Right = said_right, title: st
     )
 
 
+def annotation(timeline: Timeline, pictures: Pictures, seconds: range) -> Html:
+    """What a timeline says of `seconds` of its clip: lines of 20 seconds, then all its events there
+    as a list. `pictures` gives none where there are none to show."""
+    due = action_seconds(timeline.events)
+    heard: dict[int, list[tuple[str, str]]] = {}
+    held: dict[int, str] = {}
+    for event in timeline.of("user", "background", "assistant"):
+        if event.role == "assistant":
+            held |= dict.fromkeys(event.held_seconds, event.text)
+        else:
+            icon = "user" if event.role == "user" else "result"
+            heard.setdefault(event.second, []).append((icon, event.text))
+    lines = []
+    for start in range(seconds.start, seconds.stop, PER_LINE):
+        line = range(start, min(start + PER_LINE, seconds.stop))
+        spoken_cells = [_annotated(due.get(t), held.get(t)) for t in line]
+        rows = (
+            ("frame", "frame", [_frame(t, pictures(t)) for t in line]),
+            ("heard", "heard", [_cell("", heard.get(t, [])) for t in line]),
+            ("said", "says", spoken_cells),
+        )
+        lines.append(_table(line, rows))
+    listed = "".join(
+        f'<tr><th scope="row">{event.second} s</th><td>{text(event.role)}</td>'
+        f"<td>{text(_told(event))}</td></tr>"
+        for event in timeline.of("user", "background", "assistant")
+        if event.second in seconds
+    )
+    body = f'<table class="said-list"><tbody>{listed}</tbody></table>' if listed else ""
+    return Html(f'<div class="scroll">{"".join(lines)}</div>{body}')
+
+
+def annotation_legend() -> Html:
+    """What symbols of `annotation` mean."""
+    items = [
+        ("", "user", "user"),
+        ("hit", "due", "the assistant speaks"),
+        ("held", "", "its state holds"),
+        ("", "delegated", "it delegates"),
+        ("", "result", "a result is back"),
+    ]
+    rows = "".join(
+        f'<li><span class="{kind}">{symbol(icon) if icon else "&nbsp;"}</span>{text(label)}</li>'
+        for kind, icon, label in items
+    )
+    return Html(f'<ul class="legend">{rows}</ul>')
+
+
+def _annotated(event: Event | None, held: str | None) -> str:
+    if event is None:
+        return _cell("", []) if held is None else _cell("held", [], f"holds: {held}")
+    icons = [("due", f"says: {event.text}")]
+    if event.question is not None:
+        icons.append(("delegated", f"delegates: {event.question}"))
+    return _cell("hit", icons)
+
+
+def _told(event: Event) -> str:
+    until = "" if event.until is None else f" (until {event.until:.10g} s)"
+    handed = "" if event.question is None else f" [delegates: {event.question}]"
+    return f"{event.text}{handed}{until}"
+
+
 def _said(verdict: Verdict, right: Right) -> dict[int, str]:
     """Second -> the class of what was said in it, a key of `VERDICTS`."""
     classes = {
@@ -126,16 +190,10 @@ def _line(
     said: dict[int, str],
     pictures: Pictures,
 ) -> str:
-    heads, frames, heard, due, spoke = [], [], [], [], []
+    frames, heard, due, spoke = [], [], [], []
     for second in seconds:
-        heads.append(f'<th scope="col">{second}</th>')
         step = steps.get(second)
-        images = pictures(second) if step is not None else ()
-        frames.append(
-            f'<td><img src="{thumbnail(images[-1])}" alt="second {second}" loading="lazy"></td>'
-            if images
-            else '<td class="blank" title="no frame"></td>'
-        )
+        frames.append(_frame(second, pictures(second) if step is not None else ()))
         icons = []
         if step is not None and step.results:
             icons.append(("result", " ".join(digest for _, digest in step.results)))
@@ -151,6 +209,18 @@ def _line(
         ("gold", "due", due),
         ("said", "said", spoke),
     )
+    return _table(seconds, rows)
+
+
+def _frame(second: int, images: Sequence[Image.Image]) -> str:
+    if not images:
+        return '<td class="blank" title="no frame"></td>'
+    return f'<td><img src="{thumbnail(images[-1])}" alt="second {second}" loading="lazy"></td>'
+
+
+def _table(seconds: range, rows: Sequence[tuple[str, str, Sequence[str]]]) -> str:
+    """The rows of a line, each (class, label, cells), under the numbers of its seconds."""
+    heads = [f'<th scope="col">{second}</th>' for second in seconds]
     body = "".join(
         f'<tr class="{name}"><th scope="row">{label}</th>{"".join(cells)}</tr>'
         for name, label, cells in rows

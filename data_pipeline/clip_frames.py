@@ -1,0 +1,48 @@
+"""The pictures of any clip, for all stages alike: videos decoded once, scenes drawn."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.world.scene import SceneError
+from data_pipeline.world.streams import WorldFrames
+from joyvl_train.corpus import FrameSource
+from joyvl_train.frames import Frames, Rate
+from joyvl_train.timeline import Timeline
+from joyvl_train.video import FrameError
+
+_KEPT = 8
+
+
+class ClipFrames:
+    """Opens the pictures of a timeline's clip; `FrameError` where they can't be had.
+
+    Videos and pictures lie under `root`, decoded videos in `cache_dir`; `size` is the longest side
+    of their pictures, and the side of a scene's square ones. The last few videos stay open.
+    """
+
+    def __init__(self, root: Path, cache_dir: Path, rate: Rate, size: int) -> None:
+        self._source = FrameSource(root.absolute(), cache_dir.absolute(), rate, size)
+        self._size = size
+        self._open: OrderedDict[str, Frames] = OrderedDict()
+
+    def __call__(self, timeline: Timeline) -> Frames:
+        clip = timeline.clip
+        if clip.scene is not None:
+            try:
+                return WorldFrames(timeline, self._size)
+            except SceneError as error:
+                raise FrameError("no source", f"clip {clip.id!r}: {error}") from None
+        if clip.video is None:
+            return self._source.frames(timeline)
+        if clip.video not in self._open:
+            self._open[clip.video] = self._source.frames(timeline)
+            if len(self._open) > _KEPT:
+                self._open.popitem(last=False)
+        self._open.move_to_end(clip.video)
+        return self._open[clip.video]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
