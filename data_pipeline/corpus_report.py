@@ -78,7 +78,7 @@ def report(
     parts = [
         section("In short", _headline(plan.read, funnel), paragraph(checks.told(funnel))),
         section("Funnel", _funnel(funnel), _reasons(funnel), intro=_FUNNEL_TEXT),
-        section("What was admitted", *_kinds(funnel), _targets(targets)),
+        section("What was admitted", grid(*_kinds(funnel)), _targets(targets)),
         section("When things happen", times.plots(), intro=times.told(funnel.whole.clips)),
         section("Clips", _clips(clips, frames), intro=_CLIPS_TEXT),
         section("Refused before any stage", _refused(plan.folder / "refused.jsonl")),
