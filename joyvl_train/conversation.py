@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _OPENING_BRACKET = re.compile(r"<(?=\S)")
 _OPEN_END = re.compile(r"[\s<]+\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NEXT = "Next."
 _BACKGROUND = "[Background"
 _RESULT = re.compile(r"\[Background (\d{1,6})\] (.*\S)")
 
@@ -135,22 +136,38 @@ def split_context(context: str) -> tuple[str, list[str]]:
     return "\n".join(memory), results
 
 
+def next_content() -> list[dict[str, str]]:
+    """The parts of a further user turn of a turn-based sample: one more frame, no time line."""
+    return [{"type": "text", "text": f"{_NEXT}\n"}, {"type": "image"}]
+
+
 def qa_messages(
-    question: str, frames: Sequence[Any], answer: str | None = None, context: str = ""
+    question: str,
+    frames: Sequence[Any],
+    answer: str | None = None,
+    context: str = "",
+    before: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The chat of a turn-based sample: memory text, one user turn without a time line, its answer.
 
     The user turn is the background lines of the context, the question, then one image part a frame.
     The answer is written as a response, so that a model taught by it speaks the grammar; None makes
-    a prompt.
+    a prompt. Where there are answers `before` it, each frame is a turn of its own, and the question
+    stands in the first.
     """
     if not clean(question):
         raise ValueError("a turn-based sample needs a question, got an empty one")
+    if before and len(frames) != len(before) + 1:
+        raise ValueError(f"{len(before) + 1} turns of a frame each, but {len(frames)} frames")
     memory, results = split_context(context)
     text = "".join(f"{line}\n" for line in (*results, clean(question)))
-    content = [{"type": "text", "text": text}, *({"type": "image"} for _ in frames)]
+    shown = frames[:1] if before else frames
+    content = [{"type": "text", "text": text}, *({"type": "image"} for _ in shown)]
     chat: list[dict[str, Any]] = [{"role": "system", "content": memory}] if memory else []
     chat.append({"role": "user", "content": content})
+    for said in before:
+        chat.append({"role": "assistant", "content": assistant_text(Response(clean(said)))})
+        chat.append({"role": "user", "content": next_content()})
     if answer is not None:
         text = assistant_text(Response(clean(answer)))
         chat.append({"role": "assistant", "content": text})

@@ -9,7 +9,7 @@ evaluation and serving all come from here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from PIL import Image
 from joyvl_train.actions import CONTROL_TOKENS, DELEGATION, SILENCE, Action, Silence
 from joyvl_train.conversation import (
     assistant_text,
+    next_content,
     qa_messages,
     split_context,
     system_text,
@@ -170,6 +171,10 @@ class Renderer:
         parts = qa_messages(question, frames, context=context)[-1]["content"]
         return self._user_segment(parts, frames, -1, True)
 
+    def next_frame(self, frame: Any) -> Segment:
+        """A further user turn of a turn-based sample, with its generation prompt."""
+        return self._user_segment(next_content(), [frame], -1, False)
+
     def assistant(self, action: Action, second: int = -1) -> Segment:
         """An assistant turn: the action's text and the end-of-turn token."""
         return self._assistant(self.processor.harmless(assistant_text(action)), second)
@@ -195,10 +200,14 @@ class Renderer:
         answer: Action | None = None,
         context: str = "",
         system: str = "",
+        before: Sequence[Action] = (),
     ) -> Rendered:
         """A turn-based sample, or with no answer its prompt; see `conversation.qa_messages`."""
         memory_text, _ = split_context(context)
-        parts = [self.open(memory_text, system), self.question(question, frames, context)]
+        shown = frames[:1] if before else frames
+        parts = [self.open(memory_text, system), self.question(question, shown, context)]
+        for action, frame in zip(before, frames[1:], strict=bool(before)):
+            parts += [self.assistant(action), self.next_frame(frame)]
         if answer is not None:
             parts.append(self.assistant(answer))
         rendered = join(parts)
@@ -226,7 +235,7 @@ class Renderer:
         """
         total = len(self.open(memory_text, system).ids)
         for index, turn in enumerate(turns):
-            text = "".join(p["text"] for p in user_content(turn) if p["type"] == "text")
+            text = _text(user_content(turn))
             shapes = turn.frames if shape is None else (shape,) * len(turn.frames)
             total += len(self._user_ids(text, shapes, index == 0)[0])
             if turn.action is not None:
@@ -240,13 +249,17 @@ class Renderer:
         answer: Action,
         context: str = "",
         system: str = "",
+        before: Sequence[Action] = (),
     ) -> int:
         """The number of tokens of a turn-based sample whose frames have `shapes`."""
-        parts = qa_messages(question, shapes, context=context)[-1]["content"]
-        text = "".join(p["text"] for p in parts if p["type"] == "text")
-        ids = self._user_ids(text, shapes, True)[0]
-        opening = self.open(split_context(context)[0], system)
-        return len(opening.ids) + len(ids) + len(self.assistant(answer).ids)
+        first = shapes[:1] if before else shapes
+        total = len(self.open(split_context(context)[0], system).ids)
+        parts = qa_messages(question, first, context=context)[-1]["content"]
+        total += len(self._user_ids(_text(parts), first, True)[0])
+        for action, shape in zip(before, shapes[1:], strict=bool(before)):
+            total += len(self.assistant(action).ids)
+            total += len(self._user_ids(_text(next_content()), (shape,), False)[0])
+        return total + len(self.assistant(answer).ids)
 
     def read(self, ids: Sequence[int]) -> str:
         """The text of generated ids: without the end of turn and what the template leads in."""
@@ -263,7 +276,7 @@ class Renderer:
     ) -> Segment:
         images = self.processor.images(frames) if frames else {}
         shapes = self.processor.image_shapes(images, len(frames))
-        text = "".join(part["text"] for part in parts if part["type"] == "text")
+        text = _text(parts)
         ids, runs = self._user_ids(text, shapes, first)
         spans = []
         at = 0
@@ -339,6 +352,10 @@ class Renderer:
             at = stop
         out[:, at:] = position + np.arange(len(ids) - at)
         return out
+
+
+def _text(parts: Iterable[Mapping[str, str]]) -> str:
+    return "".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def join(segments: Iterable[Segment]) -> Rendered:

@@ -57,11 +57,15 @@ class Streams(Protocol):
 
 
 class Question(Protocol):
-    """A turn-based item: a question about its frames, and the answer."""
+    """A turn-based item: a question about its frames, and the answer.
+
+    before: the answers to the frames before the last, where each is a turn of its own.
+    """
 
     question: str
     answer: str
     context: str
+    before: tuple[str, ...]
     times: tuple[float, ...]
 
     def frames(self, size: int) -> tuple[Image.Image, ...]: ...
@@ -237,7 +241,12 @@ class QuestionSamples:
         item = self._item(index)
         shapes = (self._renderer.shape((self._side, self._side)),) * len(item.times)
         return self._renderer.question_length(
-            item.question, shapes, Response(clean(item.answer)), item.context, self._system
+            item.question,
+            shapes,
+            Response(clean(item.answer)),
+            item.context,
+            self._system,
+            [Response(clean(said)) for said in item.before],
         )
 
     def render(self, index: int) -> tuple[Rendered, Targets]:
@@ -249,6 +258,7 @@ class QuestionSamples:
             Response(clean(item.answer)),
             item.context,
             self._system,
+            [Response(clean(said)) for said in item.before],
         )
         targets = token_weights(rendered, LossWeights())
         marks = self._marks(item) if self._marks else None

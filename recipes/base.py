@@ -30,7 +30,7 @@ from data_pipeline.world.pictures import PictureSets
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
-from joyvl_train.actions import spoken
+from joyvl_train.actions import Response, spoken
 from joyvl_train.checkpoint import TinyShape, build_tiny, load, train_tokenizer
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, LossConfig, UserError
@@ -264,7 +264,14 @@ def accuracy(
     ]
     side, system = config.data.size, config.prompt.system
     prompts = [
-        renderer.render_question(item.question, item.frames(side), None, item.context, system)
+        renderer.render_question(
+            item.question,
+            item.frames(side),
+            None,
+            item.context,
+            system,
+            [Response(said) for said in item.before],
+        )
         for item in items
     ]
     with generating(model) as plain:

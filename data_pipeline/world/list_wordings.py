@@ -1,4 +1,4 @@
-"""How questions over lists are put, by event: of what a frame shows, and of what memory holds."""
+"""How questions over lists and over many turns are put, by event."""
 
 from __future__ import annotations
 
@@ -85,3 +85,77 @@ LIST_QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 """{list} stands for names or times, parted by commas."""
+
+WATCH_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "watch_there": (
+        "Look out for {a}. Is it there, picture by picture?",
+        "With each picture, tell me if you see {a}.",
+        "Yes or no for every picture I show you: {a}.",
+        "I show you pictures one by one. Is {the} in it?",
+        "Is {a} in the picture? Answer for each that follows.",
+        "For all that follows: do you see {a}?",
+        "Check every picture that comes for {a}.",
+        "{The}, yes or no, each time?",
+    ),
+    "watch_comes": (
+        "With each picture, has {a} just come?",
+        "Say yes where {the} is new, else no.",
+        "Did {a} come in since the last picture? Answer each time.",
+        "Picture by picture: has {a} appeared just now?",
+        "Yes whenever {a} turns up anew, no otherwise.",
+        "For each picture, is there {a} that was not there before?",
+        "Has {the} newly arrived? Yes or no each time.",
+        "Tell me with every picture if {a} has come.",
+    ),
+    "watch_leaves": (
+        "With each picture, has {the} just left?",
+        "Say yes where {the} has gone, else no.",
+        "Did {the} go since the last picture? Answer each time.",
+        "Picture by picture: has {the} disappeared just now?",
+        "Yes whenever {the} has left, no otherwise.",
+        "For each picture, is {the} gone that was there before?",
+        "Has {the} just gone away? Yes or no each time.",
+        "Tell me with every picture if {the} has left.",
+    ),
+    "watch_new": (
+        "With each picture, what is new?",
+        "Name what has come since the last picture, each time.",
+        "Picture by picture, what has appeared?",
+        "Tell me with every picture what was not there before.",
+        "What came in? Answer for each picture.",
+        "For all that follows: what is new in it?",
+        "Each time, say what has just come.",
+        "Which things are new? One picture after the other.",
+    ),
+    "watch_gone": (
+        "With each picture, what is gone?",
+        "Name what has left since the last picture, each time.",
+        "Picture by picture, what has disappeared?",
+        "Tell me with every picture what is there no more.",
+        "What went away? Answer for each picture.",
+        "For all that follows: what has left?",
+        "Each time, say what has just gone.",
+        "Which things have left? One picture after the other.",
+    ),
+    "watch_times": (
+        "How often has {a} come so far? Answer with each picture.",
+        "Count the comings of {a}, picture by picture.",
+        "With every picture, tell me how many times {a} has come.",
+        "Keep count of {the} as it comes; say the count each time.",
+        "The number of times {a} has appeared, each time?",
+        "For each picture: how many times has {a} come up to now?",
+        "Count on whenever {a} comes, and tell me the count.",
+        "How many times did {a} turn up? Say it for each picture.",
+    ),
+    "watch_either": (
+        "With each picture, which has come, {a} or {a2}?",
+        "Name {the} or {the2} where one has just come.",
+        "Did {a} or {a2} come since the last picture? Say which.",
+        "Picture by picture: has {a} or {a2} appeared?",
+        "Look out for {a} and {a2}; name the one that is new.",
+        "For each picture, say if {a} or {a2} came, and which.",
+        "Which of them is new, {a} or {a2}? Answer each time.",
+        "Tell me with every picture whether {a} or {a2} has come.",
+    ),
+}
+"""Questions that every following frame answers anew."""

@@ -23,6 +23,7 @@ from data_pipeline.world import (
     stills_several,
     stills_single,
     stills_text,
+    stills_watch,
 )
 from data_pipeline.world.pictures import (
     COLOURS,
@@ -44,6 +45,7 @@ KINDS = {
     **stills_several.KINDS,
     **stills_recall.KINDS,
     **stills_text.KINDS,
+    **stills_watch.KINDS,
 }
 """Kind -> the function that writes a sample of it."""
 
@@ -89,6 +91,7 @@ MIX: Mapping[str, float] = {
     "digits": 3,
     "follow_up": 1.5,
     "chat": 0.5,
+    "watch": 6,
 }
 """Shares of the kinds where none are given: those whose answers hold many facts weigh most."""
 
@@ -118,6 +121,7 @@ BINDING_MIX: Mapping[str, float] = MIX | {
     "recall_list": 40,
     "background": 3,
     "digits": 5,
+    "watch": 24,
 }
 """Shares for a model that names what it sees: most of them bind a given name to it."""
 
@@ -131,7 +135,8 @@ class Still:
     `joyvl_train.memory`, or, of the kind "background", the turn's background lines,
     "[Background n] digest". `things` are those that the scene shows, `compositions` what the
     sample joins (`splits.composition`), `sought` the pictures that the question names, each with
-    the colour that it says, if any.
+    the colour that it says, if any. `before` holds the answers to the frames before the last, where
+    each is a turn of its own.
     """
 
     scenes: tuple[Scene, ...]
@@ -144,6 +149,7 @@ class Still:
     things: tuple[Thing, ...] = ()
     compositions: tuple[str, ...] = ()
     sought: tuple[tuple[str, str], ...] = ()
+    before: tuple[str, ...] = ()
 
     def frames(self, size: int) -> tuple[Image.Image, ...]:
         """The RGB frames, `size` x `size` pixels each."""
@@ -242,6 +248,7 @@ def still(
                 sketch.things,
                 tuple(sketch.compositions),
                 sketch.sought,
+                sketch.before,
             )
     raise ValueError(f"no sample of kind {chosen!r} in {_TRIES} tries: {split}, {pictures}")
 

@@ -18,7 +18,7 @@ _THERE = 0.45
 """How often a thing is there."""
 
 
-def _pictures(sketch: Sketch, count: int) -> list[Picture]:
+def distinct(sketch: Sketch, count: int) -> list[Picture]:
     """`count` things of which none is taken for another; half of the time two are alike."""
     (first,) = sketch.pick(sketch.certain)
     near = [p for p in sketch.alike(first) if p in sketch.certain and not mistakable(p, first)]
@@ -33,7 +33,7 @@ def each(sketch: Sketch) -> None:
     rng = sketch.rng
     count = rng.randint(4, 8)
     spots = sketch.spots(rng.randint(2, 4))
-    pictures = _pictures(sketch, len(spots))
+    pictures = distinct(sketch, len(spots))
     things = [sketch.thing(p, spot) for p, spot in zip(pictures, spots, strict=True)]
     there = [[rng.random() < _THERE for _ in range(count)] for _ in things]
     tracks: list[Track] = []
@@ -51,7 +51,7 @@ def _list(sketch: Sketch, event: str) -> list[tuple[str, bool]]:
     rng = sketch.rng
     spots = sketch.spots(rng.randint(1, 4))
     wanted = rng.randint(2, 5)
-    pictures = _pictures(sketch, wanted + len(spots))
+    pictures = distinct(sketch, wanted + len(spots))
     shown, rest = pictures[: len(spots)], pictures[len(spots) :]
     there = min(len(shown), sum(rng.random() < 0.5 for _ in range(wanted)))
     on = rng.sample(shown, there) + rest[: wanted - there]

@@ -6,11 +6,12 @@ second thing; {n}, {m} are numbers, {text} a text that is to be said again.
 
 from __future__ import annotations
 
-from data_pipeline.world.list_wordings import LIST_QUESTIONS
+from data_pipeline.world.list_wordings import LIST_QUESTIONS, WATCH_QUESTIONS
 from data_pipeline.world.wordings import ASK
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
     **LIST_QUESTIONS,
+    **WATCH_QUESTIONS,
     "now": ASK["now"],
     "colour": ASK["colour"],
     "how_is": ASK["how_is"],
