@@ -223,7 +223,8 @@ def asked_too_late(desk: Desk, share: float, candidate: Candidate) -> list[Candi
     """
     name, timeline = "negatives", candidate.timeline
     rng = desk.chance(candidate, name)
-    gone, end = candidate.work["unseen"]
+    # Where no one has looked for the end, as without agents, nothing is known to be over.
+    gone, end = candidate.work.get("unseen", (0, 0))
     queries, room = timeline.of("user"), range(gone + 1, end - LEAST_WAIT + 1)
     if rng.random() >= share or len(queries) != 1 or not room:
         return split_into(name, candidate, [])

@@ -24,6 +24,7 @@ from joyvl_train.checkpoint import CheckpointError
 from joyvl_train.conversation import assistant_text, clean, messages, qa_messages
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import Stream, StreamSettings, Turn
+from joyvl_train.weights import LossWeights, token_weights
 
 from .conftest import ARCHITECTURES, OUTSIDE, Speaker, build, chats, picture, texts, tokenizer_of
 
@@ -280,6 +281,34 @@ def test_turn_based_samples_are_the_whole_chat(speaker: Speaker) -> None:
         shapes = tuple(speaker.renderer.shape(f.size) for f in frames)
         length = speaker.renderer.question_length("what?", shapes, Response("a dog"), context)
         assert length == len(rendered)
+
+
+def test_answers_before_the_last_make_a_frame_a_turn(speaker: Speaker) -> None:
+    frames = [picture(1), picture(2, (32, 32)), picture(3)]
+    before = ("no", "a car")
+    said = [Response(text) for text in before]
+    rendered = speaker.renderer.render_question(
+        "what?", frames, Response("a dog"), "a dog", before=said
+    )
+    chat = qa_messages("what?", frames, "a dog", "a dog", before)
+    assert [m["role"] for m in chat] == ["system"] + ["user", "assistant"] * 3
+    whole = whole_ids(speaker, chat, frames)
+    assert rendered.turn_based and rendered.ids == whole[: len(rendered)]
+    assert len(whole) - len(rendered) == 1
+    shapes = tuple(speaker.renderer.shape(f.size) for f in frames)
+    length = speaker.renderer.question_length(
+        "what?", shapes, Response("a dog"), "a dog", before=said
+    )
+    assert length == len(rendered)
+    # Each answer is scored, as a sample of one turn has it.
+    ends = [
+        i
+        for i in token_weights(rendered, LossWeights()).positions
+        if whole[i] == speaker.renderer.end_id
+    ]
+    assert len(ends) == 3
+    with pytest.raises(ValueError, match="3 turns of a frame each, but 2 frames"):
+        qa_messages("what?", frames[:2], None, "", before)
 
 
 def test_a_renderer_travels_to_another_process(speaker: Speaker) -> None:
