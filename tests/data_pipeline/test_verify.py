@@ -18,6 +18,7 @@ from data_pipeline.desk import Desk
 from data_pipeline.families import chained
 from data_pipeline.families.targets import Tools
 from data_pipeline.verify import line_of, newest, stages
+from data_pipeline.world.streams import FAMILIES, kinds
 from joyvl_train.config import UserError
 from joyvl_train.timeline import Clip, Event, Timeline
 from tests.data_pipeline.answers import Ask, verdict
@@ -33,16 +34,7 @@ def gold_only(ask: Ask) -> Any:
     return verdict(told == right)
 
 
-def gold_line(ask: Ask) -> Any:
-    """A verifier of single lines that knows what is handed over, too."""
-    second, text = ask.fields["second"], ask.fields["text"]
-    lines = [e for g in ask.gold for e in g.of("assistant")]
-    said = [e for e in lines if line_of(e).endswith(f"assistant: {text}")]
-    last = [e.held_seconds[-1] for e in said if e.repeat]
-    return verdict(second in [*last, *(e.second for e in said)])
-
-
-GOLD = {"global_verifier": gold_only, "local_verifier": gold_line}
+GOLD = {"global_verifier": gold_only}
 
 
 def verified(
@@ -71,6 +63,20 @@ def test_what_is_right_passes_both_levels() -> None:
     lines = sum(len(one.timeline.of("assistant")) for one in given)
     assert oracle.asked["local_verifier"] >= lines
     assert oracle.asked["global_verifier"] == len(given)
+
+
+def test_the_oracle_passes_every_kind_of_stream_and_no_damaged_one() -> None:
+    given = [
+        one
+        for family in FAMILIES
+        for kind in kinds(family)
+        for one in world(family, [3], kind=kind, seconds=16)
+    ]
+    assert any(e.repeat for one in given for e in one.timeline.events)
+    hurt = list(corrupting(1.0)[1](iter(given)))
+    with Oracle() as oracle:
+        assert {one.status for one in verified(given, oracle)} == {"open"}
+        assert {one.status for one in verified(hurt, oracle, given)} == {"rejected"}
 
 
 def test_what_is_damaged_is_rejected_with_its_reason() -> None:

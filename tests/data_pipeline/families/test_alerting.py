@@ -10,10 +10,18 @@ from data_pipeline.agents.motion import Motion
 from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
 from data_pipeline.families import SPLIT, alerting
+from data_pipeline.families.alert_checks import asked_too_late
 from data_pipeline.families.targets import Target, Tools, flaw, label_of
 from joyvl_train.timeline import Event
 from tests.data_pipeline.answers import said_in
-from tests.data_pipeline.families.made import footage, reasons, through, told, world
+from tests.data_pipeline.families.made import (
+    footage,
+    pictures,
+    reasons,
+    through,
+    told,
+    world,
+)
 from tests.data_pipeline.oracle import Oracle
 from tests.data_pipeline.truth import Truth
 
@@ -60,6 +68,14 @@ def test_alerts_from_footage_are_right() -> None:
         "pictures", "video filter", "windows", "propose", "targets", "window verifier",
         "precheck", "localize", "hold", *(["negatives"] * (first.history[-1].stage == "negatives")),
     ]  # fmt: skip
+
+
+def test_without_a_look_for_the_end_nothing_is_asked_too_late() -> None:
+    """Agents may be away when ends are looked for: then no one knows where an event is over."""
+    (one,) = world("alerting", [0], kind="appear", seconds=24)
+    desk, known = Desk(pictures), replace(one, work={"unseen": [8, 20]})
+    assert asked_too_late(desk, 1.0, one) == [one]
+    assert len(asked_too_late(desk, 1.0, known)) == 2
 
 
 def test_lies_of_the_proposers_are_found_out() -> None:
