@@ -129,7 +129,9 @@ class ShardFile:
             if frames is not None:
                 labels = replace(labels, timeline=settle(labels.timeline, frames))
                 index = []
-                self._pictures.take(self._by_second(frames, index))
+                # A record may tell of a video's start alone: the rest is none of its pictures.
+                stop = min(frames.seconds, labels.timeline.clip.seconds or frames.seconds)
+                self._pictures.take(self._by_second(frames, stop, index))
             row = stream_row(labels)
         row["image_index"] = index
         row["image_bytes"] = self._pictures.sizes[first:]
@@ -144,11 +146,12 @@ class ShardFile:
             raise RecordError("too large", f"{table.nbytes} bytes of labels")
         return table
 
-    def _by_second(self, frames: Frames, index: list[list[int]]) -> Iterator[bytes]:
-        """The pictures of a stream that differ from the one before; all are told in `index`."""
+    def _by_second(self, frames: Frames, seconds: int, index: list[list[int]]) -> Iterator[bytes]:
+        """The pictures of a stream's first seconds that differ from the one before; all are told in
+        `index`."""
         last: bytes | None = None
         count = 0
-        for second in range(frames.seconds):
+        for second in range(seconds):
             numbers = []
             for picture in _jpegs(frames, second, self._quality):
                 if picture != last:

@@ -99,6 +99,15 @@ def test_records_go_through_shards_unchanged(tmp_path):
             now[1].frames(4)
 
 
+def test_a_clip_that_ends_before_its_footage_holds_no_later_picture(tmp_path):
+    drawn = Drawn(5, bad=3)  # a picture that is not the clip's can't spoil it either
+    index = write_shards([(labels(0, 3), drawn)], tmp_path)
+    assert (index["records"], index["rejected"]) == (1, {})
+    ((read, frames),) = read_shards(tmp_path)
+    assert frames is not None and read.timeline.clip.seconds == frames.seconds == 3
+    assert [grey(i) for t in range(3) for i in frames.frames(t)] == list(range(6))
+
+
 def test_held_pictures_are_stored_once_and_missing_ones_stay_missing(tmp_path):
     class Still(Drawn):
         def frames(self, second):
