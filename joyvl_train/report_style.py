@@ -57,6 +57,8 @@ thead th { font-size: .84rem; font-weight: 600; color: var(--dim); vertical-alig
   border-bottom: 1px solid var(--ink); line-height: 1.3; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 tbody th { font-weight: 600; white-space: nowrap; }
+.grid tbody th { white-space: normal; }
+.grid td.n { min-width: 3.4rem; }
 td.n { white-space: nowrap; min-width: 4.6rem; }
 thead th { max-width: 6.4rem; }
 td.n small { display: block; font-size: .76rem; line-height: 1.25; }
@@ -76,7 +78,8 @@ td.n small { display: block; font-size: .76rem; line-height: 1.25; }
 .strip tr.gold td, .strip tr.said td { background: var(--soft);
   border: 1px solid #fff !important; }
 .strip tr.gold td.window { box-shadow: inset 0 0 0 1px #9aa6b5; }
-.strip tr.gold td.held { background: #dfe5ec; }
+.strip tr.gold td.held, .strip tr.said td.held { background: #dfe5ec; }
+.strip.large th[scope=col], .strip.large td, .strip.large img { width: 108px; }
 tr td.hit, tr.said td.hit, .legend .hit { background: var(--hit-soft) !important;
   color: var(--hit); }
 tr td.wrong-text, .legend .wrong-text { background: repeating-linear-gradient(45deg,

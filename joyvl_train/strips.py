@@ -17,6 +17,9 @@ from joyvl_train.timing import Emission, Onset, Right, Verdict, classify, said_r
 PER_LINE = 20
 """Seconds in a line of a strip."""
 
+PER_LARGE_LINE = 10
+"""Likewise where its frames are to be looked at: they are twice as wide."""
+
 VERDICTS = {
     "hit": "in time",
     "wrong-text": "in time, wrong text",
@@ -84,7 +87,7 @@ def strip(trace: Trace, pictures: Pictures, right: Right = said_right, title: st
 
 
 def annotation(timeline: Timeline, pictures: Pictures, seconds: range) -> Html:
-    """What a timeline says of `seconds` of its clip: lines of 20 seconds, then all its events there
+    """What a timeline says of `seconds` of its clip: lines of 10 seconds, then all its events there
     as a list. `pictures` gives none where there are none to show."""
     due = action_seconds(timeline.events)
     heard: dict[int, list[tuple[str, str]]] = {}
@@ -96,15 +99,15 @@ def annotation(timeline: Timeline, pictures: Pictures, seconds: range) -> Html:
             icon = "user" if event.role == "user" else "result"
             heard.setdefault(event.second, []).append((icon, event.text))
     lines = []
-    for start in range(seconds.start, seconds.stop, PER_LINE):
-        line = range(start, min(start + PER_LINE, seconds.stop))
+    for start in range(seconds.start, seconds.stop, PER_LARGE_LINE):
+        line = range(start, min(start + PER_LARGE_LINE, seconds.stop))
         spoken_cells = [_annotated(due.get(t), held.get(t)) for t in line]
         rows = (
             ("frame", "frame", [_frame(t, pictures(t)) for t in line]),
             ("heard", "heard", [_cell("", heard.get(t, [])) for t in line]),
             ("said", "says", spoken_cells),
         )
-        lines.append(_table(line, rows))
+        lines.append(_table(line, rows, large=True))
     listed = "".join(
         f'<tr><th scope="row">{event.second} s</th><td>{text(event.role)}</td>'
         f"<td>{text(_told(event))}</td></tr>"
@@ -218,16 +221,19 @@ def _frame(second: int, images: Sequence[Image.Image]) -> str:
     return f'<td><img src="{thumbnail(images[-1])}" alt="second {second}" loading="lazy"></td>'
 
 
-def _table(seconds: range, rows: Sequence[tuple[str, str, Sequence[str]]]) -> str:
+def _table(
+    seconds: range, rows: Sequence[tuple[str, str, Sequence[str]]], *, large: bool = False
+) -> str:
     """The rows of a line, each (class, label, cells), under the numbers of its seconds."""
     heads = [f'<th scope="col">{second}</th>' for second in seconds]
     body = "".join(
         f'<tr class="{name}"><th scope="row">{label}</th>{"".join(cells)}</tr>'
         for name, label, cells in rows
     )
-    width = 52 + 54 * len(seconds)
+    width = 52 + (108 if large else 54) * len(seconds)
+    kind = "strip large" if large else "strip"
     return (
-        f'<table class="strip" style="width:{width}px"><thead><tr><th scope="row">second</th>'
+        f'<table class="{kind}" style="width:{width}px"><thead><tr><th scope="row">second</th>'
         f"{''.join(heads)}</tr></thead><tbody>{body}</tbody></table>"
     )
 

@@ -21,6 +21,7 @@ from joyvl_train.report import (
     curves,
     measures,
     page,
+    paragraph,
     published,
     section,
     strips,
@@ -200,6 +201,8 @@ def talkativeness(run: Run, chosen: float) -> Html:
         + [measured.get(f"validation/{name}/{n}") for n in SUMMED]
         for name in sorted(biases, key=lambda name: float(name[5:]))
     ]
+    if not rows:
+        return paragraph(f"No onset to validate on: the bias {chosen:g} stays.")
     return table(["silence bias", *(NAMES[n] for n in SUMMED)], rows)
 
 

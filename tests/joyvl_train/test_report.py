@@ -16,7 +16,8 @@ from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.heldout import Step, Trace, metrics
 from joyvl_train.markup import Html, document, plot, section, table, text, ticks
 from joyvl_train.report import chosen, curves, headline, interval, measures, read_log
-from joyvl_train.timeline import Rule
+from joyvl_train.report_style import STYLE
+from joyvl_train.timeline import Clip, Event, Rule, Timeline
 from joyvl_train.timing import Onset
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
@@ -173,6 +174,27 @@ def test_a_strip_shows_each_second_as_it_came_out() -> None:
         "42 in all",
     ):
         assert note in words, note
+
+
+def test_an_annotation_shows_what_is_due_and_what_holds() -> None:
+    events = [
+        Event("q", 0.0, "user", EVIL),
+        Event("a", 3.0, "assistant", "A car.", answers="q", until=5.5),
+        Event("b", 11.0, "assistant", "One moment.", question="How many?", answers="q"),
+    ]
+    timeline = Timeline(Clip("c", 12.0), "alerting", "events", events)
+    document = strips.annotation(timeline, pictures, range(12))
+    said = row(document, "said")
+    assert {t: kind for t, kind in enumerate(said) if kind} == {
+        3: "hit",
+        4: "held",
+        5: "held",
+        11: "hit",
+    }
+    # Each kind of cell of a row that says something has its look.
+    assert all(f"tr.said td.{kind}" in STYLE for kind in ("hit", "held"))
+    words = " ".join(Reader(document).words)
+    assert "A car. (until 5.5 s)" in words and "[delegates: How many?]" in words
 
 
 def test_an_unscored_match_is_called_so() -> None:
