@@ -21,10 +21,12 @@ LEAST = 6
 
 @dataclass(frozen=True)
 class _Found:
-    """Where a record stands, and what is known of it."""
+    """Where a record stands, and what is known of it; part: of one that the stages let by."""
 
     where: str
     candidate: Candidate
+    part: str | None = None
+    admitted: bool = False
 
 
 def history_of(id: str, run: Path) -> str:
@@ -97,7 +99,8 @@ def _planned(run: Path, id: str) -> Iterator[_Found]:
 def _worked(run: Path, id: str) -> Iterator[_Found]:
     for path in _parts(run / "work"):
         for line in _lines(path, id):
-            yield _Found(f"worked on in {path}, not settled yet", candidate_from_json(line))
+            where = f"worked on in {path}, not settled yet"
+            yield _Found(where, candidate_from_json(line), path.stem)
 
 
 def _rejected(run: Path, id: str) -> Iterator[_Found]:
@@ -114,9 +117,8 @@ def _admitted(run: Path, found: Mapping[str, _Found]) -> Iterator[_Found]:
     entries = {entry["name"]: entry for entry in read_index(corpus)["shards"]}
     wanted: dict[str, list[Candidate]] = {}
     for one in found.values():
-        part = one.where.partition("work/")[2][:5]
-        if one.candidate.status == "open" and part:
-            wanted.setdefault(f"shard-{part}", []).append(one.candidate)
+        if one.candidate.status == "open" and one.part is not None:
+            wanted.setdefault(f"shard-{one.part}", []).append(one.candidate)
     for name, candidates in wanted.items():
         if name not in entries:
             continue
@@ -125,7 +127,8 @@ def _admitted(run: Path, found: Mapping[str, _Found]) -> Iterator[_Found]:
         for number in range(len(shard)):
             told = shard.told(number)
             if isinstance(told, StreamLabels) and told.id in ids:
-                yield _Found(f"{shard.path} record {number}", _as_written(ids[told.id], told))
+                written = _as_written(ids[told.id], told)
+                yield _Found(f"{shard.path} record {number}", written, admitted=True)
 
 
 def _as_written(candidate: Candidate, told: StreamLabels) -> Candidate:
@@ -147,12 +150,12 @@ def _refused_lines(line: Mapping[str, Any]) -> list[str]:
 
 def _candidate_lines(one: _Found, children: list[str]) -> list[str]:
     candidate, timeline = one.candidate, one.candidate.timeline
-    status = {"open": "admitted" if "record" in one.where else "open"}
+    status = "admitted" if one.admitted else candidate.status
     clip = timeline.clip
     length = "of unknown length" if clip.duration is None else f"{clip.duration:.10g} s"
     items = candidate.work.get("items") or ()
     lines = [
-        f"{candidate.id}: {status.get(candidate.status, candidate.status)}",
+        f"{candidate.id}: {status}",
         f"  where: {one.where}",
         f"  made of: {'; '.join(map(str, items)) or 'nothing that is named'}",
         f"  clip: {clip.id}, {length}",
