@@ -130,10 +130,15 @@ def read(config: Config) -> Iterator[Candidate | Refused]:
             files("asr")
             transcribe = _Transcribe(source.language)
             return speech.read(videos(config), transcribe, source.language, source.licence)
-        case "subtitles":
-            task: subtitles.Task = source.task  # type: ignore[assignment]
-            return subtitles.read(annotated(config), videos(config), task, "start", *given)
-    return convert.convert(source.kind, annotated(config), videos(config).root, *given)
+    return converted(config, videos(config).root)
+
+
+def converted(config: Config, folder: Path | None) -> Iterator[Candidate | Refused]:
+    """What annotations hold; with a folder of videos these are looked at."""
+    source = config.source
+    given = (source.licence, source.language)
+    task: subtitles.Task = source.task  # type: ignore[assignment]
+    return convert.convert(source.kind, annotated(config), folder, *given, task)
 
 
 def annotated(config: Config) -> Path:

@@ -29,7 +29,7 @@ from data_pipeline.funnel import Funnel, Spent
 from data_pipeline.parts import run_parts
 from data_pipeline.plan import make_plan
 from data_pipeline.settle import settle
-from data_pipeline.sources.convert import SOURCES, convert, write
+from data_pipeline.sources.convert import SOURCES, write
 from data_pipeline.work import StageWork, Workshop
 from data_pipeline.write import finish, writing
 from joyvl_train.config import Config, UserError
@@ -243,8 +243,7 @@ def annotations_alone(config: Config, run: Run) -> None:
             f"source={source.kind}: has no annotations to convert; take one of {', '.join(SOURCES)}"
         )
     videos = own.videos(config).root if source.videos else None
-    found = convert(source.kind, own.annotated(config), videos, source.licence, source.language)
-    counts = write(found, run.dir)
+    counts = write(own.converted(config, videos), run.dir)
     run.metrics(counts)
     converted(run.report, source.kind, counts, run.dir)
     run.say(

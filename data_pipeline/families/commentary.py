@@ -36,7 +36,7 @@ from data_pipeline.families.places import (
     said_by,
 )
 from data_pipeline.sources import speech, subtitles
-from data_pipeline.sources.speech import LONGEST, PAUSE, Utterance, utterances
+from data_pipeline.sources.speech import LONGEST, PAUSE, Utterance, space_of, utterances
 from data_pipeline.sources.wordings import COMMENT, asked_at, pick
 from joyvl_train.timeline import Event, Rule, Timeline, TimelineError
 
@@ -52,8 +52,6 @@ LETTERS_A_SECOND = 15.0
 
 REMEMBERED = 20
 """Lines that the commentator is told of what it said."""
-
-_UNSPACED = ("ja", "ko", "th", "zh")  # as the source of speech joins them
 
 
 def stages(
@@ -105,8 +103,7 @@ def sentences(pause: float, longest: float, candidate: Candidate) -> Candidate:
     timeline = candidate.timeline
     lines = timeline.of("assistant")
     spans = [Utterance(e.time, e.until, e.text, (e.id,)) for e in lines if e.until is not None]
-    space = "" if candidate.language[:2] in _UNSPACED else " "
-    joined = utterances(spans, pause, longest, space)
+    joined = utterances(spans, pause, longest, space_of(candidate.language))
     if len(joined) == len(spans):
         return candidate.kept("sentences")
     by_id = {event.id: event for event in timeline.events}

@@ -44,12 +44,13 @@ def convert(
     videos: Path | None = None,
     licence: str = "",
     language: str = "en",
+    task: subtitles.Task = "read",
 ) -> Iterator[Candidate | Refused]:
     """What a file of annotations holds, by the name of what published it.
 
     Where a folder of `videos` is given they are looked at; else frames may come later. `language`
-    is that of the texts, where the source doesn't fix it. Raises `UserError` for an unknown source
-    or files that can't be read.
+    is that of the texts, where the source doesn't fix it; `task` what is asked for, of subtitles.
+    Raises `UserError` for an unknown source or files that can't be read.
     """
     folder = None if videos is None else Videos(videos)
     match source:
@@ -70,7 +71,7 @@ def convert(
         case "video_qa":
             return video_qa.read(annotations, folder, licence, language)
         case "subtitles":
-            return subtitles.read(annotations, folder, licence=licence, language=language)
+            return subtitles.read(annotations, folder, task, "start", licence, language)
     raise UserError(
         f"source={source!r} is none that can be converted.{nearest(source, SOURCES)} "
         f"There are {', '.join(SOURCES)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_pipeline.candidates import Candidate, Refused
 from data_pipeline.sources.items import Item, candidate, each_item, record_id
-from data_pipeline.sources.videos import Videos, is_video, video_path
+from data_pipeline.sources.videos import Videos, check_no_folder, is_video, video_path
 from joyvl_train.frames import content_hash
 from joyvl_train.timeline import Clip, Timeline, TimelineError
 from joyvl_train.video import probe
@@ -55,9 +55,7 @@ def _files(videos: Videos) -> Iterator[Item]:
     for path in videos.files():
         where = path.relative_to(videos.root).as_posix()
         try:
-            if path.is_dir():
-                reason = "link to a folder" if path.is_symlink() else "unreadable folder"
-                raise TimelineError(reason, repr(where))
+            check_no_folder(path, where)
             if not is_video(path):
                 raise TimelineError("no video by its name", repr(where))
             video_path(where, "file")

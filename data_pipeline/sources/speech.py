@@ -15,7 +15,7 @@ from typing import Any
 
 from data_pipeline.candidates import Candidate, Refused
 from data_pipeline.sources.items import candidate, record_id, refused, said_of, sound, span_of
-from data_pipeline.sources.videos import Videos, is_video, video_path
+from data_pipeline.sources.videos import Videos, check_no_folder, is_video, video_path
 from data_pipeline.sources.wordings import COMMENT, asked_at, ends_sentence, pick
 from joyvl_train.timeline import Clip, Event, Rule, Timeline, TimelineError
 
@@ -27,8 +27,6 @@ LONGEST = 12.0
 """Seconds of speech after which an utterance ends at the next segment, whatever is said."""
 
 Transcribe = Callable[[Path], Iterable[tuple[float, float, str]]]
-
-_UNSPACED = ("ja", "ko", "th", "zh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +49,15 @@ def read(
 ) -> Iterator[Candidate | Refused]:
     """The videos of a folder in which someone speaks, as commentaries in `language`.
 
-    A `TimelineError` of `transcribe` (no sound track) refuses its video.
+    A `TimelineError` of `transcribe` (no sound track) refuses its video. Files that are no videos
+    by their names are passed over; a folder that can't be gone into is refused.
     """
     for path in videos.files():
-        if not is_video(path) or path.is_dir():
-            continue
         name = path.relative_to(videos.root).as_posix()
         try:
+            check_no_folder(path, name)
+            if not is_video(path):
+                continue
             video = video_path(name, "file")
             clip = Clip(video, videos.duration(video), video=video)
             segments = list(transcribe(path))
@@ -85,7 +85,7 @@ def commentary(
             sound_ones.append(_segment(segment, clip, where))
         except TimelineError as error:
             yield refused(where, error)
-    said = utterances(sound_ones, pause, longest, "" if language[:2] in _UNSPACED else " ")
+    said = utterances(sound_ones, pause, longest, space_of(language))
     if not said:
         return
     told = [[one.start, one.stop, one.text] for one in said]
@@ -118,6 +118,11 @@ def _segment(segment: Any, clip: Clip, where: str) -> Utterance:
     if clip.duration is not None and start >= clip.duration:
         raise TimelineError("past the end", f"{where}: {start} s of {clip.duration:.3f} s")
     return Utterance(start, stop, said_of(segment[2], where), (where,))
+
+
+def space_of(language: str) -> str:
+    """What stands between two segments that are joined: nothing where words aren't parted."""
+    return "" if language[:2] in ("ja", "km", "lo", "my", "th", "zh") else " "
 
 
 def utterances(

@@ -28,10 +28,11 @@ from data_pipeline.sources.items import (
     sound,
     time_of,
 )
-from data_pipeline.sources.videos import SUFFIXES, Videos, is_video, video_path
+from data_pipeline.sources.videos import SUFFIXES, Videos, check_no_folder, is_video, video_path
 from data_pipeline.sources.wordings import COMMENT, LANGUAGES, READ, TRANSLATE, asked_at, pick
 from joyvl_train.config import UserError
 from joyvl_train.timeline import Clip, Event, Rule, Timeline, TimelineError
+from joyvl_train.video import regular_file
 
 SOURCE = "subtitles"
 MAX_BYTES = 1 << 24
@@ -75,6 +76,7 @@ def read(
         name = path.relative_to(folder).as_posix()
         cues: list[Cue] = []
         try:
+            check_no_folder(path, name)
             video = _video(name, videos, suffix)
             length = None if videos is None else videos.duration(video)
             found = False
@@ -187,7 +189,8 @@ def _cue(times: str, lines: Sequence[str], where: str) -> Cue:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        # A pipe of this name would be waited for.
+        with regular_file(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise TimelineError("unreadable file", f"{path.name!r}: {error.strerror}") from None
@@ -217,7 +220,7 @@ def _video(name: str, videos: Videos | None, suffix: str) -> str:
 def _files(subtitles: Path) -> Iterator[Path]:
     if subtitles.is_dir():
         for path in Videos(subtitles).files():
-            if path.suffix.lower() in _ENDINGS:
+            if path.suffix.lower() in _ENDINGS or path.is_dir():
                 yield path
     elif subtitles.exists():
         yield subtitles

@@ -127,6 +127,13 @@ def _entries(folder: Path) -> Iterator[Path]:
         raise UserError(f"{str(folder)!r} can't be read: {error.strerror}") from None
 
 
+def check_no_folder(path: Path, where: str) -> None:
+    """`TimelineError` where `Videos.files` gave a folder that it could not go into."""
+    if path.is_dir():
+        reason = "link to a folder" if path.is_symlink() else "unreadable folder"
+        raise TimelineError(reason, repr(where))
+
+
 def is_video(path: Path) -> bool:
     """Whether a file is taken for a video by its name."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")

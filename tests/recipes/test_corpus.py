@@ -329,6 +329,15 @@ def test_annotations_alone_are_converted(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs" / "latest").exists()
 
 
+def test_subtitles_alone_become_what_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "talk.srt"
+    path.write_text("1\n00:00:01,000 --> 00:00:02,000\nGood day.\n")
+    run = Run(tmp_path, "command=convert", "source=subtitles", f"source.annotations={path}")
+    assert run("source.task=translate") == 0
+    (line,) = (run.dir / "timelines.jsonl").read_text().splitlines()
+    assert json.loads(line)["family"] == "translation"
+
+
 @pytest.mark.parametrize(
     ("kind", "families"),
     [("world", ()), ("joyai", ()), ("events", ("alerting",)), ("folder", own.FAMILIES)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,7 @@ def test_a_folder_of_videos_with_their_speech(tmp_path):
         make_video(tmp_path / name, [k / 5 for k in range(20)])
     (tmp_path / "d.mp4").write_text("x")
     (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "more").symlink_to(tmp_path)
     heard = {"a.mp4": [(0.5, 2, "Hello.")], "b.mp4": []}
 
     def transcribe(path: Path):
@@ -264,7 +266,22 @@ def test_a_folder_of_videos_with_their_speech(tmp_path):
         ("b.mp4", "no speech"),
         ("c.mp4", "no sound"),
         ("d.mp4", "not a video"),
+        ("more", "link to a folder"),
     ]
+
+
+@pytest.mark.parametrize(("language", "text"), [("en", "a b."), ("ko", "a b."), ("ja", "ab.")])
+def test_segments_are_joined_as_their_language_is_written(language, text):
+    (one,) = commentary(Clip("c", 9.0), [(1.0, 2.0, "a"), (2.1, 3.0, "b.")], language)
+    assert said(one) == [(1.0, 3.0, text)]
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.srt")
+    (tmp_path / "more").symlink_to(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    found = list(subtitles.read(tmp_path))
+    assert reasons(found) == ["link to a folder", "no regular file"]
 
 
 spans = st.tuples(
