@@ -111,8 +111,8 @@ class Annotations:
         self._number = 0
         database.execute(
             "CREATE TABLE annotations (place INTEGER, number INTEGER, first REAL, last REAL,"
-            " count INTEGER, numbers INTEGER, id TEXT, words BLOB, PRIMARY KEY (place, number))"
-            " WITHOUT ROWID"
+            " count INTEGER, numbers INTEGER, id TEXT, words BLOB,"
+            " PRIMARY KEY (place, numbers, first, number)) WITHOUT ROWID"
         )
 
     def near(self, place: int, annotation: Said) -> str | None:
@@ -123,16 +123,18 @@ class Annotations:
         if not annotation.count:
             return None
         first, last = annotation.first - SLACK, annotation.last + SLACK
+        # What shares half of both begins no further ahead than this one is long, nor past its
+        # middle: so few are looked at, however many tell of one video.
         found = self._database.execute(
-            "SELECT id, first, last, words FROM annotations WHERE place = ? AND first < ?"
-            " AND last > ? AND count BETWEEN ? AND ? AND numbers = ? ORDER BY number",
+            "SELECT id, first, last, words FROM annotations WHERE place = ? AND numbers = ?"
+            " AND first BETWEEN ? AND ? AND count BETWEEN ? AND ? ORDER BY number",
             (
                 place,
-                last + SLACK,
-                first - SLACK,
+                annotation.numbers,
+                first - (last - first),
+                (first + last) / 2 + 2 * SLACK,
                 annotation.count * self._share,
                 annotation.count / self._share,
-                annotation.numbers,
             ),
         )
         for name, other_first, other_last, words in found:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.near_text import Annotations, Said, near_words, said, scratch, words_of
+from data_pipeline.near_text import SLACK, Annotations, Said, near_words, said, scratch, words_of
 from joyvl_train.run import disk_full
 from joyvl_train.timeline import Event
 from tests.data_pipeline.made_corpus import candidate
@@ -85,6 +85,39 @@ def test_near_same_texts_of_the_same_seconds(table, text, first, last, place, ne
     table.add(7, told(LONG, 10, 11), "first")
     table.add(7, told(LONG, 10, 11), "second")
     assert table.near(place, told(text, first, last)) == ("first" if near else None)
+
+
+stretches = st.tuples(st.integers(0, 40), st.integers(0, 12)).map(lambda s: (s[0] / 2, sum(s) / 2))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(stretches, max_size=12), stretches)
+def test_the_first_that_shares_half_of_both_stretches_is_found(tmp_path_factory, before, now):
+    def half(one, other):
+        common = min(one[1], other[1]) - max(one[0], other[0]) + 2 * SLACK
+        return common >= (max(one[1], other[1]) - min(one[0], other[0]) + 2 * SLACK) / 2
+
+    with scratch(tmp_path_factory.mktemp("near") / "met.sqlite") as database:
+        found = Annotations(database)
+        for n, stretch in enumerate(before):
+            found.add(7, told(LONG, *stretch), str(n))
+        right = next((str(n) for n, stretch in enumerate(before) if half(stretch, now)), None)
+        assert found.near(7, told(LONG, *now)) == right
+
+
+def test_many_annotations_of_one_video_are_not_all_looked_at(tmp_path):
+    def steps(count):
+        with scratch(tmp_path / "met.sqlite") as database:
+            found, taken = Annotations(database), list[int]()
+            for n in range(count):
+                found.add(7, told(LONG, 10 * n, 10 * n + 5), str(n))
+            database.set_progress_handler(
+                lambda: taken.append(1), 10
+            )  # of SQLite's virtual machine
+            assert found.near(7, told(LONG, 10 * count - 10, 10 * count - 5)) == str(count - 1)
+            return len(taken)
+
+    assert steps(4000) < 2 * steps(100)
 
 
 def test_signs_are_not_near_same(table):
