@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,7 +126,8 @@ def _head(funnel: Funnel) -> list[str]:
         "license:",
         *(f"- {name}" for name in named),
         "language:",
-        *(f"- {name}" for name in sorted(funnel.by["language"]) or ["en"]),
+        # Quoted: to YAML a bare no, which is Norwegian, is false.
+        *(f"- {json.dumps(name)}" for name in sorted(funnel.by["language"]) or ["en"]),
         "task_categories:",
         "- video-text-to-text",
         "size_categories:",

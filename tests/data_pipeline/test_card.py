@@ -78,6 +78,14 @@ def test_the_head_is_what_hubs_read() -> None:
     assert head["configs"] == [{"config_name": "default", "data_files": "shard-*.parquet"}]
 
 
+@pytest.mark.parametrize("language", ["no", "y: [", "zh"])
+def test_the_head_can_be_read_whatever_the_languages(language: str) -> None:
+    made = Funnel()
+    made.add(candidate(1, language=language))
+    head = yaml.safe_load(card("events", made, Checks(), {}).split("---\n")[1])
+    assert head["language"] == [language]
+
+
 def test_costs_and_shares() -> None:
     counts = {"asked": 3.0, "calls": 2.0, "cached": 1.0, "tokens": 90.0, "cost": 0.25}
     target = {"what": "silence", "target": 0.8, "before": 0.7, "after": 0.75}
