@@ -20,13 +20,13 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.candidates import Candidate, Refused
+from data_pipeline.near_text import scratch
 from data_pipeline.sources.items import (
     Item,
     candidate,
@@ -76,10 +76,8 @@ def read(
 
     Rows are gathered on disk, so that memory stays flat. With `videos` each video is looked at.
     """
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        closing(_Groups(Path(scratch) / "rows.sqlite")) as groups,
-    ):
+    with tempfile.TemporaryDirectory() as folder, scratch(Path(folder) / "rows.sqlite") as database:
+        groups = _Groups(database)
         for where, data in _records(annotations):
             try:
                 if isinstance(data, TimelineError):
@@ -162,13 +160,10 @@ def _timeline(
 class _Groups:
     """Rows by what they share, on disk."""
 
-    def __init__(self, path: Path) -> None:
-        self._base = sqlite3.connect(path, isolation_level=None)
-        self._base.execute("PRAGMA journal_mode = OFF")
-        self._base.execute("PRAGMA synchronous = OFF")
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._base = database
         self._base.execute("CREATE TABLE groups (name TEXT PRIMARY KEY, number INTEGER)")
         self._base.execute("CREATE TABLE rows (number INTEGER, place INTEGER, row TEXT)")
-        self._base.execute("BEGIN")
         self._rows = 0
 
     def add(self, row: Row) -> None:
@@ -186,9 +181,6 @@ class _Groups:
         found = self._base.execute("SELECT number, row FROM rows ORDER BY number, place")
         for _, rows in groupby(found, key=lambda pair: int(pair[0])):
             yield [Row(*json.loads(text)) for _, text in rows]
-
-    def close(self) -> None:
-        self._base.close()
 
 
 def _records(path: Path) -> Iterator[Item]:
