@@ -31,7 +31,7 @@ from joyvl_train.corpus_config import FAMILIES, TOOLS
 from joyvl_train.frames import Rate
 from joyvl_train.llm import Client, Endpoint
 from joyvl_train.shard_reader import file_hash
-from recipes._data import check_assets, rate
+from recipes._world import check_assets, rate
 
 HELD = {
     **dict.fromkeys(("events", "charades_sta", "activitynet", "qvhighlights"), ("alerting",)),

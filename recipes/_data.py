@@ -7,27 +7,24 @@ from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
-from data_pipeline.assets import cache_folder
-from data_pipeline.world import photos, stills
-from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
 from data_pipeline.world.scene import SceneError
-from data_pipeline.world.splits import SPLITS, Split
+from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import FAMILIES, WorldFrames
 from data_pipeline.world.summaries import summarize
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus import Corpus, open_corpus, unusable
 from joyvl_train.frames import Frames, Rate
-from joyvl_train.memory import Limits
 from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import QuestionSamples, StreamSamples, corpus_parts
 from joyvl_train.sides import Side, SideName
-from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Clip, Timeline
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights
+from recipes._world import check_assets, rate, settings
 
 Cases = Sequence[tuple[Timeline, Frames]]
 
@@ -135,23 +132,6 @@ def held_out_cases(
     )
 
 
-def check_assets(config: Config) -> None:
-    """Raises `UserError` where the world's pictures or footage are wanted, but were not fetched."""
-    data = config.data
-    if data.kind in ("photo", "both") and not photos.available():
-        raise UserError(
-            f"data={data.kind}: the photographs are not in {cache_folder() / 'photo'}; run "
-            "`python -m data_pipeline.assets photo`, or take data=drawn"
-        )
-    lacking = [split for split in SPLITS if data.footage and not footage_clips(split)]
-    if data.kind != "path" and lacking:
-        raise UserError(
-            f"data.footage=true: no footage for {', '.join(lacking)} is in "
-            f"{cache_folder() / 'footage'}; run `python -m data_pipeline.assets footage`, or set "
-            "data.footage=false"
-        )
-
-
 def side_of(config: Config, side: SideName, rejects: Rejects) -> Side:
     """One side of the corpus that `data.path` names; what can't be used is counted in `rejects`."""
     data = config.data
@@ -189,26 +169,3 @@ def _draw(clip: Clip, side: int) -> Frames:
         return WorldFrames(Timeline(clip, "", "world"), side)
     except SceneError as error:
         raise FrameError("no source", f"clip {clip.id!r}: {error}") from None
-
-
-def rate(config: Config) -> float:
-    """Frames a second of the world's streams."""
-    value = config.data.frames_per_second
-    if isinstance(value, str) or value < 1 or value != int(value):
-        raise UserError(
-            f"data.frames_per_second={value}: the world's streams take a whole number from 1"
-        )
-    return float(value)
-
-
-def settings(config: Config) -> StreamSettings:
-    """How streams are cut into chunks, in training and in evaluation alike."""
-    stream = config.stream
-    limits = Limits(
-        mid=stream.mid,
-        long=stream.long,
-        pinned=stream.pinned,
-        pinned_chars=stream.pinned_chars,
-        dialogue_tokens=stream.dialogue_tokens,
-    )
-    return StreamSettings(stream.chunk_seconds, stream.lead, limits)

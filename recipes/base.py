@@ -42,7 +42,7 @@ from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit, resumed_step
-from recipes._data import check_assets
+from recipes._world import check_assets
 
 _TEXTS = 60_000
 _PLAIN_FRAMES = 10_000

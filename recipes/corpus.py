@@ -35,7 +35,7 @@ from data_pipeline.write import finish, writing
 from joyvl_train.config import Config, UserError
 from joyvl_train.run import Run, write_text
 from recipes import _corpus as own
-from recipes._data import settings
+from recipes._world import settings
 
 LOOKS = ("inspect",)
 """Commands that look into a run and write nothing (`look`)."""

@@ -30,7 +30,8 @@ from joyvl_train.report import (
 from joyvl_train.run import Run
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
-from recipes._data import Cases, held_out_cases, settings, side_of, training_parts
+from recipes._data import Cases, held_out_cases, side_of, training_parts
+from recipes._world import settings
 
 CURVES = {
     "Training loss": ["train/loss"],

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +361,15 @@ def test_stages_are_called_as_the_families_call_them() -> None:
     assert set(alone) < set(whole)
     assert {*own.WITHOUT_AGENTS, *own.left_out(config)} <= set(whole)
     assert not set(own.left_out(config)) & {*own.WITHOUT_AGENTS}
+
+
+def test_a_worker_begins_without_the_training_library() -> None:
+    """Each worker imports what it works with: torch and transformers would take it seconds."""
+    code = "import sys, recipes.corpus; print({'torch', 'transformers'} & set(sys.modules))"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "set()"
 
 
 def test_what_runs_the_parts() -> None:

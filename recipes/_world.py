@@ -1,0 +1,51 @@
+"""What a config says of the world's streams and of how streams are cut; imports no torch."""
+
+from __future__ import annotations
+
+from data_pipeline.assets import cache_folder
+from data_pipeline.world import photos
+from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world.splits import SPLITS
+from joyvl_train.config import Config, UserError
+from joyvl_train.memory import Limits
+from joyvl_train.stream import StreamSettings
+
+
+def check_assets(config: Config) -> None:
+    """Raises `UserError` where the world's pictures or footage are wanted, but were not fetched."""
+    data = config.data
+    if data.kind in ("photo", "both") and not photos.available():
+        raise UserError(
+            f"data={data.kind}: the photographs are not in {cache_folder() / 'photo'}; run "
+            "`python -m data_pipeline.assets photo`, or take data=drawn"
+        )
+    lacking = [split for split in SPLITS if data.footage and not footage_clips(split)]
+    if data.kind != "path" and lacking:
+        raise UserError(
+            f"data.footage=true: no footage for {', '.join(lacking)} is in "
+            f"{cache_folder() / 'footage'}; run `python -m data_pipeline.assets footage`, or set "
+            "data.footage=false"
+        )
+
+
+def rate(config: Config) -> float:
+    """Frames a second of the world's streams."""
+    value = config.data.frames_per_second
+    if isinstance(value, str) or value < 1 or value != int(value):
+        raise UserError(
+            f"data.frames_per_second={value}: the world's streams take a whole number from 1"
+        )
+    return float(value)
+
+
+def settings(config: Config) -> StreamSettings:
+    """How streams are cut into chunks, in training and in evaluation alike."""
+    stream = config.stream
+    limits = Limits(
+        mid=stream.mid,
+        long=stream.long,
+        pinned=stream.pinned,
+        pinned_chars=stream.pinned_chars,
+        dialogue_tokens=stream.dialogue_tokens,
+    )
+    return StreamSettings(stream.chunk_seconds, stream.lead, limits)
