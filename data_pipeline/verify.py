@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 
-from data_pipeline.agents.agent import Agent
+from data_pipeline.agents.agent import Agent, Unverified
 from data_pipeline.agents.prompts import Field
 from data_pipeline.agents.shown import Pictures, thinned
 from data_pipeline.candidates import Candidate
@@ -132,11 +132,16 @@ async def whole(desk: Desk, context: int, candidate: Candidate) -> Candidate:
     for start in range(0, seconds, step):
         stop = min(start + step, seconds)
         lines = [*_opening(timeline), *(line_of(e) for e in turns if e.second < stop)]
+        told = newest(lines, agent.most_chars)
+        judged = sum(start <= e.second < stop for e in turns)
+        if len(told) < judged:  # what isn't read can't be passed
+            detail = f"{len(told)} of {judged} lines of seconds {start} to {stop - 1} can be shown"
+            raise Unverified("too long", detail, agent.key)
         fields: dict[str, Field] = {
             "seconds": seconds,
             "start": start,
             "stop": stop - 1,
-            "annotation": newest(lines, agent.most_chars),
+            "annotation": told,
         }
         pictures = _shown(desk, timeline, start, stop, most - step)
         verdict = await agent.judge(fields, pictures)

@@ -91,6 +91,20 @@ def test_what_is_damaged_is_rejected_with_its_reason() -> None:
     }  # fmt: skip
 
 
+def test_lines_that_the_whole_look_cannot_be_shown_leave_a_clip_unverified() -> None:
+    (one,) = world("qa", range(1), seconds=14)
+    lines = [Event(f"u{n}", n + 0.5, "user", f"{n} {'very ' * 60}long") for n in range(2, 12)]
+    timeline = replace(one.timeline, events=(*one.timeline.events, *lines))
+    one = one.changed("made longer", timeline)
+    for most_chars, status in ((8000, "open"), (2000, "unverified")):
+        with Oracle() as oracle:
+            oracle.knows(timeline, pictures(timeline))
+            agents = oracle.agents(most_pictures=40, most_chars=most_chars)
+            (out,) = chained(stages(Desk(pictures, agents, window=4)), [one])
+        assert out.status == status, out.history[-1]
+    assert (out.history[-1].stage, out.reason) == ("global", "too long")
+
+
 def test_what_is_left_out_is_found_as_a_whole() -> None:
     """Each line by itself is right; one is missing."""
     (given,) = world("alerting", [43], seconds=16)
