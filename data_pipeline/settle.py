@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.balance import Targets, bounds_of, outcomes, to_keep
+from data_pipeline.balance import Cells, Targets, bounds_of, outcomes, to_keep
 from data_pipeline.candidates import Candidate
 from data_pipeline.duplicates import (
     drop_benchmarks,
@@ -126,7 +126,7 @@ def _settle(
     drop_benchmarks(table, groups)
     drop_near_same(table, groups, database)
     before = table.counted()
-    _balance(table, to_keep(before, targets))
+    _balance(table, before, to_keep(before, targets))
     dropped: Counter[str] = Counter()
     for part in range(len(table.places)):
         told = _of_part(table, groups, part, database)
@@ -141,10 +141,11 @@ def _settle(
     }
 
 
-def _balance(table: Table, keep: npt.NDArray[np.int64]) -> None:
-    """Of each cell's clips that still stay, `keep` do; benchmarks are as they are."""
-    if not len(keep):
-        return
+def _balance(table: Table, before: Cells, keep: npt.NDArray[np.int64]) -> None:
+    """Of each cell's clips that still stay, counted in `before`, `keep` do; benchmarks are as they
+    are."""
+    if (keep >= before.clips).all():
+        return  # without a look at each cell, of which careless annotations may have millions
     for chunk in chunks(table.count):
         table.cells[chunk][table.fate[chunk] != STAYS] = -1
     bounds = bounds_of(table.cells, table.keys, keep)

@@ -284,6 +284,19 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     assert peaks[2] < peaks[1] * 1.3 + 200_000
 
 
+def test_a_family_of_its_own_for_each_clip_costs_no_memory(tmp_path):
+    """Annotations name families as they like."""
+    each = (candidate(n, video=f"videos/{n}.mp4", family=f"family {n}") for n in range(2000))
+    plan = make_plan(each, tmp_path / "plan", 500, "s")
+    work = StageWork(plan, tmp_path / "work", lambda: Workshop(()), "s")
+    run_parts(plan.sizes, work, Local(), tmp_path / "work", progress=False)
+    tracemalloc.start()
+    done = settle(work, tmp_path / "chosen", NONE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not gone(done) and peak < 10 * 2**20
+
+
 def test_the_side_of_a_group_is_that_of_its_name(tmp_path):
     found = [
         candidate(n, folder, video=f"{folder}/{n}.mp4", question=f"is number {n} there, {folder}")
