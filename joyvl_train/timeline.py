@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeGuard, get_args
 
 from joyvl_train.actions import Action, ActionFormatError, Delegation, Response, Silence
@@ -238,8 +238,24 @@ def actions(timeline: Timeline, seconds: int | None = None) -> list[Action]:
 
 
 def to_json(timeline: Timeline) -> dict[str, Any]:
-    """Plain data for a JSON line; `from_json` reads it back to an equal record."""
-    return asdict(timeline)
+    """Plain data for a JSON line; `from_json` reads it back to an equal record.
+
+    The scene and `meta` are the timeline's own, not copies: a scene is large, and copying it would
+    take longer than all that is done with it.
+    """
+    plain = {name: getattr(timeline, name) for name in _TIMELINE}
+    plain["clip"] = {name: getattr(timeline.clip, name) for name in _CLIP}
+    events = [{name: getattr(event, name) for name in _EVENT} for event in timeline.events]
+    for event in events:
+        if event["rule"] is not None:
+            event["rule"] = asdict(event["rule"])
+    plain["events"] = tuple(events)
+    return plain
+
+
+_TIMELINE, _CLIP, _EVENT = (
+    tuple(each.name for each in fields(kind)) for kind in (Timeline, Clip, Event)
+)
 
 
 def from_json(data: Mapping[str, Any]) -> Timeline:
