@@ -19,7 +19,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ REASONS = {
     LEFT_OUT: "balance",
 }
 FOOTAGE = "footage"
-"""The key of a timeline's `meta` under which the name of its group stands, if it is in one: its
-side is that of footage of this name."""
+"""The key of a candidate's `work` under which the name of its group stands, if it is in one: its
+side is that of footage of this name. What a record's own `meta` says of it is not asked."""
 
 _VERSION = 1
 
@@ -82,9 +82,9 @@ class Settled:
                 yield candidate.rejected(STAGE, *told["dropped"][candidate.id])
             elif candidate.id in told["groups"]:
                 name = told["groups"][candidate.id]
-                timeline = candidate.timeline
-                timeline = replace(timeline, meta={**timeline.meta, FOOTAGE: name})
-                yield candidate.changed(STAGE, timeline, f"on one side with {name}, which it shows")
+                detail = f"on one side with {name}, which it shows"
+                work = {**candidate.work, FOOTAGE: name}
+                yield candidate.changed(STAGE, detail=detail, work=work)
             else:
                 yield candidate
 

@@ -98,7 +98,7 @@ class ParquetShards:
     def _record(self, candidate: Candidate) -> Record | TimelineError:
         """What the shard holds of a candidate, or why it can't."""
         timeline = candidate.timeline
-        group = timeline.meta.get(FOOTAGE)
+        group = candidate.work.get(FOOTAGE)
         try:
             labels = StreamLabels(
                 timeline,

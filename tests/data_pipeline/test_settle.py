@@ -84,7 +84,7 @@ def test_other_questions_on_one_video_and_on_its_copy_stay(tmp_path):
     ]
     done = settled(tmp_path, found, shop=looks)
     assert gone(done) == {}
-    names = {each.timeline.meta[FOOTAGE] for each in after(done).values()}
+    names = {each.work[FOOTAGE] for each in after(done).values()}
     smallest = min("videos/1.mp4", "copies/1.mp4", key=footage_number)
     assert names == {smallest}
     assert all(each.history[-1].verdict == "changed" for each in after(done).values())
@@ -116,7 +116,7 @@ def test_a_stretch_that_two_videos_share_joins_them(tmp_path):
     first, last = sorted([one, long], key=lambda each: each.id)
     assert gone(done) == {last.id: ("near-same clip", f"{first.id} stays")}
     assert done.index["groups"] == 1
-    assert len({each.timeline.meta.get(FOOTAGE) for each in after(done).values()} - {None}) == 1
+    assert len({each.work.get(FOOTAGE) for each in after(done).values()} - {None}) == 1
 
 
 def test_footage_of_a_benchmark_is_not_trained_on(tmp_path):
@@ -307,6 +307,6 @@ def test_the_side_of_a_group_is_that_of_its_name(tmp_path):
     for each in after(done).values():
         name = (each.timeline.clip.video or "").split("/")[1]
         both = {f"videos/{name}", f"copies/{name}"}
-        assert each.timeline.meta[FOOTAGE] == min(both, key=footage_number)
+        assert each.work[FOOTAGE] == min(both, key=footage_number)
     assert done.index["groups"] == 6
     assert replace(found[0].timeline).meta == {}

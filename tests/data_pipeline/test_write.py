@@ -119,6 +119,15 @@ def test_copies_of_a_video_bear_one_name(tmp_path):
     assert len({each.timeline.clip.video for each in labels(tmp_path)}) == 2
 
 
+def test_what_a_record_says_of_its_footage_moves_it_to_no_side(tmp_path):
+    """Its meta comes from outside, and is kept as it is."""
+    one = candidate(1)
+    told = replace(one.timeline, meta={"footage": "videos/elsewhere.mp4"})
+    small(tmp_path, [replace(one, timeline=told)])
+    (label,) = labels(tmp_path)
+    assert (label.footage, label.timeline.meta) == ("videos/0.mp4", told.meta)
+
+
 def test_what_cannot_be_written_is_rejected_by_its_name(tmp_path):
     beyond = replace(candidate(1), summaries=((0, 99, "Much."),))
     items = [beyond, candidate(2, question="Where?", video="videos/2.mp4")]
