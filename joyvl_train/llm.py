@@ -18,7 +18,7 @@ import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,7 +87,11 @@ class Unparsed:
 
 @dataclass(slots=True)
 class Usage:
-    """What a client did so far. `cost` is in the currency of the endpoint's prices."""
+    """What a client did so far. `cost` is in the currency of the endpoint's prices.
+
+    Tokens are those that the endpoint tells; of an answer of which it tells none, the most that it
+    can have used.
+    """
 
     requests: int = 0
     cached: int = 0
@@ -352,6 +356,9 @@ class Client:
             except TimeoutError:
                 last = f"no whole answer in {self.timeout:g} s"
             else:
+                if not done.prompt_tokens:  # it isn't told, and a cap holds all the same
+                    most = request["max_tokens"]
+                    done = replace(done, prompt_tokens=prompt, completion_tokens=most)
                 cost = self._price(done.prompt_tokens, done.completion_tokens)
                 for budget in budgets:
                     budget.spend(done, cost)

@@ -253,7 +253,7 @@ def test_cache_keeps_unparsed_and_survives_damage(tmp_path: Any) -> None:
 
 
 def test_token_cap_holds_with_many_in_flight() -> None:
-    server = Server("Yes.", tokens=(60, 40))
+    server = Server("Yes.", tokens=(15, 40))  # no more than was set aside
     server.slow = 0.02
 
     async def work(client: Client) -> Any:
@@ -263,6 +263,16 @@ def test_token_cap_holds_with_many_in_flight() -> None:
 
     used = run(server, work, max_tokens=1000, concurrency=8)
     assert 0 < used <= 1000
+
+
+def test_caps_hold_where_the_endpoint_tells_no_usage() -> None:
+    async def work(client: Client) -> Any:
+        with pytest.raises(BudgetError, match="tokens are used"):
+            await client.ask_all([ASK] * 50, max_tokens=40)
+        return client.usage
+
+    usage = run(Server("Yes.", tokens=(0, 0)), work, max_tokens=1000, prices=(1.0, 1.0))
+    assert 0 < usage.tokens <= 1000 and usage.cost > 0
 
 
 def test_cost_cap() -> None:
