@@ -181,8 +181,9 @@ def source_signature(config: Config) -> str:
     if source.kind == "world":
         told |= {"families": data.families, "mix": data.mix, "pictures": data.kind}
         told |= {"footage": data.footage, "rate": data.frames_per_second, "seed": config.seed}
-    elif source.annotations and Path(source.annotations).is_file():
-        told["content"] = file_hash(Path(source.annotations))
+    elif source.annotations and (place := Path(source.annotations)).exists():
+        found = subtitles.files(place) if place.is_dir() else [place]
+        told["content"] = [file_hash(path) for path in found if path.is_file()]
     return json.dumps(told, sort_keys=True)
 
 

@@ -72,7 +72,7 @@ def read(
     belongs to the file of its name and `suffix`.
     """
     folder = subtitles if subtitles.is_dir() else subtitles.parent
-    for path in _files(subtitles):
+    for path in files(subtitles):
         name = path.relative_to(folder).as_posix()
         cues: list[Cue] = []
         try:
@@ -217,7 +217,9 @@ def _video(name: str, videos: Videos | None, suffix: str) -> str:
     raise TimelineError("no video", f"{name}: none of its name in {str(videos.root)!r}")
 
 
-def _files(subtitles: Path) -> Iterator[Path]:
+def files(subtitles: Path) -> Iterator[Path]:
+    """The file, or those of a folder that are subtitles by their names, in a fixed order; folders
+    that can't be gone into come as they are."""
     if subtitles.is_dir():
         for path in Videos(subtitles).files():
             if path.suffix.lower() in _ENDINGS or path.is_dir():

@@ -340,6 +340,19 @@ def test_subtitles_alone_become_what_was_asked_for(tmp_path: Path) -> None:
     assert json.loads(line)["family"] == "translation"
 
 
+def test_changed_annotations_are_noticed_in_a_folder_too(tmp_path: Path) -> None:
+    path = tmp_path / "talk.srt"
+    path.write_text("1\n00:00:01,000 --> 00:00:02,000\nGood day.\n")
+    for given in (path, tmp_path):
+        overrides = ["recipe=corpus", "source=subtitles", f"source.annotations={given}"]
+        config = compose(ROOT, overrides)
+        before = own.source_signature(config)
+        assert own.source_signature(config) == before
+        path.write_text(path.read_text().replace("day", "night"))
+        assert own.source_signature(config) != before, given
+        path.write_text(path.read_text().replace("night", "day"))
+
+
 @pytest.mark.parametrize(
     ("kind", "families"),
     [("world", ()), ("joyai", ()), ("events", ("alerting",)), ("folder", own.FAMILIES)],
