@@ -94,7 +94,8 @@ def annotation(timeline: Timeline, pictures: Pictures, seconds: range) -> Html:
     held: dict[int, str] = {}
     for event in timeline.of("user", "background", "assistant"):
         if event.role == "assistant":
-            held |= dict.fromkeys(event.held_seconds, event.text)
+            first, last = max(event.second, seconds.start), event.held_seconds.stop
+            held |= dict.fromkeys(range(first, min(last, seconds.stop)), event.text)
         else:
             icon = "user" if event.role == "user" else "result"
             heard.setdefault(event.second, []).append((icon, event.text))

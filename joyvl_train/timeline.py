@@ -205,10 +205,13 @@ def action_seconds(events: Iterable[Event], where: str = "events") -> dict[int, 
                 "two in one second", f"{where}: {due[event.second].id!r} and {event.id!r}"
             )
         due[event.second] = event
+    covered = 0  # up to here all seconds of the repeats so far are told, however many overlap
     for event in spoken:
         if event.repeat:
-            for second in event.held_seconds:
+            held = event.held_seconds
+            for second in range(max(held.start, covered), held.stop):
                 due.setdefault(second, event)
+            covered = max(covered, held.stop)
     return due
 
 

@@ -14,7 +14,7 @@ from data_pipeline.desk import Desk
 from data_pipeline.families.looks import seconds_of
 from data_pipeline.sources.wordings import LANGUAGES
 from joyvl_train.conversation import clean
-from joyvl_train.timeline import Event, Timeline, TimelineError
+from joyvl_train.timeline import Event, Timeline, TimelineError, action_seconds
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,9 +40,7 @@ def taken(timeline: Timeline) -> set[int]:
             continue
         late = LATE if event.late is None else event.late
         seconds.update(range(event.second - (event.early or 0), event.second + late + 1))
-        if event.repeat:
-            seconds.update(event.held_seconds)
-    return seconds
+    return seconds.union(action_seconds(timeline.events))
 
 
 def free(timeline: Timeline, seconds: Iterable[int]) -> list[int]:

@@ -15,6 +15,7 @@ from joyvl_train.timeline import (
     Rule,
     Timeline,
     TimelineError,
+    action_seconds,
     actions,
     from_json,
     to_json,
@@ -184,3 +185,25 @@ def test_a_state_without_repeat_is_reported_once():
 @pytest.mark.parametrize(("duration", "seconds"), [(3.0, 3), (3.2, 4), (0.5, 1), (None, None)])
 def test_a_started_second_counts(duration, seconds):
     assert Clip("c", duration).seconds == seconds
+
+
+@given(timelines())
+def test_each_second_is_the_first_repeat_s_that_no_event_of_its_own_takes(timeline):
+    spoken = timeline.of("assistant")
+    own = {event.second: event for event in spoken}
+    right = dict(own)
+    for event in spoken:
+        for second in event.held_seconds if event.repeat else ():
+            right.setdefault(second, event)
+    assert action_seconds(timeline.events) == right
+
+
+def test_many_repeats_that_overlap_are_stepped_through_once():
+    """A small record may hold ten thousand, each to the end of the day."""
+    until = float(MAX_SECONDS)
+    events = tuple(
+        Event(f"e{n}", float(n), "assistant", "Still.", until=until, repeat=True)
+        for n in range(10_000)
+    )
+    due = action_seconds(Timeline(Clip("c"), "alerting", "made", events).events)
+    assert len(due) == MAX_SECONDS and due[MAX_SECONDS - 1] is events[0]
