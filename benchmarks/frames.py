@@ -37,9 +37,9 @@ RESULTS = Path(__file__).parent / "results" / "frames.md"
 LONGEST_SIDE = 256
 
 
-def make_clip(path: Path, width: int, height: int, seconds: int) -> None:
+def make_clip(path: Path, width: int, height: int, seconds: int, seed: int = 0) -> None:
     """A window that moves over a smooth random texture, with sensor noise."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
     texture = np.asarray(Image.fromarray(coarse).resize((2 * width, 2 * height)), np.int16)
     noise = rng.normal(0, 4, (8, height, width, 3)).astype(np.int16)

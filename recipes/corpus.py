@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -221,15 +222,24 @@ def summary(read: int, funnel: Funnel) -> str:
 
 
 class _Clock:
-    """Logs how long each phase took in this process; one that was done before takes no time."""
+    """Logs how long each phase took by the clock, and how long processors worked on it: those of
+    this process and of its workers on this machine. One that was done before takes no time."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._since, self._phases = run, time.monotonic(), 0
+        self._run, self._phases = run, 0
+        self._since, self._worked = time.monotonic(), _worked()
 
     def tell(self, phase: str) -> None:
-        now = time.monotonic()
-        self._run.log(self._phases, {"phase": phase, "seconds": round(now - self._since, 3)})
-        self._since, self._phases = now, self._phases + 1
+        now, worked = time.monotonic(), _worked()
+        took = {"seconds": now - self._since, "processor_seconds": worked - self._worked}
+        rounded = {name: round(value, 3) for name, value in took.items()}
+        self._run.log(self._phases, {"phase": phase, **rounded})
+        self._since, self._worked, self._phases = now, worked, self._phases + 1
+
+
+def _worked() -> float:
+    """Seconds that processors have worked for this process and for its children that ended."""
+    return sum(os.times()[:4])
 
 
 # Side commands
