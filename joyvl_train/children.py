@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 _LIFELINE = "JOYVL_LIFELINE"
-_GRACE = 10.0  # seconds in which a child may end of itself after Ctrl-C, which reached it as well
+_GRACE = 20.0  # seconds in which a child may end of itself, after Ctrl-C or SIGTERM
 
 
 class Children:
@@ -27,7 +27,7 @@ class Children:
         self._read, self._held = os.pipe()
 
     def __enter__(self) -> Self:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        self._before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         return self
 
     def start(
@@ -49,20 +49,25 @@ class Children:
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
             for child in self._started:
-                _wait(child, _GRACE)
+                _ended(child, _GRACE)
         for child in self._started:
             child.terminate()
         for child in self._started:
-            child.wait()
+            if not _ended(child, _GRACE):
+                child.kill()
+                child.wait()
+        signal.signal(signal.SIGTERM, self._before)
         os.close(self._read)
         os.close(self._held)
 
 
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
+def _ended(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it has ended within that time."""
     try:
         child.wait(seconds)
     except subprocess.TimeoutExpired:
-        return
+        return False
+    return True
 
 
 def end_with_parent() -> None:
