@@ -23,20 +23,16 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import multiprocessing
 import os
 import platform
 import shutil
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +45,7 @@ import pyarrow
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where it is spawned
 
 from benchmarks.frames import make_clip, raw_decord
+from benchmarks.fresh_process import Took, measured
 from data_pipeline.sources import world
 from data_pipeline.world.corpus import PLAIN_MIX, family_weights
 from data_pipeline.world.streams import WorldFrames
@@ -60,62 +57,6 @@ RESULTS = Path(__file__).parent / "results" / "corpus.md"
 PHASES = ("plan", "work", "settle", "write")
 YES = '{"reason": "It is there.", "verdict": "yes"}'
 LONGEST_SIDE = 384
-
-
-@dataclass(frozen=True)
-class Took:
-    """What a run took: seconds by the clock and of the processors, its children's included, and
-    the most memory of its own process, in MiB: its own, and with the pages of mapped files."""
-
-    seconds: float
-    worked: float
-    held: float
-    whole: float
-    phases: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def making(self) -> tuple[float, float]:
-        """Seconds and processor seconds of all phases, less start-up and the report's page."""
-        clock, worked = zip(*self.phases.values(), strict=True)
-        return sum(clock), sum(worked)
-
-
-def measured(run: Callable[[], object]) -> Took:
-    """Runs it in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(run, theirs))
-    process.start()
-    theirs.close()
-    took: Took = ours.recv()
-    process.join()
-    return took
-
-
-def _measure(run: Callable[[], Any], line: Connection) -> None:
-    held, over = [_memory("RssAnon")], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.02):
-            held[0] = max(held[0], _memory("RssAnon"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    before, start = os.times(), time.perf_counter()
-    phases = run()
-    seconds, after = time.perf_counter() - start, os.times()
-    over.set()
-    watcher.join()
-    worked = sum(after[:4]) - sum(before[:4])
-    line.send(Took(seconds, worked, held[0], _memory("VmHWM"), phases or {}))
-
-
-def _memory(name: str) -> float:
-    """A figure of this process's memory, in MiB."""
-    for row in Path("/proc/self/status").read_text().splitlines():
-        if row.startswith(f"{name}:"):
-            return int(row.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status tells no {name}")
 
 
 def corpus(folder: Path, *overrides: str) -> dict[str, tuple[float, float]]:

@@ -19,19 +19,15 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import multiprocessing
 import os
 import platform
 import random
 import shutil
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +35,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where it is spawned
 
+from benchmarks.fresh_process import Took, measured
 from data_pipeline.balance import Targets
 from data_pipeline.candidates import Candidate, Refused, each_open, id_of
 from data_pipeline.parts import Local, run_parts
@@ -167,53 +164,6 @@ class Job:
     def _work(self) -> StageWork:
         plan = read_plan(self.folder / "plan")
         return StageWork(plan, self.folder / "work", workshop, "look 1")
-
-
-@dataclass(frozen=True)
-class Took:
-    """What one phase took: seconds by the clock, and the most memory of its process, in MiB: its
-    own, and with the pages of files that it has mapped."""
-
-    seconds: float
-    held: float
-    whole: float
-
-
-def measured(run: Callable[[], None]) -> Took:
-    """Runs a phase in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(run, theirs))
-    process.start()
-    theirs.close()
-    took: Took = ours.recv()
-    process.join()
-    return took
-
-
-def _measure(run: Callable[[], None], line: Connection) -> None:
-    held, over = [_memory("RssAnon")], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            held[0] = max(held[0], _memory("RssAnon"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    run()
-    seconds = time.perf_counter() - start
-    over.set()
-    watcher.join()
-    line.send(Took(seconds, held[0], _memory("VmHWM")))
-
-
-def _memory(name: str) -> float:
-    """A figure of this process's memory, in MiB."""
-    for row in Path("/proc/self/status").read_text().splitlines():
-        if row.startswith(f"{name}:"):
-            return int(row.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status tells no {name}")
 
 
 def size(folder: Path) -> int:
