@@ -255,3 +255,9 @@ def chats(draw: Any, least: int = 1, most: int = 5) -> list[Turn]:
         turns.append(Turn(second, frames, queries, results, draw(actions())))
         second += draw(st.integers(1, 3))
     return turns
+
+
+@pytest.fixture(scope="module")
+def renderer(speakers: Any) -> Renderer:
+    found: Renderer = speakers["qwen3_vl"].renderer
+    return found
