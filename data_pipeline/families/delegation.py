@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from data_pipeline.agents.agent import Agent, Verdict
 from data_pipeline.agents.prompts import Field
 from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
@@ -180,6 +181,15 @@ async def plan(
     return candidate.changed("plan", detail=f"at {second} s", agent=agent.key, work=work)
 
 
+def _judged(
+    candidate: Candidate, stage: str, fault: str, agent: Agent, verdict: Verdict
+) -> Candidate:
+    """Kept by the verdict's yes, else rejected for `fault`."""
+    if verdict.yes:
+        return candidate.kept(stage, verdict.reason, agent.key)
+    return candidate.rejected(stage, fault, verdict.reason, agent.key)
+
+
 async def timestamp(desk: Desk, candidate: Candidate) -> Candidate:
     """Over the whole clip: is this the moment at which one would ask it, and could it be known?"""
     agent, handed = desk.agent("timestamp_verifier"), candidate.work["handed"]
@@ -187,9 +197,7 @@ async def timestamp(desk: Desk, candidate: Candidate) -> Candidate:
     pictures = across(desk, agent, candidate.timeline, seconds, handed["second"])
     fields = {name: handed[name] for name in ("second", "query", "question")}
     verdict = await agent.judge(fields, pictures, marked={handed["second"]})
-    if verdict.yes:
-        return candidate.kept("timestamp", verdict.reason, agent.key)
-    return candidate.rejected("timestamp", "wrong moment", verdict.reason, agent.key)
+    return _judged(candidate, "timestamp", "wrong moment", agent, verdict)
 
 
 async def visual(desk: Desk, candidate: Candidate) -> Candidate:
@@ -200,9 +208,7 @@ async def visual(desk: Desk, candidate: Candidate) -> Candidate:
         return candidate.rejected("visual", "no picture", f"at {handed['second']} s")
     fields = {name: handed[name] for name in ("second", "query")}
     verdict = await agent.judge(fields, pictures)
-    if verdict.yes:
-        return candidate.kept("visual", verdict.reason, agent.key)
-    return candidate.rejected("visual", "not in the picture", verdict.reason, agent.key)
+    return _judged(candidate, "visual", "not in the picture", agent, verdict)
 
 
 async def difficulty(desk: Desk, candidate: Candidate) -> Candidate:
@@ -211,9 +217,7 @@ async def difficulty(desk: Desk, candidate: Candidate) -> Candidate:
     pictures = across(desk, agent, candidate.timeline, handed["second"] + 1, handed["second"])
     fields = {name: handed[name] for name in ("second", "query", "question")}
     verdict = await agent.judge(fields, pictures, marked={handed["second"]})
-    if verdict.yes:
-        return candidate.kept("difficulty", verdict.reason, agent.key)
-    return candidate.rejected("difficulty", "too easy", verdict.reason, agent.key)
+    return _judged(candidate, "difficulty", "too easy", agent, verdict)
 
 
 async def background(desk: Desk, candidate: Candidate) -> Candidate:
