@@ -2,8 +2,8 @@
 
 Questions and answers alone teach a small model to name what it sees long before it finds what is
 named: for "is there a dog?" a yes or a no tells nothing of where to look. A mark at every image
-token, whether it shows what the text before it asks for, teaches that in some hundred steps. The
-head that reads the marks is thrown away after training.
+token, whether it shows what the text before it asks for, teaches that within a thousand. The head
+that reads the marks is thrown away after training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Marks(nn.Module):
         layers[len(layers) // 2].register_forward_hook(self._keep)
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._states = output[0] if isinstance(output, tuple) else output
+        if module.training:  # what is generated in between is nobody's to mark
+            self._states = output[0] if isinstance(output, tuple) else output
 
     def forward(self, marks: Tensor) -> Tensor:
         """The mean loss over the known `marks` [1, T] of the batch that the model has just seen."""

@@ -46,9 +46,6 @@ def watch(sketch: Sketch) -> None:
     there = _comings(sketch, things, rng.randint(*_TURNS))
     _ask(sketch, event, sought.get(event, [first]), colour)
     answers = [_answer(event, things, there, frame) for frame in range(len(there))]
-    if event == "watch_times":
-        came = [_new(there, 0, frame) for frame in range(len(there))]
-        answers = [f"{sum(came[: frame + 1])}." for frame in range(len(there))]
     sketch.before = tuple(answers[:-1])
     sketch.reply(answers[-1], Rule("exact"))
 
@@ -93,6 +90,8 @@ def _answer(event: str, things: list[Thing], there: list[list[bool]], frame: int
         return "Yes." if _new(there, 0, frame) else "No."
     if event == "watch_leaves":
         return "Yes." if _gone(there, 0, frame) else "No."
+    if event == "watch_times":
+        return f"{sum(_new(there, 0, each) for each in range(frame + 1))}."
     found = _gone if event == "watch_gone" else _new
     among = things[:2] if event == "watch_either" else things
     named = [thing.a(False) for i, thing in enumerate(among) if found(there, i, frame)]
