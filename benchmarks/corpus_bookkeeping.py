@@ -191,7 +191,8 @@ def table(job: Job) -> list[str]:
         rows.append(_row(job, name, took, again[name], made[name]))
     seconds, back = sum(took.seconds for took in first.values()), sum(again.values())
     most = max(took.held for took in first.values()), max(took.whole for took in first.values())
-    rows.append(_row(job, "all", Took(seconds, *most), back, sum(made.values())))
+    worked = sum(took.worked for took in first.values())
+    rows.append(_row(job, "all", Took(seconds, worked, *most), back, sum(made.values())))
     return [*rows, "", f"Again: {back / seconds:.2%} of the first run."]
 
 

@@ -136,9 +136,10 @@ def split_context(context: str) -> tuple[str, list[str]]:
     return "\n".join(memory), results
 
 
-def next_content() -> list[dict[str, str]]:
-    """The parts of a further user turn of a turn-based sample: one more frame, no time line."""
-    return [{"type": "text", "text": f"{_NEXT}\n"}, {"type": "image"}]
+def next_content(question: str = "") -> list[dict[str, str]]:
+    """The parts of a further user turn of a turn-based sample: one more frame, no time line, and
+    a question of its own where the first one is not asked anew."""
+    return [{"type": "text", "text": f"{clean(question) or _NEXT}\n"}, {"type": "image"}]
 
 
 def qa_messages(
@@ -147,27 +148,30 @@ def qa_messages(
     answer: str | None = None,
     context: str = "",
     before: Sequence[str] = (),
+    further: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The chat of a turn-based sample: memory text, one user turn without a time line, its answer.
 
     The user turn is the background lines of the context, the question, then one image part a frame.
     The answer is written as a response, so that a model taught by it speaks the grammar; None makes
-    a prompt. Where there are answers `before` it, each frame is a turn of its own, and the question
-    stands in the first.
+    a prompt. Where there are answers `before` it, each frame is a turn of its own; the question
+    stands in the first, and each other one asks it anew, or what `further` holds for it.
     """
     if not clean(question):
         raise ValueError("a turn-based sample needs a question, got an empty one")
     if before and len(frames) != len(before) + 1:
         raise ValueError(f"{len(before) + 1} turns of a frame each, but {len(frames)} frames")
+    if further and len(further) != len(before):
+        raise ValueError(f"{len(before)} turns after the first, but {len(further)} questions")
     memory, results = split_context(context)
     text = "".join(f"{line}\n" for line in (*results, clean(question)))
     shown = frames[:1] if before else frames
     content = [{"type": "text", "text": text}, *({"type": "image"} for _ in shown)]
     chat: list[dict[str, Any]] = [{"role": "system", "content": memory}] if memory else []
     chat.append({"role": "user", "content": content})
-    for said in before:
+    for said, asked in zip(before, further or [""] * len(before), strict=True):
         chat.append({"role": "assistant", "content": assistant_text(Response(clean(said)))})
-        chat.append({"role": "user", "content": next_content()})
+        chat.append({"role": "user", "content": next_content(asked)})
     if answer is not None:
         text = assistant_text(Response(clean(answer)))
         chat.append({"role": "assistant", "content": text})

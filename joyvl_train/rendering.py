@@ -171,9 +171,9 @@ class Renderer:
         parts = qa_messages(question, frames, context=context)[-1]["content"]
         return self._user_segment(parts, frames, -1, True)
 
-    def next_frame(self, frame: Any) -> Segment:
+    def next_frame(self, frame: Any, question: str = "") -> Segment:
         """A further user turn of a turn-based sample, with its generation prompt."""
-        return self._user_segment(next_content(), [frame], -1, False)
+        return self._user_segment(next_content(question), [frame], -1, False)
 
     def assistant(self, action: Action, second: int = -1) -> Segment:
         """An assistant turn: the action's text and the end-of-turn token."""
@@ -201,13 +201,15 @@ class Renderer:
         context: str = "",
         system: str = "",
         before: Sequence[Action] = (),
+        further: Sequence[str] = (),
     ) -> Rendered:
         """A turn-based sample, or with no answer its prompt; see `conversation.qa_messages`."""
         memory_text, _ = split_context(context)
         shown = frames[:1] if before else frames
         parts = [self.open(memory_text, system), self.question(question, shown, context)]
-        for action, frame in zip(before, frames[1:], strict=bool(before)):
-            parts += [self.assistant(action), self.next_frame(frame)]
+        asked = further or [""] * len(before)
+        for action, frame, text in zip(before, frames[1:] if before else (), asked, strict=True):
+            parts += [self.assistant(action), self.next_frame(frame, text)]
         if answer is not None:
             parts.append(self.assistant(answer))
         rendered = join(parts)
@@ -250,15 +252,17 @@ class Renderer:
         context: str = "",
         system: str = "",
         before: Sequence[Action] = (),
+        further: Sequence[str] = (),
     ) -> int:
         """The number of tokens of a turn-based sample whose frames have `shapes`."""
         first = shapes[:1] if before else shapes
         total = len(self.open(split_context(context)[0], system).ids)
         parts = qa_messages(question, first, context=context)[-1]["content"]
         total += len(self._user_ids(_text(parts), first, True)[0])
-        for action, shape in zip(before, shapes[1:], strict=bool(before)):
+        asked = further or [""] * len(before)
+        for action, shape, text in zip(before, shapes[1:] if before else (), asked, strict=True):
             total += len(self.assistant(action).ids)
-            total += len(self._user_ids(_text(next_content()), (shape,), False)[0])
+            total += len(self._user_ids(_text(next_content(text)), (shape,), False)[0])
         return total + len(self.assistant(answer).ids)
 
     def read(self, ids: Sequence[int]) -> str:

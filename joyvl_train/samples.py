@@ -59,13 +59,15 @@ class Streams(Protocol):
 class Question(Protocol):
     """A turn-based item: a question about its frames, and the answer.
 
-    before: the answers to the frames before the last, where each is a turn of its own.
+    before: the answers to the frames before the last, where each is a turn of its own. further:
+    what the frames after the first are asked, where they are not asked the same.
     """
 
     question: str
     answer: str
     context: str
     before: tuple[str, ...]
+    further: tuple[str, ...]
     times: tuple[float, ...]
 
     def frames(self, size: int) -> tuple[Image.Image, ...]: ...
@@ -247,6 +249,7 @@ class QuestionSamples:
             item.context,
             self._system,
             [Response(clean(said)) for said in item.before],
+            item.further,
         )
 
     def render(self, index: int) -> tuple[Rendered, Targets]:
@@ -259,6 +262,7 @@ class QuestionSamples:
             item.context,
             self._system,
             [Response(clean(said)) for said in item.before],
+            item.further,
         )
         targets = token_weights(rendered, LossWeights())
         marks = self._marks(item) if self._marks else None

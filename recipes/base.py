@@ -271,6 +271,7 @@ def accuracy(
             item.context,
             system,
             [Response(said) for said in item.before],
+            item.further,
         )
         for item in items
     ]

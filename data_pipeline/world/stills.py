@@ -85,7 +85,8 @@ MIX: Mapping[str, float] = {
     "different": 1.5,
     "order": 2,
     "recall": 6,
-    "recall_list": 10,
+    "recall_list": 4,
+    "recall_talk": 8,
     "background": 2,
     "repeat": 4,
     "digits": 3,
@@ -118,7 +119,8 @@ BINDING_MIX: Mapping[str, float] = MIX | {
     "pick": 12,
     "order": 3,
     "recall": 8,
-    "recall_list": 40,
+    "recall_list": 5,
+    "recall_talk": 40,
     "background": 3,
     "digits": 5,
     "watch": 24,
@@ -136,7 +138,8 @@ class Still:
     "[Background n] digest". `things` are those that the scene shows, `compositions` what the
     sample joins (`splits.composition`), `sought` the pictures that the question names, each with
     the colour that it says, if any. `before` holds the answers to the frames before the last, where
-    each is a turn of its own.
+    each is a turn of its own, and `further` what the frames after the first are asked, where they
+    are not asked the same.
     """
 
     scenes: tuple[Scene, ...]
@@ -150,6 +153,7 @@ class Still:
     compositions: tuple[str, ...] = ()
     sought: tuple[tuple[str, str], ...] = ()
     before: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
     def frames(self, size: int) -> tuple[Image.Image, ...]:
         """The RGB frames, `size` x `size` pixels each."""
@@ -249,6 +253,7 @@ def still(
                 tuple(sketch.compositions),
                 sketch.sought,
                 sketch.before,
+                sketch.further,
             )
     raise ValueError(f"no sample of kind {chosen!r} in {_TRIES} tries: {split}, {pictures}")
 

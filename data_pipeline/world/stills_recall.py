@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from data_pipeline.world.pictures import Picture
+from data_pipeline.world.splits import allowed
 from data_pipeline.world.stills_sketch import (
     NOWHERE,
     Clash,
@@ -15,35 +16,49 @@ from data_pipeline.world.stills_sketch import (
     sentence,
     yes_no,
 )
-from data_pipeline.world.words import capital, listed
+from data_pipeline.world.words import capital, listed, polite
 from joyvl_train.memory import Memory, Summary, memory_text
 from joyvl_train.timeline import Rule
+
+_TALK = (6, 14)
+_EVENTS = (
+    "when", "when", "at", "came_first", "came_last", "left_last", "before", "came_after",
+    "was_there", "was_there", "was_colour", "how_many_came", "came_times",
+)  # fmt: skip
 
 
 class Past:
     """What memory tells: (second, what happened, thing), in order."""
 
-    def __init__(self, sketch: Sketch) -> None:
+    def __init__(self, sketch: Sketch, most: int = 6) -> None:
         rng = sketch.rng
         self.came: list[tuple[int, Thing]] = []
         self.left: list[tuple[int, Thing]] = []
         self.log: list[tuple[int, str]] = []
         self.coloured = sketch.pictures == "drawn" and rng.random() < 0.5
-        pictures = sketch.pick(sketch.cast, rng.randint(2, 6))
+        pictures = sketch.pick(sketch.cast, rng.randint(2, most))
+        if len(pictures) > 2 and rng.random() < 0.3:
+            # One of them comes several times.
+            pictures += rng.choices(pictures[:1], k=rng.randint(1, 3))
+            rng.shuffle(pictures)
+        pause = rng.choice((8, 25, 60))
         second = rng.randint(0, 20)
         here: list[Thing] = []
+        leaves = rng.choice((0.0, 0.35))
         for picture in pictures:
             thing = sketch.thing(picture, NOWHERE, "always" if self.coloured else "never")
             self.came.append((second, thing))
             self.log.append((second, f"{thing.a()} appeared"))
             here.append(thing)
-            second += rng.randint(1, 25)
-            if rng.random() < 0.35:
+            second += rng.randint(1, pause)
+            if rng.random() < leaves:
                 gone = here.pop(rng.randrange(len(here)))
                 self.left.append((second, gone))
                 self.log.append((second, f"the {gone.noun} left"))
-                second += rng.randint(1, 25)
+                second += rng.randint(1, pause)
         self.end = second + rng.randint(0, 30)
+        names = [thing.picture for _, thing in self.came]
+        self.once = [each for each in self.came if names.count(each[1].picture) == 1]
 
     def text(self, sketch: Sketch) -> str:
         """The past as the memory text of a stream, in one of the forms that it takes there."""
@@ -65,51 +80,95 @@ class Past:
 
 
 def recall(sketch: Sketch) -> None:
-    """What memory lines hold: when, what, first, last, before, whether, which colour, how many."""
-    rng = sketch.rng
+    """What memory lines hold: when, what, first, last, before, after, whether, which colour, how
+    many."""
     past = Past(sketch)
     any_frame(sketch)
     sketch.context = past.text(sketch)
-    second, thing = rng.choice(past.came)
-    picture, named = thing.picture, Rule("key_facts", (thing.fact(),))
+    sketch.reply(*_asked(sketch, past, sketch.rng.choice(_EVENTS)))
+
+
+def recall_talk(sketch: Sketch) -> None:
+    """The same, question after question, each with a frame, as in a stream."""
+    rng = sketch.rng
+    past = Past(sketch, most=8)
+    if rng.random() < 0.5:
+        any_frame(sketch)
+    sketch.context = past.text(sketch)
+    questions: list[str] = []
+    answers: list[tuple[str, Rule]] = []
+    wanted = rng.randint(*_TALK)
+    for event in rng.choices(_EVENTS, k=4 * wanted):
+        if len(answers) == wanted:
+            break
+        known = list(sketch.compositions)
+        try:
+            answers.append(_asked(sketch, past, event))
+        except Clash:
+            continue
+        if all(allowed(key, sketch.split) for key in sketch.compositions):
+            questions.append(sketch.question)
+        else:
+            answers.pop()
+            sketch.compositions = known
+    if len(answers) < 2:
+        raise Clash("fewer than two questions")
+    tracks = [thing.track(0, len(answers)) for thing in sketch.things]
+    sketch.play(tracks, [i + 0.5 for i in range(len(answers))], float(len(answers)))
+    sketch.before = tuple(said for said, _ in answers[:-1])
+    sketch.further = tuple(polite(rng, question) for question in questions[1:])
+    sketch.question = questions[0]
+    sketch.reply(*answers[-1])
+
+
+def _asked(sketch: Sketch, past: Past, event: str) -> tuple[str, Rule]:
+    """Ask about `event`; the answer and its rule. Raises `Clash` where it can't be asked."""
+    rng = sketch.rng
+    second, thing = rng.choice(past.once)
+    picture = thing.picture
     words = sketch.mention(picture)
-    event = rng.choice(
-        ("when", "at", "came_first", "came_last", "left_last", "before", "was_there",
-         "was_there", "was_colour", "how_many_came")
-    )  # fmt: skip
     if event == "when":
         sketch.ask(event, [picture.name], words)
-        sketch.reply(f"At {second} s.", number(second))
-    elif event == "at":
+        return f"At {second} s.", number(second)
+    if event == "at":
         sketch.ask(event, [picture.name], {"n": str(second)})
-        sketch.reply(sentence(thing.a()), named)
-    elif event in ("came_first", "came_last", "left_last"):
+        return _named(thing)
+    if event in ("came_first", "came_last", "left_last"):
         found = past.left if event == "left_last" else past.came
         if not found:
             raise Clash("nothing has left")
         thing = found[0 if event == "came_first" else -1][1]
         sketch.ask(event, [thing.picture.name])
-        sketch.reply(sentence(thing.a()), Rule("key_facts", (thing.fact(),)))
-    elif event == "before":
-        i = rng.randrange(1, len(past.came))
-        former, later = past.came[i - 1][1], past.came[i][1]
-        sketch.ask(event, [later.picture.name], sketch.mention(later.picture))
-        sketch.reply(sentence(former.a()), Rule("key_facts", (former.fact(),)))
-    elif event == "was_there":
+        return _named(thing)
+    if event in ("before", "came_after"):
+        at = past.came.index((second, thing)) + (1 if event == "came_after" else -1)
+        if not 0 <= at < len(past.came):
+            raise Clash("nothing on that side")
+        sketch.ask(event, [picture.name], words)
+        return _named(past.came[at][1])
+    if event == "was_there":
         yes = rng.random() < 0.5
         if not yes:
             here = [thing.picture for _, thing in past.came]
             (picture,) = sketch.pick(sketch.cast, beside=here)
         sketch.ask(event, [picture.name], sketch.mention(picture))
-        sketch.reply(*yes_no(yes))
-    elif event == "was_colour":
+        return yes_no(yes)
+    if event == "was_colour":
         if not thing.colour:
             raise Clash("no colour told")
         sketch.ask(event, [thing.noun], words)
-        sketch.reply(sentence(thing.colour), Rule("key_facts", (thing.colour,)))
-    else:
-        sketch.ask(event, [str(len(past.came))])
-        sketch.reply(str(len(past.came)), number(len(past.came)))
+        return sentence(thing.colour), Rule("key_facts", (thing.colour,))
+    if event == "came_times":
+        _, thing = rng.choice(past.came)
+        count = sum(other.picture == thing.picture for _, other in past.came)
+        sketch.ask(event, [thing.picture.name, str(count)], sketch.mention(thing.picture))
+        return str(count), number(count)
+    sketch.ask("how_many_came", [str(len(past.came))])
+    return str(len(past.came)), number(len(past.came))
+
+
+def _named(thing: Thing) -> tuple[str, Rule]:
+    return sentence(thing.a()), Rule("key_facts", (thing.fact(),))
 
 
 def recall_list(sketch: Sketch) -> None:
@@ -118,6 +177,8 @@ def recall_list(sketch: Sketch) -> None:
     past = Past(sketch)
     any_frame(sketch)
     sketch.context = past.text(sketch)
+    if len(past.once) < len(past.came):
+        raise Clash("one of them comes several times")
     found = rng.sample(past.came, min(len(past.came), rng.randint(2, 5)))
     pictures = [thing.picture for _, thing in found]
     event = rng.choice(
@@ -163,4 +224,8 @@ def _ask_each(sketch: Sketch, event: str, pictures: list[Picture], form: str = "
     sketch.question = capital(sketch.question)
 
 
-KINDS: dict[str, Callable[[Sketch], None]] = {"recall": recall, "recall_list": recall_list}
+KINDS: dict[str, Callable[[Sketch], None]] = {
+    "recall": recall,
+    "recall_list": recall_list,
+    "recall_talk": recall_talk,
+}

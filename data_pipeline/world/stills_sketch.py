@@ -128,6 +128,7 @@ class Sketch:
         self.rule = Rule()
         self.sought: tuple[tuple[str, str], ...] = ()
         self.before: tuple[str, ...] = ()
+        self.further: tuple[str, ...] = ()
         self.cast = [p for p in picture_set(pictures) if allowed(self._before(p), split)]
 
     def _background(self, kind: str, textures: Sequence[int] | None) -> Background:

@@ -283,21 +283,26 @@ def test_turn_based_samples_are_the_whole_chat(speaker: Speaker) -> None:
         assert length == len(rendered)
 
 
-def test_answers_before_the_last_make_a_frame_a_turn(speaker: Speaker) -> None:
+@pytest.mark.parametrize("further", [(), ("and here?", "")])
+def test_answers_before_the_last_make_a_frame_a_turn(
+    speaker: Speaker, further: tuple[str, ...]
+) -> None:
     frames = [picture(1), picture(2, (32, 32)), picture(3)]
     before = ("no", "a car")
     said = [Response(text) for text in before]
     rendered = speaker.renderer.render_question(
-        "what?", frames, Response("a dog"), "a dog", before=said
+        "what?", frames, Response("a dog"), "a dog", before=said, further=further
     )
-    chat = qa_messages("what?", frames, "a dog", "a dog", before)
+    chat = qa_messages("what?", frames, "a dog", "a dog", before, further)
     assert [m["role"] for m in chat] == ["system"] + ["user", "assistant"] * 3
+    if further:
+        assert chat[3]["content"][0]["text"] == "and here?\n"
     whole = whole_ids(speaker, chat, frames)
     assert rendered.turn_based and rendered.ids == whole[: len(rendered)]
     assert len(whole) - len(rendered) == 1
     shapes = tuple(speaker.renderer.shape(f.size) for f in frames)
     length = speaker.renderer.question_length(
-        "what?", shapes, Response("a dog"), "a dog", before=said
+        "what?", shapes, Response("a dog"), "a dog", before=said, further=further
     )
     assert length == len(rendered)
     # Each answer is scored, as a sample of one turn has it.
@@ -309,6 +314,8 @@ def test_answers_before_the_last_make_a_frame_a_turn(speaker: Speaker) -> None:
     assert len(ends) == 3
     with pytest.raises(ValueError, match="3 turns of a frame each, but 2 frames"):
         qa_messages("what?", frames[:2], None, "", before)
+    with pytest.raises(ValueError, match="2 turns after the first, but 1 questions"):
+        qa_messages("what?", frames, None, "", before, ["more?"])
 
 
 def test_a_renderer_travels_to_another_process(speaker: Speaker) -> None:

@@ -52,7 +52,8 @@ def test_recall_follows_from_the_memory_lines() -> None:
         assert seconds == sorted(seconds) and len(comings) >= 2
         named = {re.sub(r"^(An?|The|Some) ", "", what): s for s, what in comings}
         names = ["when", "at", "came_first", "came_last", "left_last", "before", "was_there"]
-        event, thing = asked(sample, *names, "was_colour", "how_many_came")
+        names += ["was_colour", "how_many_came", "came_after", "came_times"]
+        event, thing = asked(sample, *names)
         events[event] += 1
         by_thing = [s for what, s in named.items() if what.endswith(thing)]
         if event == "when":
@@ -70,13 +71,18 @@ def test_recall_follows_from_the_memory_lines() -> None:
         elif event == "before":
             before = max((s, what) for s, what in comings if s < by_thing[0])
             assert sample.answer == f"{before[1]}."
+        elif event == "came_after":
+            after = min((s, what) for s, what in comings if s > by_thing[0])
+            assert sample.answer == f"{after[1]}."
+        elif event == "came_times":
+            assert sample.answer == str(sum(what.endswith(f" {thing}") for _, what in comings))
         elif event == "was_there":
             assert sample.answer == ("Yes." if by_thing else "No.")
         elif event == "was_colour":
             assert f"{sample.answer[:-1].lower()} {thing.split(' ', 1)[1]}" in named
         else:
             assert sample.answer == str(len(comings))
-    assert len(events) == 9 and min(events.values()) > 10
+    assert len(events) == 11 and min(events.values()) > 10
 
 
 def test_background_answers_stand_in_the_background_lines() -> None:

@@ -65,3 +65,29 @@ def test_lists_are_answered_line_by_line() -> None:
         "all_came", "at_each", "when_each", "came_each", "colour_each", "next_each"
     }  # fmt: skip
     assert min(seen.values()) > 20
+
+
+def test_a_talk_asks_anew_with_every_frame() -> None:
+    seen = Counter[str]()
+    for seed in range(200):
+        sample = still(seed, "train", kind="recall_talk")
+        past = came(sample)
+        order = [name for _, _, name in past]
+        questions = (sample.question, *sample.further)
+        answers = (*sample.before, sample.answer)
+        assert len(questions) == len(answers) == len(sample.times) > 1
+        for question, answer in zip(questions, answers, strict=True):
+            asked = [NAMES[n] for n in LONGEST if re.search(rf"\b{n}\b", question.lower())][:1]
+            if found := re.fullmatch(r"At (\d+) s\.", answer):
+                assert (int(found[1]), asked[0]) in [(s, name) for s, _, name in past], sample
+                seen["when"] += 1
+            elif (n := re.search(r"\b(\d+) s", question)) and asked == []:
+                assert named(f"{answer.lower()}") == [order[[s for s, *_ in past].index(int(n[1]))]]
+                seen["at"] += 1
+            elif asked and answer in ("Yes.", "No."):
+                assert (asked[0] in order) == (answer == "Yes."), sample
+                seen["whether"] += 1
+            elif asked and answer.isdigit():
+                assert order.count(asked[0]) == int(answer), sample
+                seen["times"] += 1
+    assert min(seen.values()) > 30 and len(seen) == 4
