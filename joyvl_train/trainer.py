@@ -466,6 +466,17 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
+def leave_others() -> None:
+    """Ends the group of ranks, once every rank is here; from now on each works by itself.
+
+    A group that is still there when the interpreter ends can abort the process: its threads let go
+    of tensors, for which they need an interpreter.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def save_final(
     model: Any,
     processor: Processor,

@@ -28,7 +28,7 @@ from joyvl_train.report import (
     table,
 )
 from joyvl_train.run import Run
-from joyvl_train.trainer import generating, save_final
+from joyvl_train.trainer import generating, leave_others, save_final
 from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
 from recipes._data import Cases, held_out_cases, side_of, training_parts
 from recipes._world import settings
@@ -103,6 +103,7 @@ def train(config: Config, run: Run, source: str) -> None:
     # Before the checkpoint, whose presence says that training is over.
     run.metrics(figures)
     save_final(model, processor, run.checkpoint, source, dtype)
+    leave_others()
 
 
 def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> None:

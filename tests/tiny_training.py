@@ -148,7 +148,7 @@ def launch(
 def main(arguments: Sequence[str]) -> None:
     """One run; see the module's text."""
     torch.set_num_threads(1)
-    from joyvl_train.trainer import is_first, save_final
+    from joyvl_train.trainer import is_first, leave_others, save_final
     from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
 
     folder, options = Path(arguments[0]), json.loads(arguments[1])
@@ -200,6 +200,7 @@ def main(arguments: Sequence[str]) -> None:
     save_final(model, processor, folder / "checkpoint", None)
     if is_first():
         (folder / "figures.json").write_text(json.dumps(figures))
+    leave_others()
 
 
 if __name__ == "__main__":
