@@ -1,6 +1,8 @@
-"""How questions over lists and over many turns are put, by event."""
+"""How questions over lists, over memory text and over many turns are put, by event."""
 
 from __future__ import annotations
+
+from data_pipeline.world.wordings import ASK
 
 LIST_QUESTIONS: dict[str, tuple[str, ...]] = {
     "checklist": (
@@ -159,3 +161,81 @@ WATCH_QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Questions that every following frame answers anew."""
+
+MEMORY_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "when": (
+        "When did {the} come?",
+        "At what time did {the} come?",
+        "Tell me when {the} appeared.",
+        "In which second did {the} appear?",
+        "When was it that {the} came?",
+        "At which second did you first see {the}?",
+        "What time was it when {the} came?",
+        "{The} came when?",
+    ),
+    "at": (
+        "What came at {n} s?",
+        "What appeared at {n} seconds?",
+        "Which thing came at {n} s?",
+        "At {n} seconds, what came?",
+        "What was new at {n} s?",
+        "Tell me what came at {n} s.",
+        "What did you see come at second {n}?",
+        "Name what appeared at {n} s.",
+    ),
+    "came_first": ASK["came_first"],
+    "came_last": (
+        "What came last?",
+        "What was the last thing to come?",
+        "Which thing appeared last?",
+        "Name the last thing that came.",
+        "What was the latest to come?",
+        "Which was the last thing to show up?",
+        "What came most recently?",
+        "What has come last of all?",
+    ),
+    "left_last": ASK["left_last"],
+    "before": ASK["before"],
+    "came_after": (
+        "What was there after {the}?",
+        "What came just after {the}?",
+        "After {the}, what did you see?",
+        "Which thing came right after {the}?",
+        "Name what came after {the}.",
+        "What appeared just after {the}?",
+        "What came next after {the} came?",
+        "And what was it after {the}?",
+    ),
+    "came_times": (
+        "How many times did {the} come?",
+        "How often did {a} come?",
+        "Count how many times {the} appeared.",
+        "How many times have you seen {a} come?",
+        "In all, how often did {the} appear?",
+        "The number of times {a} came?",
+        "Tell me how often {the} has come.",
+        "How many times did {a} show up?",
+    ),
+    "was_there": ASK["was_there"],
+    "was_colour": (
+        "What colour was {the}?",
+        "Which colour did {the} have?",
+        "Tell me what colour {the} was.",
+        "{The} was what colour?",
+        "In what colour did {the} come?",
+        "Do you remember the colour of {the}?",
+        "What was the colour of {the}?",
+        "Name the colour that {the} had.",
+    ),
+    "how_many_came": (
+        "How many things came?",
+        "How many things have come so far?",
+        "Count the things that came.",
+        "What is the number of things that came?",
+        "Tell me how many things came.",
+        "How many arrivals were there?",
+        "How many times did something come?",
+        "In all, how many things came?",
+    ),
+}
+"""Questions about what memory lines hold."""
