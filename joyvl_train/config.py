@@ -179,7 +179,7 @@ class TrainConfig:
     )
     marks: float = _key(
         0.0,
-        "share of the loss of marks, which frames show what is asked for (recipe=base)",
+        "share of the loss of marks, which frames show what is asked for (the rendered world)",
         low=0,
         high=100,
     )

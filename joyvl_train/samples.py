@@ -137,6 +137,17 @@ def render_chunk(
     return rendered, token_weights(rendered, weights, from_second=chunk.supervised_from)
 
 
+def with_marks(
+    targets: Targets, marks: np.ndarray | None, rendered: Rendered, image_id: int
+) -> Targets:
+    """The targets with the `marks` of the image tokens, in their order; None: it has none."""
+    if marks is None:
+        return targets
+    every = np.full(len(rendered), UNKNOWN)
+    every[np.asarray(rendered.ids) == image_id] = marks
+    return replace(targets, marks=every)
+
+
 def chunk_counts(streams: Streams, settings: StreamSettings, size: Size | None = None) -> list[int]:
     """How many chunks each clip gives, for `StreamSamples`."""
     return [len(chunks_of(*streams[i], settings, size)) for i in range(len(streams))]
@@ -150,7 +161,8 @@ class StreamSamples:
     sample a clip, and of a clip that gives several chunks one drawn by the clip's number.
     cut_share: so large a share of the clips is cut sooner, after a drawn count of seconds from just
     above `lead` to twice that, so that short clips teach openings, too; not together with `chunks`.
-    summarize: (clip, turns) -> what memory says of turns left behind; None: `log_summary`.
+    summarize: (clip, turns) -> what memory says of turns left behind; None: `log_summary`. marks:
+    (clip, seconds) -> the marks of their image tokens (`joyvl_train.marks`).
     """
 
     def __init__(
@@ -165,6 +177,7 @@ class StreamSamples:
         chunks: Sequence[int] | None = None,
         cut_share: float = 0.0,
         summarize: Callable[[Timeline, Sequence[Turn]], str] | None = None,
+        marks: Callable[[Timeline, Sequence[int]], np.ndarray] | None = None,
     ) -> None:
         assert chunks is None or not cut_share
         self._streams = streams
@@ -176,6 +189,7 @@ class StreamSamples:
         self._ends = None if chunks is None else list(accumulate(chunks, initial=0))[1:]
         self._cut_share = cut_share
         self._summarize = summarize
+        self._marks = marks
 
     def __len__(self) -> int:
         if self._ends is None:
@@ -184,15 +198,18 @@ class StreamSamples:
 
     def length(self, index: int) -> int:
         """The number of tokens of sample `index`; no picture is drawn for it."""
-        _, chunk = self._chunk(index)
+        _, _, chunk = self._chunk(index)
         return chunk_length(chunk, self._renderer, self._system)
 
     def render(self, index: int) -> tuple[Rendered, Targets]:
         """Sample `index` with its pictures, and what of it is scored."""
-        frames, chunk = self._chunk(index)
-        return render_chunk(chunk, frames, self._renderer, self._weights, self._system)
+        timeline, frames, chunk = self._chunk(index)
+        rendered, targets = render_chunk(chunk, frames, self._renderer, self._weights, self._system)
+        seconds = [turn.second for turn in chunk.turns]
+        marks = self._marks(timeline, seconds) if self._marks else None
+        return rendered, with_marks(targets, marks, rendered, self._renderer.processor.image_id)
 
-    def _chunk(self, index: int) -> tuple[Frames, Chunk]:
+    def _chunk(self, index: int) -> tuple[Timeline, Frames, Chunk]:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         clip = index if self._ends is None else bisect_right(self._ends, index)
@@ -209,7 +226,7 @@ class StreamSamples:
             number = rng.randrange(len(chunks))
         else:
             number = index - (self._ends[clip - 1] if clip else 0)
-        return frames, chunks[number]
+        return timeline, frames, chunks[number]
 
 
 class QuestionSamples:
@@ -266,11 +283,7 @@ class QuestionSamples:
         )
         targets = token_weights(rendered, LossWeights())
         marks = self._marks(item) if self._marks else None
-        if marks is None:
-            return rendered, targets
-        every = np.full(len(rendered), UNKNOWN)
-        every[np.asarray(rendered.ids) == self._renderer.processor.image_id] = marks
-        return rendered, replace(targets, marks=every)
+        return rendered, with_marks(targets, marks, rendered, self._renderer.processor.image_id)
 
 
 class CorpusStreams:

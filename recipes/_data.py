@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
+from data_pipeline.world.marking import still_marks, stream_marks
 from data_pipeline.world.scene import SceneError
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import FAMILIES, WorldFrames
@@ -60,6 +61,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
             f"data.train_streams=0: streams are {1 - data.turn_share:g} of the samples; raise it, "
             "or take questions alone (data.turn_share=1)"
         )
+    marked = config.train.marks > 0
     streams = WorldStreams(
         "train",
         config.seed,
@@ -79,6 +81,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         system=system,
         cut_share=data.cut_share,
         summarize=summarize,
+        marks=partial(stream_marks, side=data.size, pictures=data.kind) if marked else None,
     )
     pool = stills.pool("late")
     question = partial(
@@ -89,7 +92,14 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         pictures=data.kind,
         backgrounds=(*pool.backgrounds, "footage") if data.footage else pool.backgrounds,
     )
-    turn_based = QuestionSamples(question, 10**9, renderer, side=data.size, system=system)
+    turn_based = QuestionSamples(
+        question,
+        10**9,
+        renderer,
+        side=data.size,
+        system=system,
+        marks=partial(still_marks, side=data.size, pictures=data.kind) if marked else None,
+    )
     return [
         Part("streams", time_aligned, 1 - data.turn_share),
         Part("questions", turn_based, data.turn_share, shuffled=False),

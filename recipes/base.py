@@ -23,10 +23,9 @@ from data_pipeline.world.cells import (
     letter_labels,
     letters_told,
     name_labels,
-    sought_cells,
     state_labels,
 )
-from data_pipeline.world.pictures import PictureSets
+from data_pipeline.world.marking import still_marks
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
@@ -220,7 +219,7 @@ class Growing(QuestionSamples):
             )
 
         def marks(still: Any) -> np.ndarray | None:
-            return sought(still, config.data.size, config.data.kind)
+            return still_marks(still, config.data.size, config.data.kind)
 
         super().__init__(
             item,
@@ -230,14 +229,6 @@ class Growing(QuestionSamples):
             system=config.prompt.system,
             marks=marks if config.train.marks else None,
         )
-
-
-def sought(still: stills.Still, side: int, pictures: PictureSets) -> np.ndarray | None:
-    """Which of a sample's image tokens show what its question names; None where it names nothing"""
-    if not still.sought:
-        return None
-    frames = zip(still.scenes, still.times, strict=True)
-    return np.concatenate([sought_cells(*at, side // 32, pictures, still.sought) for at in frames])
 
 
 def backgrounds(of_stage: Sequence[str], config: Config) -> tuple[str, ...]:

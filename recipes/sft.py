@@ -46,8 +46,7 @@ def main(config: Config, run: Run) -> None:
     """Streams and questions -> packed rows -> weighted loss -> checkpoint -> held-out measures."""
     if config.command not in ("run", "evaluate"):
         raise UserError(f"command={config.command}: recipe=sft has run and evaluate")
-    if config.train.marks:
-        raise UserError("train.marks: recipe=base alone reads it; take it out")
+    check_marks(config)
     run.use_threads()
     prepare_engine(config.engine)
     if config.command == "evaluate":
@@ -60,6 +59,19 @@ def main(config: Config, run: Run) -> None:
         if run.is_main:
             evaluate(config, run, str(run.checkpoint), start.path)
     run.finish(latest=config.command == "run")
+
+
+def check_marks(config: Config) -> None:
+    """Raises `UserError` where marks are wanted that nobody can tell, or that nothing reads."""
+    wanted = f"train.marks={config.train.marks:g}"
+    if not config.train.marks:
+        return
+    if config.data.kind == "path":
+        raise UserError(f"{wanted}: only the rendered world tells what its frames show; take it out")
+    if config.engine.kind != "single" or config.model.lora.rank:
+        raise UserError(f"{wanted}: takes engine=single and no LoRA; take it out")
+    if config.data.size % 32:
+        raise UserError(f"{wanted}: marks cells of 32 pixels; give a data.size of whole cells")
 
 
 def train(config: Config, run: Run, source: str) -> None:
@@ -97,6 +109,7 @@ def train(config: Config, run: Run, source: str) -> None:
         checkpointing=config.model.gradient_checkpointing,
         log=lambda line: run.log(int(line["step"]), line),
         validate=validate if cases else None,
+        marks=config.train.marks,
         wandb=config.run.wandb,
         left_out=left_out,
     )

@@ -112,9 +112,13 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: [*BASE, "loss=weighted", f"run.dir={p.folder / 'run'}"],
         r"reads no loss other than plain",
     ),
-    "values that streams have no use for": (
-        lambda p: p.sft("train.marks=1"),
-        r"train.marks: recipe=base alone reads it; take it out",
+    "marks that nobody can tell": (
+        lambda p: p.sft("train.marks=1", f"data.path={p.folder / 'mine.json'}"),
+        r"train.marks=1: only the rendered world tells what its frames show; take it out",
+    ),
+    "marks for several ranks": (
+        lambda p: p.sft("train.marks=1", "engine=ddp", "engine.processes=1"),
+        r"train.marks=1: takes engine=single and no LoRA; take it out",
     ),
     "half a cell": (
         lambda p: [*BASE, "data.size=120", f"run.dir={p.folder / 'run'}"],

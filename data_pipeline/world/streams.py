@@ -210,9 +210,13 @@ class WorldFrames:
         """The frames of second t: number i shows the last instant before t + (i + 1) / rate."""
         if not 0 <= second < self.seconds:
             raise ValueError(f"second {second} of a clip of {self.seconds}")
-        last = self._scene.duration - 1e-3
-        times = [second + (i + 1) / self._rate - 1e-3 for i in range(self._rate)]
-        return tuple(world_scene.draw(self._scene, min(t, last), *self._size) for t in times)
+        times = frame_times(self._rate, self._scene.duration, second)
+        return tuple(world_scene.draw(self._scene, t, *self._size) for t in times)
+
+
+def frame_times(rate: int, duration: float, second: int) -> list[float]:
+    """When each of a second's frames is taken: the last instant before its share of it is over."""
+    return [min(second + (i + 1) / rate, duration) - 1e-3 for i in range(rate)]
 
 
 def texts(seed: int) -> Iterator[str]:

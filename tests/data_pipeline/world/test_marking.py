@@ -1,0 +1,90 @@
+"""What is asked for in a stream, and which of its image tokens show it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from data_pipeline.world import scene as world_scene
+from data_pipeline.world.marking import named, sought_in, stream_marks
+from data_pipeline.world.streams import frame_times, stream
+from joyvl_train.marks import UNKNOWN
+from joyvl_train.timeline import Timeline
+
+
+def of_kind(family: str, kind: str, count: int = 12) -> list[Timeline]:
+    return [stream(family, seed, "train", kind=kind) for seed in range(count)]
+
+
+def shown(timeline: Timeline, second: int) -> set[tuple[str, str]]:
+    scene = world_scene.from_json(timeline.clip.scene or {})
+    (time,) = frame_times(1, scene.duration, second)
+    return {(track.picture, track.colour) for track, _ in scene.visible(time)}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Tell me when a red car or two dogs come.", [("car", "red"), ("dog", "")]),
+        ("Is the traffic light green?", [("traffic light", "")]),
+        ("An automobile, please.", [("car", "")]),
+        ("What is there now?", []),
+        ("Work out 3 plus 4 for the carpet.", []),
+    ],
+)
+def test_a_text_names_pictures_by_any_of_their_names(
+    text: str, wanted: list[tuple[str, str]]
+) -> None:
+    assert list(named(text, "drawn")) == wanted
+
+
+def test_what_is_to_be_looked_out_for_is_marked_where_it_is() -> None:
+    there = 0
+    for timeline in of_kind("alerting", "appear"):
+        asked = int(timeline.events[0].time)
+        [(name, _)] = sought_in(timeline, asked, "drawn")
+        for second in range(int(timeline.clip.seconds or 0)):
+            marks = stream_marks(timeline, [second], 96, "drawn")
+            assert marks.shape == (9,)
+            if second < asked:
+                assert set(marks) == {UNKNOWN}
+            else:
+                visible = any(name == each for each, _ in shown(timeline, second))
+                assert marks.max() == visible, (timeline.clip.id, second)
+                there += visible
+    assert there > 50
+
+
+def test_one_colour_alone_is_marked() -> None:
+    apart = 0
+    for timeline in of_kind("alerting", "colour"):
+        sought = sought_in(timeline, int(timeline.clip.seconds or 0) - 1, "drawn")
+        [(name, colour)] = sought
+        assert colour
+        for second in range(4, int(timeline.clip.seconds or 0)):
+            here = shown(timeline, second)
+            marks = stream_marks(timeline, [second], 96, "drawn")
+            assert marks.max() == ((name, colour) in here)
+            apart += (name, colour) not in here and name in {each for each, _ in here}
+    assert apart > 10
+
+
+def test_a_question_answered_at_once_holds_for_its_second_alone() -> None:
+    seen = 0
+    for timeline in of_kind("qa", "present"):
+        asked = {int(e.time): e.text for e in timeline.events if e.role == "user"}
+        for second in range(int(timeline.clip.seconds or 0)):
+            wanted = named(asked.get(second, ""), "drawn")
+            assert sought_in(timeline, second, "drawn") == wanted
+            seen += bool(wanted)
+    assert seen > 20
+
+
+def test_seconds_are_marked_one_after_the_other() -> None:
+    (timeline,) = of_kind("alerting", "either", 1)
+    whole = stream_marks(timeline, range(8), 96, "drawn")
+    apart = [stream_marks(timeline, [second], 96, "drawn") for second in range(8)]
+    assert np.array_equal(whole, np.concatenate(apart))
+    assert all(len(a) == len(b) for a, b in itertools.pairwise(apart))
