@@ -222,6 +222,10 @@ class Client:
             api_key=os.environ.get(endpoint.key_variable) or "none",
             timeout=timeout,
             max_retries=0,  # tries are ours, so that they are counted and bounded in one place
+            http_client=openai.DefaultAsyncHttpxClient(
+                event_hooks={"response": [wire.bound_body]},
+                headers={"Accept-Encoding": "identity"},
+            ),
         )
 
     @property

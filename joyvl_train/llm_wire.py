@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import openai
+
+MAX_BODY = 1 << 24
+"""Bytes of one answer; more is no completion, and isn't read to its end."""
 
 IMAGE_TOKENS = 2000
 """Upper bound taken for one image when a request's cost is set aside before it is sent."""
@@ -52,6 +55,32 @@ def read_completion(body: bytes) -> Completion:
     return Completion(text, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
 
 
+async def bound_body(response: Any) -> None:
+    """A hook of the HTTP client, before a body is read: one of more than `MAX_BODY` bytes breaks
+    off as `NotACompletion`, whatever its status. So does a compressed one, which nobody asked for:
+    a few bytes of it could be any number."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise NotACompletion("a compressed body, where none was asked for")
+
+    # Of the kind that it was: the HTTP library takes no other.
+    class Bounded(type(response.stream)):  # type: ignore[misc]
+        def __init__(self, stream: Any) -> None:
+            self._whole = stream
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            async for chunk in self._whole:
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise NotACompletion(f"a body of more than {MAX_BODY} bytes")
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self._whole.aclose()
+
+    response.stream = Bounded(response.stream)
+
+
 def _count(usage: Mapping[str, Any], name: str) -> int:
     value = usage.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
@@ -59,7 +88,8 @@ def _count(usage: Mapping[str, Any], name: str) -> int:
 
 def said(error: openai.OpenAIError) -> str:
     """What went wrong, however much of it the endpoint sent."""
-    return f"{type(error).__name__}: {str(error)[:300]}"
+    cause = f" ({str(error.__cause__)[:100]})" if str(error.__cause__ or "") else ""
+    return f"{type(error).__name__}: {str(error)[:300]}{cause}"
 
 
 def worth_another(error: openai.APIConnectionError | openai.APIStatusError) -> bool:

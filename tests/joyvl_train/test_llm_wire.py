@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joyvl_train.llm import Answer, Budget, BudgetError, Client, Endpoint, LLMError, Unparsed
-from joyvl_train.llm_wire import Completion, NotACompletion, read_completion
+from joyvl_train.llm_wire import MAX_BODY, Completion, NotACompletion, read_completion
 
 ASK = [{"role": "user", "content": "Is it on fire?"}]
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
@@ -138,6 +139,37 @@ def test_an_answer_that_drips_without_end_times_out() -> None:
                 assert client.budget._held_tokens == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 Oh"])
+def test_a_body_without_end_is_broken_off(status: str) -> None:
+    sent = [0]
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head.encode())
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"100000\r\n" + b" " * (1 << 20) + b"\r\n")
+                sent[0] += 1 << 20
+                await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(flood, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            async with Client(Endpoint(url, "m", "NO_KEY"), timeout=60, retries=0) as client:
+                with pytest.raises(LLMError, match=f"more than {MAX_BODY} bytes"):
+                    await client.ask(ASK)
+
+    asyncio.run(main())
+    assert MAX_BODY < sent[0] < 2 * MAX_BODY
+
+
+def test_a_compressed_body_is_refused_unread() -> None:
+    bomb = http(gzip.compress(b" " * (1 << 24)), more="Content-Encoding: gzip\r\n")
+    outcome = asked(bomb)
+    assert isinstance(outcome, LLMError) and "a compressed body" in str(outcome)
 
 
 COUNTS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([])
