@@ -21,6 +21,10 @@ Status = Literal["open", "rejected", "unverified"]
 Use = Literal["train", "evaluation"]
 Stage = Callable[[Iterator["Candidate"]], Iterator["Candidate"]]
 
+CORRUPTION = "corruption"
+"""The stage that damages timelines on purpose (`data_pipeline.corruption`), by its name in
+histories: what it did begins with the kind of damage, "wrong count: ..."."""
+
 EVALUATION: Use = "evaluation"
 """The use of what stems from a benchmark: it never enters training."""
 
@@ -68,6 +72,12 @@ class Candidate:
         """Open until a stage has rejected it or could not verify it; both are final."""
         last = self.history[-1].verdict if self.history else "kept"
         return last if last in ("rejected", "unverified") else "open"
+
+    @property
+    def damage(self) -> str:
+        """How it was damaged on purpose, "wrong count"; empty where it wasn't."""
+        notes = (note for note in self.history if note.stage == CORRUPTION)
+        return next((note.detail.partition(":")[0] for note in notes), "")
 
     @property
     def reason(self) -> str:

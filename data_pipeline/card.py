@@ -23,7 +23,8 @@ _EXACT = "Pictures and labels were rendered from one script, so that the labels 
 class Checks:
     """Who looked at the clips: `verify` as it was asked for (auto, agents, off), the `model` behind
     the agents, by name their keys, the tools, and the stages that were left out for lack of
-    agents; `exact`: the labels were rendered together with the pictures."""
+    agents; `exact`: the labels were rendered together with the pictures; `corrupt`: the share of
+    clips that was damaged on purpose."""
 
     verify: str = "auto"
     model: str = ""
@@ -31,10 +32,21 @@ class Checks:
     tools: Sequence[str] = ()
     left_out: Sequence[str] = ()
     exact: bool = False
+    corrupt: float = 0.0
 
     def told(self, funnel: Funnel) -> str:
         """In plain words, how far these clips were verified."""
+        if self.corrupt:
+            return f"{self._damage(funnel)}{self._looks(funnel)}"
         return f"{_EXACT if self.exact else ''}{self._looks(funnel)}"
+
+    def _damage(self, funnel: Funnel) -> str:
+        hurt, left = funnel.damaged()
+        return (
+            f"{hurt} clips were damaged on purpose before anybody looked "
+            f"(`source.corrupt={self.corrupt:g}`), to measure what verification is worth; "
+            f"{left} of them are among these, and their histories say how. "
+        )
 
     def _looks(self, funnel: Funnel) -> str:
         if self.verify == "off":
@@ -82,7 +94,7 @@ def card(
         "## What is in it",
         "",
     ]
-    for kind in ("family", "language", "source", "licence", "use"):
+    for kind in ("family", "language", "source", "licence", "use", "damage"):
         lines += [*_kinds(kind, funnel.by[kind]), ""]
     lines += ["## How it was verified", "", checks.told(funnel), ""]
     lines += [*_table(["agent", "prompt"], sorted(checks.agents.items())), ""]

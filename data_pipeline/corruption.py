@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from data_pipeline.candidates import Candidate, id_of
+from data_pipeline.candidates import CORRUPTION, Candidate, id_of
 from data_pipeline.families import Step
 from data_pipeline.world import scene as world_scene
 from data_pipeline.world.pictures import COLOURS, Picture, picture_set
@@ -25,7 +25,7 @@ from data_pipeline.world.words import MANY, a, capital
 from joyvl_train import content
 from joyvl_train.timeline import Event, Timeline
 
-STAGE = "corruption"
+STAGE = CORRUPTION
 MOVES = (1, 2, 4)
 """Seconds by which an onset is moved."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from data_pipeline.candidates import Candidate
+from data_pipeline.candidates import CORRUPTION, Candidate
 from data_pipeline.plan import Plan
 from joyvl_train.timeline import Timeline, action_seconds
 
@@ -56,7 +56,8 @@ class Tally:
         return 1 - self.spoken_seconds / self.seconds if self.seconds else None
 
 
-_KINDS = ("family", "language", "licence", "source", "use")
+_KINDS = ("family", "language", "licence", "source", "use", "damage")
+"""Of "damage" those alone that were damaged on purpose."""
 
 
 @dataclass
@@ -101,9 +102,16 @@ class Funnel:
             candidate.licence,
             timeline.source,
             candidate.use,
+            candidate.damage,
         )
         for kind, name in zip(_KINDS, names, strict=True):
-            self.by[kind].setdefault(name, Tally()).add(timeline)
+            if kind != "damage" or name:
+                self.by[kind].setdefault(name, Tally()).add(timeline)
+
+    def damaged(self) -> tuple[int, int]:
+        """How many candidates were damaged on purpose, and how many of them are open."""
+        stage = self.stages.get(CORRUPTION, StageCounts())
+        return stage.changed, sum(tally.clips for tally in self.by["damage"].values())
 
     def add_plan(self, plan: Plan) -> None:
         """Counts what never came into a part; the candidates of the parts come by `add`."""

@@ -27,6 +27,13 @@ class SourceConfig:
     licence: str = _key("", "licence of the footage, for the card; the world knows its own")
     language: str = _key("en", "language of the texts, where the annotations don't tell")
     streams: int = _key(4000, "streams drawn from the world", low=1, high=10**9)
+    corrupt: float = _key(
+        0.0,
+        "share of the world's streams that are damaged on purpose before anybody looks, to "
+        "measure what verification is worth; 0: none",
+        low=0,
+        high=1,
+    )
     task: str = _key(
         "read", "what is asked for, of subtitles", choices=("read", "comment", "translate")
     )

@@ -21,6 +21,7 @@ from data_pipeline.balance import Targets
 from data_pipeline.candidates import Candidate, Refused
 from data_pipeline.clip_frames import ClipFrames
 from data_pipeline.clusters import Ray, Slurm
+from data_pipeline.corruption import corrupting
 from data_pipeline.families.targets import Tools
 from data_pipeline.parts import Executor, Local
 from data_pipeline.sources import convert, folder, speech, subtitles, world
@@ -62,6 +63,11 @@ def check(config: Config) -> None:
         raise UserError(
             f"data.path={config.data.path}: recipe=corpus writes a corpus and reads none; name "
             "what it is made of by source=..."
+        )
+    if source.corrupt and source.kind != "world":
+        raise UserError(
+            f"source.corrupt={source.corrupt:g}: only of the rendered world it is known what is "
+            "right; take source=world, or leave it out"
         )
     targets(config)
     if agents.url and not agents.model:
@@ -115,7 +121,7 @@ def read(config: Config) -> Iterator[Candidate | Refused]:
                 raise UserError(
                     f"data.mix={data.mix}: every family that is used has the weight 0; raise one"
                 )
-            return world.read(
+            made = world.read(
                 source.streams,
                 config.seed,
                 "train",
@@ -124,6 +130,9 @@ def read(config: Config) -> Iterator[Candidate | Refused]:
                 frames_per_second=rate(config),
                 backgrounds=FOOTAGE_MIX if data.footage else PLAIN_MIX,
             )
+            if not source.corrupt:
+                return made
+            return corrupting(source.corrupt, seed=config.seed)[1](made)
         case "folder":
             return folder.read(videos(config), Path(data.cache_dir), *given)
         case "speech":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_pipeline import chunk_summaries, verify
 from data_pipeline.alone import Alone
-from data_pipeline.candidates import Candidate
+from data_pipeline.candidates import CORRUPTION, Candidate
 from data_pipeline.card import Checks, card
 from data_pipeline.corpus_report import converted, report
 from data_pipeline.desk import Desk
@@ -169,6 +169,7 @@ def checks(config: Config) -> Checks:
         own.tool_names(config),
         own.left_out(config),
         config.source.kind == "world",
+        config.source.corrupt,
     )
 
 
@@ -193,6 +194,9 @@ def metrics(read: int, funnel: Funnel, spent: Spent) -> dict[str, float | int | 
         found[f"corpus/family/{family}"] = tally.clips
         found[f"corpus/family/{family}/hours"] = tally.seconds / 3600
         found[f"corpus/family/{family}/silence_share"] = tally.silence
+    if CORRUPTION in funnel.stages:
+        hurt, left = funnel.damaged()
+        found |= {"corpus/damaged": hurt, "corpus/damaged/admitted": left}
     for reason, count in funnel.refused.items():
         found[f"corpus/refused/{_name(reason)}"] = count
     for name, stage in funnel.stages.items():
