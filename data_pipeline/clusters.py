@@ -29,6 +29,9 @@ from joyvl_train.run import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 
+ANSWERS_IN = 60.0
+"""Seconds after which a question to Slurm counts as not answered."""
+
 
 @dataclass(frozen=True)
 class Slurm:
@@ -127,9 +130,13 @@ def _queued(job: str) -> bool:
     """Whether Slurm still has a job, or can't be asked."""
     ask = ["squeue", "--noheader", "--format=%A", "--jobs", job]
     try:
-        done = subprocess.run(ask, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ask, capture_output=True, text=True, errors="replace", check=False, timeout=ANSWERS_IN
+        )
     except FileNotFoundError:
         return False
+    except subprocess.TimeoutExpired:
+        return True
     if done.returncode:
         return "invalid job id" not in done.stderr.lower()
     return bool(done.stdout.strip())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline import clusters
 from data_pipeline.clusters import Ray, Slurm
 from data_pipeline.parts import Local, PartsError, run_parts
 from joyvl_train.config import UserError
@@ -102,6 +103,13 @@ def test_the_jobs_of_an_interrupted_run_are_waited_for(tmp_path, slurm, capsys):
     assert "waits for the Slurm job 99" in capsys.readouterr().out
     assert work.finished() == [0, 1, 2, 3, 4, 5]
     assert json.loads((place / "job.json").read_text()) == {"id": "4711"}
+
+
+def test_a_question_without_an_answer_leaves_the_job_queued(slurm, monkeypatch):
+    """As when the controller hangs: the job's parts aren't given up, nor given to another one."""
+    (slurm / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
+    monkeypatch.setattr(clusters, "ANSWERS_IN", 0.2)
+    assert clusters._queued("4711")
 
 
 def test_without_slurm_a_line_says_so(tmp_path, monkeypatch):
