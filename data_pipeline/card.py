@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_pipeline.funnel import Funnel, Spent, Tally
+from data_pipeline.funnel import OTHERS, Funnel, Spent, Tally
 
 _KNOWN_LICENCES = frozenset(
     "apache-2.0 mit bsd-2-clause bsd-3-clause cc0-1.0 cc-by-4.0 cc-by-3.0 cc-by-sa-4.0 "
@@ -130,6 +130,7 @@ def _head(funnel: Funnel) -> list[str]:
     """What dataset hubs read."""
     clips = funnel.whole.clips
     licences = [name.lower() for name in sorted(funnel.by["licence"])]
+    languages = sorted(set(funnel.by["language"]) - {OTHERS})
     known = [name for name in licences if name in _KNOWN_LICENCES]
     named = known if known and len(known) == len(licences) else ["other"]
     size = next((name for most, name in _SIZES if clips < most), "n>1M")
@@ -139,7 +140,7 @@ def _head(funnel: Funnel) -> list[str]:
         *(f"- {name}" for name in named),
         "language:",
         # Quoted: to YAML a bare no, which is Norwegian, is false.
-        *(f"- {json.dumps(name)}" for name in sorted(funnel.by["language"]) or ["en"]),
+        *(f"- {json.dumps(name)}" for name in languages or ["en"]),
         "task_categories:",
         "- video-text-to-text",
         "size_categories:",

@@ -14,7 +14,7 @@ from PIL import Image
 from data_pipeline.admit import Admission
 from data_pipeline.candidates import Candidate, Note
 from data_pipeline.card import Checks, hours, percent, reasons
-from data_pipeline.funnel import Funnel, Spent
+from data_pipeline.funnel import OTHERS, Funnel, Spent
 from data_pipeline.lines import read_lines
 from joyvl_train.frames import Frames
 from joyvl_train.markup import Cell, Html, grid, headline, paragraph, plot, section, table, text
@@ -128,10 +128,11 @@ def _admitted(corpus: Path, funnel: Funnel, room: int) -> list[_Shown]:
     found = []
     for told in _surveyed(corpus):
         family = told.timeline.family
-        if quota[family] > 0:
-            quota[family] -= 1
+        counted = family if family in quota else OTHERS
+        if quota.get(counted, 0) > 0:
+            quota[counted] -= 1
             history = tuple(Note(**note) for note in told.history)
-            kind = f"admitted: {family}"
+            kind = f"admitted: {counted}"
             found.append(_Shown(kind, told.id, told.timeline, history, told.licence))
         if not any(quota.values()):
             break

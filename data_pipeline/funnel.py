@@ -50,6 +50,13 @@ class Tally:
         self.spoken_seconds += spoken
         self.events += len(timeline.events)
 
+    def merge(self, other: Tally) -> None:
+        """Adds the clips of another one."""
+        self.clips += other.clips
+        self.seconds += other.seconds
+        self.spoken_seconds += other.spoken_seconds
+        self.events += other.events
+
     @property
     def silence(self) -> float | None:
         """The share of seconds without an action."""
@@ -59,13 +66,21 @@ class Tally:
 _KINDS = ("family", "language", "licence", "source", "use", "damage")
 """Of "damage" those alone that were damaged on purpose."""
 
+MOST_NAMES = 200
+"""Names of a kind that are counted apart: records bring their own, as many as there are records."""
+
+OTHERS = "(other)"
+"""Where all further ones are counted, and those that no table can show."""
+
+_LONGEST_NAME = 80
+
 
 @dataclass
 class Funnel:
     """Counts of what a source yielded and of what became of each.
 
     `read` = refused + the candidates of every status. The tallies by kind are of the open
-    candidates: those that are, or are to be, admitted.
+    candidates: those that are, or are to be, admitted; the first `MOST_NAMES` of a kind by name.
     """
 
     read: int = 0
@@ -106,7 +121,14 @@ class Funnel:
         )
         for kind, name in zip(_KINDS, names, strict=True):
             if kind != "damage" or name:
-                self.by[kind].setdefault(name, Tally()).add(timeline)
+                self._tally(kind, name).add(timeline)
+
+    def _tally(self, kind: str, name: str) -> Tally:
+        known = self.by[kind]
+        if name not in known:
+            shown = len(name) <= _LONGEST_NAME and name.isprintable()
+            name = name if shown and len(known) < MOST_NAMES else OTHERS
+        return known.setdefault(name, Tally())
 
     def damaged(self) -> tuple[int, int]:
         """How many candidates were damaged on purpose, and how many of them are open."""
@@ -131,10 +153,10 @@ class Funnel:
             mine.changed += stage.changed
             mine.rejected += stage.rejected
             mine.unverified += stage.unverified
-        _merge(self.whole, other.whole)
+        self.whole.merge(other.whole)
         for kind, tallies in other.by.items():
             for name, tally in tallies.items():
-                _merge(self.by[kind].setdefault(name, Tally()), tally)
+                self._tally(kind, name).merge(tally)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; names in order, stages in theirs."""
@@ -176,13 +198,6 @@ class Funnel:
                 for kind, names in data["by"].items()
             },
         )
-
-
-def _merge(tally: Tally, other: Tally) -> None:
-    tally.clips += other.clips
-    tally.seconds += other.seconds
-    tally.spoken_seconds += other.spoken_seconds
-    tally.events += other.events
 
 
 def merged(parts: Iterable[Mapping[str, Any]]) -> Funnel:

@@ -26,7 +26,7 @@ from data_pipeline.families import (
 )
 from data_pipeline.families.targets import Tools
 from data_pipeline.find_record import history_of
-from data_pipeline.funnel import Funnel, Spent
+from data_pipeline.funnel import Funnel, Spent, Tally
 from data_pipeline.parts import run_parts
 from data_pipeline.plan import make_plan
 from data_pipeline.settle import settle
@@ -190,7 +190,10 @@ def metrics(read: int, funnel: Funnel, spent: Spent) -> dict[str, float | int | 
         "corpus/events": funnel.whole.events,
         "corpus/silence_share": funnel.whole.silence,
     }
+    families: dict[str, Tally] = {}
     for family, tally in funnel.by["family"].items():
+        families.setdefault(_name(family), Tally()).merge(tally)
+    for family, tally in families.items():
         found[f"corpus/family/{family}"] = tally.clips
         found[f"corpus/family/{family}/hours"] = tally.seconds / 3600
         found[f"corpus/family/{family}/silence_share"] = tally.silence
