@@ -25,13 +25,14 @@ NEAR_PICTURES = 0.2
 """Of the bits of pictures that say something, the share that may differ."""
 NEAR_CHANGES = 0.3
 """Likewise of the changes'."""
+ONE_SILENT = 24
+"""Bits that count where one says something and the other nothing."""
 LEAST = PICTURES // 2
 """Pictures that must say something, for two stretches to be called near-same."""
 
 _SIDE = 32
 _FLAT = 4.0  # standard deviation of brightness, of 255
 _STILL = 1.0  # mean change of brightness, of 255
-_ONE_SILENT = 24  # bits that count where one says something and the other nothing
 
 Words = npt.NDArray[np.uint64]
 
@@ -92,7 +93,7 @@ def near(one: Words, other: Words) -> npt.NDArray[np.bool_]:
     """
     apart = np.bitwise_count(one ^ other).astype(np.int32)
     silent = (one == 0) != (other == 0)
-    apart[silent] = _ONE_SILENT
+    apart[silent] = ONE_SILENT
     says = (one != 0) | (other != 0)
     both = (one != 0) & (other != 0)
     pictures, changes = slice(None, PICTURES), slice(PICTURES, None)

@@ -15,14 +15,15 @@ goes: what is evaluated on is never trained on, under whatever name.
 from __future__ import annotations
 
 import sqlite3
+from array import array
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.clip_hash import near
 from data_pipeline.groups import Groups, chunks, near_pairs, on_disk
-from data_pipeline.near_text import near_words
+from data_pipeline.near_clips import NearClips
 from data_pipeline.plan import place_number
 from data_pipeline.table import BENCHMARK, NEAR_SAME, STAYS, Table
 
@@ -81,23 +82,28 @@ def drop_near_same(table: Table, groups: Groups, database: sqlite3.Connection) -
 def _near_same(database: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     """(item that goes, id that stays), from the smallest id of each group on."""
     current: int | None = None
-    stay: dict[int, list[tuple[str, int, bytes, bytes]]] = {}
+    stay: dict[int, NearClips] = {}
+    common: Counter[int] = Counter()
     every = database.cursor().execute("SELECT * FROM clips ORDER BY low, id")
-    for low, name, item, number, kind, words, shown in every:
+    for low, name, item, number, kind, words, packed in every:
         if low != current:
-            current, stay = low, {}
-        others = stay.setdefault(kind, [])
-        for first, its_number, its_words, its_shown in others:
-            if its_number != number and near_words(words, its_words) and _alike(shown, its_shown):
-                yield item, first
-                break
+            current, stay, common = low, {}, _common(database, low)
+        if kind not in stay:
+            stay[kind] = NearClips(common)
+        shown = np.frombuffer(packed, np.uint64)
+        first = stay[kind].first(number, words, shown)
+        if first is None:
+            stay[kind].add(name, number, words, shown)
         else:
-            others.append((name, number, words, shown))
+            yield item, first
 
 
-def _alike(one: bytes, other: bytes) -> bool:
-    a, b = (np.frombuffer(each, np.uint64)[None] for each in (one, other))
-    return bool(near(a, b)[0])
+def _common(database: sqlite3.Connection, low: int) -> Counter[int]:
+    """How many clips of a group have each word."""
+    found: Counter[int] = Counter()
+    for (words,) in database.execute("SELECT words FROM clips WHERE low = ?", (low,)):
+        found.update(array("I", words))
+    return found
 
 
 def first_of(database: sqlite3.Connection, item: int) -> str:

@@ -95,9 +95,14 @@ def said(candidate: Candidate) -> Said | None:
 def near_words(one: bytes, other: bytes, share: float = NEAR_TEXT) -> bool:
     """Whether two packed sets of words are near-same."""
     a, b = array("I", one), array("I", other)
-    both = len(set(a).intersection(b))
-    whole = len(a) + len(b) - both
-    return both >= share * whole and min(len(a), len(b)) - both <= EXCHANGED * whole
+    return enough(len(set(a).intersection(b)), len(a), len(b), share)
+
+
+def enough(both: int, one: int, other: int, share: float = NEAR_TEXT) -> bool:
+    """Whether two sets of so many words, of which they share `both`, are near-same. With each word
+    more that is shared they come nearer."""
+    whole = one + other - both
+    return both >= share * whole and min(one, other) - both <= EXCHANGED * whole
 
 
 class Annotations:
