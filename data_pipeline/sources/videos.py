@@ -26,7 +26,7 @@ SUFFIXES = (
 _KEPT = 256
 
 # "https://...", "zip:a.zip", "concat:a|b"; "Part: one.mp4" is a name like any.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!\s)|[^/]*://")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!\s)|.*://")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ARCHIVE = re.compile(
     r"\.(zip|jar|tar|tgz|tbz2?|txz|gz|bz2|xz|zst|lzma|7z|rar|cab|iso)(?=$|/|!|::)", re.IGNORECASE

@@ -56,6 +56,7 @@ def test_streamo_is_due_at_the_end_of_its_span_in_both_forms(tmp_path):
         ("~/a.mp4", "outside the folder"),
         ("https://x.org/a.mp4", "no local file"),
         ("file:a.mp4", "no local file"),
+        ("a/b file:///c.mp4", "no local file"),
         ("concat:a|b", "no local file"),
         ("a.zip", "inside an archive"),
         ("a.tar.gz/b.mp4", "inside an archive"),
