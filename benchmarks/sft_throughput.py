@@ -115,8 +115,9 @@ class Streams:
         return rendered, token_weights(rendered, LossWeights())
 
     def _pictures(self, index: int) -> Sequence[tuple[Any, ...]]:
+        from joyvl_train.decoding import Decoding, decoders
         from joyvl_train.frames import open_video
-        from joyvl_train.video import Decoding, decoders, probe
+        from joyvl_train.video import probe
 
         seconds = self._lengths[index]
         if self._cached:

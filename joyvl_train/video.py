@@ -1,10 +1,4 @@
-"""A video file -> its pictures at n a second, one after another, in bounded memory.
-
-`joyvl_train.frames` caches what this module decodes. Frame i of second t is the last frame that
-stands before t + (i+1)/n by the container's own time stamps, so that a video with a variable frame
-rate, or with a gap, shows in each second what a viewer saw. Time 0 is the start of the earliest
-audio or video stream, which is where players count from.
-"""
+"""Video files: which are opened, and what their packets say before anything is decoded."""
 
 from __future__ import annotations
 
@@ -19,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 from av.sidedata.sidedata import Type as SideData
@@ -28,13 +22,8 @@ from PIL import Image
 
 from joyvl_train.timeline import MAX_SECONDS, TimelineError
 
-Decoder = Literal["auto", "decord", "pyav"]
-
 MAX_PIXELS = 8192 * 8192
 """A picture of more pixels is taken for an attack or a broken header."""
-
-MAX_DAMAGE = 0.01
-"""Share of a video's packets that may fail to decode before the file is rejected."""
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,ogg,asf,gif,h264,hevc,"
@@ -43,7 +32,8 @@ FORMATS = (
 """The containers that are opened. Playlists (hls, dash, concat) name other files and are not."""
 
 _DECORD_FORMATS = {"mov", "matroska"}
-_DECORD_CODECS = {"h264", "hevc", "mpeg4", "mpeg2video", "vp8", "vp9"}
+# All decoders decode these to the same bits, so that it doesn't show which one it was.
+_DECORD_CODECS = {"h264", "hevc", "vp8", "vp9"}
 _DECLARES_LENGTH = {"mov", "matroska", "avi"}
 
 # Rows of a display matrix (a, b, c, d: x' = a x + c y, y' = b x + d y, y downwards) and what turns
@@ -65,7 +55,7 @@ class FrameError(TimelineError):
 
     missing file, no regular file, unreadable file, empty file, not a video, no video stream,
     no frames, no time stamps, bad duration, too many pixels, truncated, damaged, odd rotation,
-    unknown codec, unreadable picture, outside the folder, no source.
+    unknown codec, unreadable picture, outside the folder, no source, past the end.
     """
 
 
@@ -162,10 +152,11 @@ class _Scan:
         self.packets = 0
         self.times: array[int] = array("q")
         self.ends: dict[int, Fraction] = {}
-        self.odd = False  # packets without a time stamp, or not to be shown
+        self.odd = False  # packets without a time stamp, not to be shown, or shown before their key
         self.reordered = False
         self.last = 0
         self.last_length = 0
+        self.key = 0
 
     def add(self, packet: Any) -> None:
         if packet.size == 0:
@@ -181,6 +172,8 @@ class _Scan:
         self.odd |= packet.pts is None or packet.is_discard
         if packet.pts is None or packet.is_discard:
             return
+        self.key = packet.pts if packet.is_keyframe else self.key
+        self.odd |= bool(self.times) and packet.pts < self.key  # where decord miscounts
         if self.times and packet.pts < self.last:
             self.reordered = True
         else:
@@ -216,7 +209,7 @@ def probe(path: str | os.PathLike[str]) -> Probe:
     full = regular_file(path)
     where = repr(str(full))
     with opened(full) as container:
-        stream = _video_stream(container, where)
+        stream = video_stream(container, where)
         codec = stream.codec_context
         if codec is None:
             raise FrameError("unknown codec", where)
@@ -278,7 +271,7 @@ def probe(path: str | os.PathLike[str]) -> Probe:
     )
 
 
-def _video_stream(container: Any, where: str) -> Any:
+def video_stream(container: Any, where: str) -> Any:
     """The first video stream that is no cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
@@ -299,7 +292,7 @@ def _start(container: Any) -> Fraction:
 def _turn(path: Path, where: str) -> Image.Transpose | None:
     """What the display matrix asks for; it is read from the first frame, where decoders put it."""
     with opened(path) as container:
-        for frame in _frames(container, _video_stream(container, where), [0]):
+        for frame in decoded(container, video_stream(container, where), [0]):
             data = frame.side_data.get(SideData.DISPLAYMATRIX)
             if data is None:
                 return None
@@ -311,7 +304,7 @@ def _turn(path: Path, where: str) -> Image.Transpose | None:
     raise FrameError("no frames", where)
 
 
-def _frames(container: Any, stream: Any, damage: list[int]) -> Iterator[Any]:
+def decoded(container: Any, stream: Any, damage: list[int]) -> Iterator[Any]:
     """The frames that decode, in the order shown; `damage[0]` counts the packets that don't.
 
     Damaged pictures are errors here, not concealed. Packets before the first good frame are not
@@ -335,131 +328,3 @@ def _frames(container: Any, stream: Any, damage: list[int]) -> Iterator[Any]:
                 yield frame
         except av.FFmpegError:
             damage[0] += begun
-
-
-class DecordError(Exception):
-    """decord gave up on a file; PyAV is tried in its place."""
-
-
-class Decoding:
-    """One pass over a video: an iterator of `seconds` x `frames_per_second` pictures.
-
-    A picture that is held is the same object again; None stands where no frame has come yet, which
-    happens at the start alone. Pictures are as shown (rotation applied), of the coded size; pixel
-    aspect is left to the resizing. After the pass `damaged` is the number of packets that did not
-    decode. Raises `FrameError`, and `DecordError` where the decoder is decord.
-    """
-
-    def __init__(self, source: Probe, frames_per_second: int, decoder: Literal["decord", "pyav"]):
-        self.source = source
-        self.frames_per_second = frames_per_second
-        self.decoder = decoder
-        self.damaged = 0
-
-    def __iter__(self) -> Iterator[Image.Image | None]:
-        return self._by_decord() if self.decoder == "decord" else self._by_pyav()
-
-    @property
-    def _slots(self) -> int:
-        return self.source.seconds * self.frames_per_second
-
-    def _slot(self, stamp: int) -> int:
-        """The first slot that a frame of this time stamp can fill."""
-        since = stamp * self.source.time_base - self.source.zero
-        return max(0, math.floor(since * self.frames_per_second))
-
-    def _by_pyav(self) -> Iterator[Image.Image | None]:
-        source = self.source
-        where = repr(str(source.path))
-        damage = [0]
-        done = 0
-        shown: Image.Image | None = None
-        latest: Any = None
-        stamp = None
-        with opened(source.path) as container:
-            for frame in _frames(container, _video_stream(container, where), damage):
-                now = frame.pts if frame.pts is not None else frame.dts
-                if now is None:
-                    raise FrameError("no time stamps", where)
-                if stamp is not None and now < stamp:
-                    damage[0] += 1
-                    continue
-                stamp = now
-                slot = min(self._slot(now), self._slots)
-                if slot > done and latest is not None:
-                    shown = _picture(latest, source.turn)
-                    latest = None
-                while done < slot:
-                    yield shown
-                    done += 1
-                latest = frame
-            if latest is not None:
-                shown = _picture(latest, source.turn)
-        if shown is None:
-            raise FrameError("no frames", where)
-        for _ in range(done, self._slots):
-            yield shown
-        self.damaged = damage[0]
-        if self.damaged > max(2, MAX_DAMAGE * source.packets):
-            detail = f"{where}: {self.damaged} of {source.packets} packets do not decode"
-            raise FrameError("damaged", detail)
-
-    def _by_decord(self) -> Iterator[Image.Image | None]:
-        import decord
-
-        times = self.source.times
-        assert times is not None, "decord is for files that it can be trusted with"
-        decord.logging.set_level(decord.logging.QUIET)
-        threads = min(2, os.cpu_count() or 1)
-        try:
-            reader = decord.VideoReader(str(self.source.path), num_threads=threads, fault_tol=1)
-        except (decord.DECORDError, RuntimeError, AssertionError) as error:
-            raise DecordError(str(error)) from error
-        if len(reader) != len(times):
-            raise DecordError(f"{len(reader)} frames in {len(times)} packets")
-        index = -1
-        shown_index = -1
-        shown: Image.Image | None = None
-        for slot in range(self._slots):
-            while index + 1 < len(times) and self._slot(times[index + 1]) <= slot:
-                index += 1
-            if index != shown_index:
-                try:
-                    shown = Image.fromarray(reader.get_batch([index]).asnumpy()[0])
-                except (decord.DECORDError, RuntimeError) as error:
-                    raise DecordError(str(error)) from error
-                shown_index = index
-            yield shown
-
-
-def _picture(frame: Any, turn: Image.Transpose | None) -> Image.Image:
-    if frame.width * frame.height > MAX_PIXELS:
-        raise FrameError("too many pixels", f"a frame of {frame.width}x{frame.height}")
-    image: Image.Image = frame.to_image()
-    return image if turn is None else image.transpose(turn)
-
-
-def decoders(source: Probe, wanted: Decoder = "auto") -> tuple[Literal["decord", "pyav"], ...]:
-    """The decoders to try on a file, in order: decord where it can be trusted, then PyAV.
-
-    decord conceals damaged pictures and tells nobody, so a file whose key frames don't all decode
-    strictly goes to PyAV, which counts every packet that doesn't. Damage that lies between sound
-    key frames only shows with `decoder="pyav"`.
-    """
-    if wanted == "decord" and source.times is not None:
-        return ("decord",)
-    if wanted == "pyav" or source.times is None or not _keys_decode(source.path):
-        return ("pyav",)
-    return ("decord", "pyav")
-
-
-def _keys_decode(path: Path) -> bool:
-    """Whether all key frames decode strictly."""
-    damage = [0]
-    with opened(path) as container:
-        stream = _video_stream(container, repr(str(path)))
-        stream.codec_context.skip_frame = "NONKEY"
-        first = True
-        for _ in _frames(container, stream, damage):
-            first = False
-        return not first and damage[0] == 0

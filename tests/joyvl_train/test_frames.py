@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joyvl_train import frames as frames_module
+from joyvl_train import frame_cache
+from joyvl_train.decoding import Decoding, decoders
 from joyvl_train.frames import (
     CacheError,
     FrameError,
@@ -25,7 +26,7 @@ from joyvl_train.frames import (
     open_video,
     target_size,
 )
-from joyvl_train.video import Decoding, decoders, probe
+from joyvl_train.video import probe
 
 from .videos import VARIABLE, grey, make_video, number_of
 
@@ -164,7 +165,7 @@ def test_a_second_pass_reads_the_cache_and_decodes_nothing(clip, tmp_path, monke
     first = open_video(clip, 2, cache_dir=tmp_path, size=32, multiple=8)
     assert (first.seconds, first.size, first.decoder) == (6, (32, 24), "decord")
     before = [number_of(image) for t in range(6) for image in first.frames(t)]
-    monkeypatch.setattr(frames_module, "probe", None)
+    monkeypatch.setattr(frame_cache, "probe", None)
     again = open_video(clip, 2, cache_dir=tmp_path, size=32, multiple=8)
     assert [number_of(image) for t in range(6) for image in again.frames(t)] == before
     assert before == by_rule([k / 10 for k in range(55)], 2, 6)
@@ -265,7 +266,7 @@ def test_a_killed_writer_leaves_nothing_that_is_taken_for_a_cache(clip, tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(frames_module.json, "dumps", killed)
+        patch.setattr(frame_cache.json, "dumps", killed)
         with pytest.raises(KeyboardInterrupt):
             open_video(clip, 1, cache_dir=tmp_path)
     assert not list(tmp_path.rglob("*.frames"))

@@ -9,11 +9,12 @@ from pathlib import Path
 import av
 import pytest
 
+from joyvl_train.decoding import decoders
 from joyvl_train.frames import (
     FrameError,
     open_video,
 )
-from joyvl_train.video import decoders, probe
+from joyvl_train.video import probe
 
 from .videos import VARIABLE, make_video, write_sound
 
