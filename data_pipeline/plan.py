@@ -3,6 +3,7 @@
     plan/00000.jsonl   a candidate a line, `per_part` of them
     ...
     refused.jsonl      what never became a candidate, and duplicates, each with its reason
+    videos.jsonl       the videos that the candidates show (`data_pipeline.shown_files`)
     index.json         the parts with their counts and digests; written last
 
 A plan that was killed starts anew: what takes time in it is reading the source, and the same source
@@ -29,6 +30,7 @@ from data_pipeline.candidates import (
 )
 from data_pipeline.lines import LinesWriter, read_lines, read_object
 from data_pipeline.near_text import NEAR_TEXT, Annotations, said, scratch
+from data_pipeline.shown_files import check_files, note_files
 from joyvl_train.config import UserError
 from joyvl_train.records import footage
 from joyvl_train.run import write_text
@@ -101,7 +103,8 @@ def make_plan(
     family are compared only: a question about a video is no duplicate of a commentary on it, and a
     benchmark's item none of a training clip.
 
-    `signature` names the source and its settings. `UserError` where `folder` holds another plan.
+    `signature` names the source and its settings. `UserError` where `folder` holds another plan, or
+    one of videos that have changed since.
     """
     if per_part < 1:
         raise ValueError(f"candidates a part: 1 or more, not {per_part!r}")
@@ -114,6 +117,7 @@ def make_plan(
                     f"{place}: holds the plan of another source or other settings "
                     f"({key} {found[key]!r}, now {now!r}); give another folder"
                 )
+        check_files(place, root)
         return read_plan(place)
     place.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
@@ -123,6 +127,7 @@ def make_plan(
     ):
         met = _Met(database, root, near_text)
         parts = list(_write_parts(source, place, per_part, met, refused, counts))
+        note_files(place, root, met.videos())
     for left in place.glob("*.jsonl"):  # of a killed plan that had come further
         if left.stem.isdigit() and int(left.stem) >= len(parts):
             left.unlink()
@@ -212,6 +217,7 @@ class _Met:
         self._database = database
         self._annotations = Annotations(database, near_text)
         database.execute("CREATE TABLE met (key BLOB PRIMARY KEY, id TEXT) WITHOUT ROWID")
+        database.execute("CREATE TABLE videos (path BLOB PRIMARY KEY) WITHOUT ROWID")
 
     def add(self, candidate: Candidate) -> tuple[str, str] | None:
         """Enters it, if it is new; else why it isn't, and which one stays.
@@ -220,6 +226,9 @@ class _Met:
         """
         if not self._enter(_key("id", candidate.id), candidate.id):
             return SAME_ID, "met before"
+        video = candidate.timeline.clip.video
+        if video:
+            self._database.execute("INSERT OR IGNORE INTO videos VALUES (?)", (_bytes(video),))
         told = said(candidate)
         if told is None or candidate.status != "open":
             return None
@@ -237,6 +246,11 @@ class _Met:
         self._database.execute("UPDATE met SET id = ? WHERE key = ?", (first, same))
         return NEAR_SAME_TEXT, f"{first} stays"
 
+    def videos(self) -> Iterator[str]:
+        """What the candidates show, by name."""
+        for (video,) in self._database.execute("SELECT path FROM videos ORDER BY path"):
+            yield video.decode("utf-8", "surrogatepass")
+
     def _enter(self, key: bytes, name: str) -> bool:
         """Whether `key` is new."""
         entered = self._database.execute("INSERT OR IGNORE INTO met VALUES (?, ?)", (key, name))
@@ -246,6 +260,10 @@ class _Met:
 def _texts(candidate: Candidate) -> list[list[str | None]]:
     events = sorted(candidate.timeline.events, key=lambda event: event.time)
     return [[event.role, event.text, event.question] for event in events]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _key(*what: Any) -> bytes:

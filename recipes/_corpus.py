@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +27,7 @@ from data_pipeline.corruption import corrupting
 from data_pipeline.families.targets import Tools
 from data_pipeline.parts import Executor, Local
 from data_pipeline.sources import convert, folder, speech, subtitles, world
-from data_pipeline.sources.videos import Videos
+from data_pipeline.sources.videos import Videos, is_video
 from data_pipeline.world.corpus import FOOTAGE_MIX, PLAIN_MIX, family_weights
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus_config import FAMILIES, TOOLS
@@ -109,8 +111,9 @@ def left_out(config: Config) -> list[str]:
 # The source
 
 
-def read(config: Config) -> Iterator[Candidate | Refused]:
-    """What the source yields: each of its items is a candidate, or refused with the reason."""
+def read(config: Config, room: Path | None = None) -> Iterator[Candidate | Refused]:
+    """What the source yields: each of its items is a candidate, or refused with the reason. `room`
+    is for files that are gone when it ends."""
     source, data = config.source, config.data
     given = (source.licence, source.language)
     match source.kind:
@@ -139,15 +142,17 @@ def read(config: Config) -> Iterator[Candidate | Refused]:
             files("asr")
             transcribe = _Transcribe(source.language)
             return speech.read(videos(config), transcribe, source.language, source.licence)
-    return converted(config, videos(config).root)
+    return converted(config, videos(config).root, room)
 
 
-def converted(config: Config, folder: Path | None) -> Iterator[Candidate | Refused]:
+def converted(
+    config: Config, folder: Path | None, room: Path | None
+) -> Iterator[Candidate | Refused]:
     """What annotations hold; with a folder of videos these are looked at."""
     source = config.source
     given = (source.licence, source.language)
     task: subtitles.Task = source.task  # type: ignore[assignment]
-    return convert.convert(source.kind, annotated(config), folder, *given, task)
+    return convert.convert(source.kind, annotated(config), folder, *given, task, room)
 
 
 def annotated(config: Config) -> Path:
@@ -193,7 +198,17 @@ def source_signature(config: Config) -> str:
     elif source.annotations and (place := Path(source.annotations)).exists():
         found = subtitles.files(place) if place.is_dir() else [place]
         told["content"] = [file_hash(path) for path in found if path.is_file()]
+    elif source.kind in ("folder", "speech"):
+        told["content"] = _names(videos(config))
     return json.dumps(told, sort_keys=True)
+
+
+def _names(videos: Videos) -> str:
+    """Stands for the videos that there are; `make_plan` sees to it that they stay as they are."""
+    found = hashlib.blake2b(digest_size=16)
+    for path in filter(is_video, videos.files()):
+        found.update(os.fsencode(path.relative_to(videos.root)) + b"\0")
+    return found.hexdigest()
 
 
 # Pictures

@@ -63,7 +63,7 @@ def main(config: Config, run: Run) -> None:
     near, per_part = config.corpus.near_text, config.corpus.per_part
     made_from, root = own.source_signature(config), own.root(config)
     plan = make_plan(
-        own.read(config), run.dir / "plan", per_part, made_from, root=root, near_text=near
+        own.read(config, run.dir), run.dir / "plan", per_part, made_from, root=root, near_text=near
     )
     clock.tell("plan")
 
@@ -260,7 +260,7 @@ def annotations_alone(config: Config, run: Run) -> None:
             f"source={source.kind}: has no annotations to convert; take one of {', '.join(SOURCES)}"
         )
     videos = own.videos(config).root if source.videos else None
-    counts = write(own.converted(config, videos), run.dir)
+    counts = write(own.converted(config, videos, run.dir), run.dir)
     run.metrics(counts)
     converted(run.report, source.kind, counts, run.dir)
     run.say(

@@ -45,11 +45,13 @@ def convert(
     licence: str = "",
     language: str = "en",
     task: subtitles.Task = "read",
+    room: Path | None = None,
 ) -> Iterator[Candidate | Refused]:
     """What a file of annotations holds, by the name of what published it.
 
     Where a folder of `videos` is given they are looked at; else frames may come later. `language`
     is that of the texts, where the source doesn't fix it; `task` what is asked for, of subtitles.
+    `room` is a folder for what doesn't fit into memory; by default the system's for such files.
     Raises `UserError` for an unknown source or files that can't be read.
     """
     folder = None if videos is None else Videos(videos)
@@ -67,7 +69,7 @@ def convert(
         case "joyai" | "streamo":
             return published.read(annotations, folder, licence, language, source)
         case "events":
-            return events.read(annotations, folder, licence, language)
+            return events.read(annotations, folder, licence, language, room)
         case "video_qa":
             return video_qa.read(annotations, folder, licence, language)
         case "subtitles":

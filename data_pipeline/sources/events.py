@@ -15,6 +15,7 @@ has spoken already is refused, as is one said before.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sqlite3
@@ -69,14 +70,23 @@ class Row:
 
 
 def read(
-    annotations: Path, videos: Videos | None = None, licence: str = "", language: str = "en"
+    annotations: Path,
+    videos: Videos | None = None,
+    licence: str = "",
+    language: str = "en",
+    room: Path | None = None,
 ) -> Iterator[Candidate | Refused]:
     """The events of a table as candidates, a timeline a video and instruction, in the table's order
     of their first rows.
 
-    Rows are gathered on disk, so that memory stays flat. With `videos` each video is looked at.
+    Rows are gathered on disk, in the folder `room`, so that memory stays flat. With `videos` each
+    video is looked at.
     """
-    with tempfile.TemporaryDirectory() as folder, scratch(Path(folder) / "rows.sqlite") as database:
+    with contextlib.ExitStack() as held:
+        if room is None:
+            room = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        room.mkdir(parents=True, exist_ok=True)
+        database = held.enter_context(scratch(room / ".events.sqlite"))
         groups = _Groups(database)
         for where, data in _records(annotations):
             try:

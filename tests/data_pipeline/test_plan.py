@@ -237,3 +237,32 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
         tracemalloc.stop()
     assert peaks[2] < peaks[1] * 1.2 + 100_000
     assert os.path.getsize(tmp_path / "3000-2" / "00000.jsonl") > 10_000
+
+
+def test_videos_that_change_are_told_of_before_anything_goes_on(tmp_path):
+    root = tmp_path / "clips"
+    (root / "videos").mkdir(parents=True)
+    made = [candidate(n, video=f"videos/{n}.mp4") for n in range(4)]
+    for n in range(3):  # the last one isn't there; frames may come later
+        (root / f"videos/{n}.mp4").write_bytes(b"abc")
+
+    def again():
+        return make_plan(iter(made), tmp_path / "plan", 2, "made", root=root)
+
+    first = again()
+    assert again() == first
+    video = root / "videos/1.mp4"
+    seen = video.stat()
+    video.write_bytes(b"abcd")
+    with pytest.raises(UserError, match=r"videos/1.mp4: has changed since .*\(3 bytes of .*now 4"):
+        again()
+    video.write_bytes(b"xyz")
+    os.utime(video, ns=(seen.st_atime_ns, seen.st_mtime_ns + 1_000_000_000))
+    with pytest.raises(UserError, match=r"videos/1.mp4: has changed since"):
+        again()
+    video.unlink()
+    with pytest.raises(UserError, match=r"videos/1.mp4: is gone since .*now not there\); bring"):
+        again()
+    video.write_bytes(b"abc")
+    os.utime(video, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert again() == first

@@ -188,3 +188,14 @@ def test_memory_does_not_grow_with_the_table(tmp_path):
     peak(2000)  # what is made once, such as compiled patterns
     few = peak(200)
     assert peak(2000) < 1.3 * few + 200_000
+
+
+def test_rows_are_gathered_where_there_is_room(tmp_path):
+    table = tmp_path / "events.csv"
+    table.write_text("video,start,text\na.mp4,1,A van stops.\nb.mp4,2,A van leaves.\nx\n")
+    room = tmp_path / "run"
+    results = events.read(table, room=room)
+    next(results)  # the rows have been read by the time that the first timeline comes
+    assert [path.name for path in room.iterdir()] == [".events.sqlite"]
+    assert len(list(results)) == 2
+    assert list(room.iterdir()) == []
