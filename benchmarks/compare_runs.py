@@ -96,8 +96,12 @@ def names(runs: Sequence[Finished], key: str) -> list[str]:
     if not all(isinstance(value, dict) for value in values):
         return [str(value) for value in values]
     flat = [{k: str(v) for k, v in value.items()} for value in values]
-    differ = [k for k in flat[0] if len({item.get(k) for item in flat}) > 1]
-    return [", ".join(f"{k}={item.get(k)}" for k in differ) or f"the same {key}" for item in flat]
+    known = dict.fromkeys(k for item in flat for k in item)
+    differ = [k for k in known if len({item.get(k) for item in flat}) > 1]
+    if not differ:
+        return [f"the same {key}"] * len(flat)
+    told = [[f"{k}={item[k]}" for k in differ if k in item] for item in flat]
+    return [", ".join(each) or f"{key} as it comes" for each in told]
 
 
 def best(runs: Sequence[Finished], rate: str, seed: str, choose: str) -> list[Finished]:
@@ -117,7 +121,8 @@ def best(runs: Sequence[Finished], rate: str, seed: str, choose: str) -> list[Fi
     def mean(value: float) -> float:
         return statistics.fmean(run.figure(choose) for run in by_rate[value].values())
 
-    chosen = by_rate[max(sorted(by_rate), key=mean)]
+    # Of a single rate nothing is to be chosen.
+    chosen = by_rate[max(sorted(by_rate), key=mean) if len(by_rate) > 1 else next(iter(by_rate))]
     return [chosen[number] for number in sorted(chosen)]
 
 
@@ -137,6 +142,20 @@ def compare(
         by_arm.setdefault(name, []).append(run)
     if len(by_arm) < 2:
         raise CompareError(f"all {len(runs)} runs have the same {arm}: {', '.join(by_arm)}")
+    return tables(by_arm, f"`{arm}`", base, rate, seed, choose, measures, samples)
+
+
+def tables(
+    by_arm: Mapping[str, Sequence[Finished]],
+    told: str,
+    base: str | None = None,
+    rate: str = "train.learning_rate",
+    seed: str = "seed",
+    choose: str = "validation/onset_f1",
+    measures: Sequence[str] = MEASURES,
+    samples: int = 2000,
+) -> str:
+    """`compare` of arms that are known by name; `told`: what tells them apart."""
     base = base or next(iter(by_arm))
     if base not in by_arm:
         raise CompareError(f"no arm {base!r}; there are {'; '.join(by_arm)}")
@@ -151,10 +170,13 @@ def compare(
             raise CompareError(f"the arms differ in {what}: {each}")
     chosen = {name: best(found, rate, seed, choose) for name, found in by_arm.items()}
     scores = {name: [run.scores() for run in found] for name, found in chosen.items()}
-    rates = ", ".join(f"{r:g}" for r in sorted({float(run.at(rate)) for run in runs}))
+    rates = sorted({float(run.at(rate)) for found in by_arm.values() for run in found})
     first = chosen[base][0]
+    which = (
+        f"each at its best of the learning rates {', '.join(f'{r:g}' for r in rates)} (by {choose})"
+    )
     lines = [
-        f"Arms by `{arm}`, each at its best of the learning rates {rates} (by {choose}); "
+        f"Arms by {told}, {which if len(rates) > 1 else f'learning rate {rates[0]:g}'}; "
         f"seeds {', '.join(str(run.at(seed)) for run in chosen[base])}; "
         f"{first.metrics.get('train/steps', 0):.0f} steps; {len(scores[base][0])} clips.",
         "",

@@ -300,7 +300,8 @@ def _check_override(root: Path, override: Any) -> None:
 
 
 def _open_key(name: str, known: Iterable[Key]) -> Key | None:
-    return next((key for key in known if key.open and name.startswith(key.name + ".")), None)
+    """The free mapping that is of this name, or holds it."""
+    return next((key for key in known if key.open and f"{name}.".startswith(key.name + ".")), None)
 
 
 def _opened(override: Any) -> str:

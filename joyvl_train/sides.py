@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 from joyvl_train.corpus import Corpus, Sample, Survey
@@ -19,6 +19,8 @@ from joyvl_train.records import Rejects, TurnSample
 from joyvl_train.timeline import Timeline, TimelineError
 
 SideName = Literal["train", "validation", "test"]
+
+LEFT_OUT = "family left out"
 
 VALIDATION = 0.25
 """Of the clips that are held out, the share that is validated on and never scored at the end."""
@@ -45,12 +47,23 @@ class Side(Corpus):
     held: how many samples of the corpus are on the other sides than training's. Those are held in
     the order of the hash, so that the first few are a fair choice that hardly changes when clips
     are added.
+    without: families whose streams training is to do without (reason "family left out"); the other
+    sides have them all the same. met: those of them that there are, as far as records were read.
     """
 
-    def __init__(self, corpus: Corpus, side: SideName, share: float, rejects: Rejects) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        side: SideName,
+        share: float,
+        rejects: Rejects,
+        without: Collection[str] = (),
+    ) -> None:
         survey = corpus.survey()
         self._corpus = corpus
         self._numbers = array("q")
+        self._without = frozenset(without) if side == "train" else frozenset()
+        self.met: set[str] = set()
         self.held = 0
         reserved = {survey.footage[number] for number in survey.evaluation}
         for unread in survey.unread:
@@ -85,7 +98,13 @@ class Side(Corpus):
         return len(self._numbers)
 
     def _load(self, number: int) -> Sample:
-        return self._corpus._load(self._numbers[number])
+        sample = self._corpus._load(self._numbers[number])
+        if self._without and not isinstance(sample, TurnSample):
+            family = sample[0].timeline.family
+            if family in self._without:
+                self.met.add(family)
+                raise TimelineError(LEFT_OUT, f"{family}: training does without (data.mix)")
+        return sample
 
     def where(self, number: int) -> str:
         return self._corpus.where(self._numbers[number])

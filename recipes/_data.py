@@ -35,13 +35,14 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
     data, system = config.data, config.prompt.system
     weights = LossWeights(**vars(config.loss))
     if data.kind == "path":
-        own = side_of(config, "train", rejects)
+        without = left_out(config)
+        own = side_of(config, "train", rejects, without)
         if not len(own) and own.held:
             raise UserError(
                 f"data.held_out={data.held_out}: holds out all {own.held} clips of data.path="
                 f"{data.path}, so that none is left to train on; lower it, or bring more clips"
             )
-        return corpus_parts(
+        parts = corpus_parts(
             own,
             renderer,
             weights,
@@ -50,6 +51,13 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
             system=system,
             most_tokens=config.train.row_tokens,
         )
+        for family in without:
+            if family not in own.met:
+                raise UserError(
+                    f"data.mix.{family}=0: data.path={data.path} holds no stream of that family to "
+                    "train on; mend the name, or leave it out"
+                )
+        return parts
     check_assets(config)
     families = family_weights(data.families, data.mix)
     if not any(families.values()):
@@ -142,8 +150,20 @@ def held_out_cases(
     )
 
 
-def side_of(config: Config, side: SideName, rejects: Rejects) -> Side:
-    """One side of the corpus that `data.path` names; what can't be used is counted in `rejects`."""
+def left_out(config: Config) -> list[str]:
+    """The families of `data.path` that are not trained on."""
+    for family, weight in config.data.mix.items():
+        if weight not in (0, 1):
+            raise UserError(
+                f"data.mix.{family}={weight:g}: streams of data.path are as many as there are; 0 "
+                "leaves a family out of training, 1 keeps it"
+            )
+    return [family for family, weight in config.data.mix.items() if not weight]
+
+
+def side_of(config: Config, side: SideName, rejects: Rejects, without: Sequence[str] = ()) -> Side:
+    """One side of the corpus that `data.path` names; what can't be used is counted in `rejects`.
+    `without`: families that are not trained on."""
     data = config.data
     value = data.frames_per_second
     if not isinstance(value, str) and (value < 1 or value != int(value)):
@@ -154,7 +174,7 @@ def side_of(config: Config, side: SideName, rejects: Rejects) -> Side:
     stamp = (index.stat().st_mtime_ns, index.stat().st_size) if index.exists() else None
     places = (data.path, data.image_root, data.cache_dir)
     corpus = _opened(*places, whole, data.size, rejects.path, stamp)
-    return Side(corpus, side, data.held_out, rejects)
+    return Side(corpus, side, data.held_out, rejects, without)
 
 
 @lru_cache(maxsize=1)

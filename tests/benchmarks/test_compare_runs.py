@@ -92,6 +92,19 @@ def test_a_single_key_names_its_arms(sweep: Path) -> None:
     assert "| 0.4 − 1.0 |" in table or "| 1.0 − 0.4 |" in table
 
 
+def test_families_left_out_name_their_arms(tmp_path: Path) -> None:
+    for number, mix in enumerate(({}, {"qa": 0.0}, {"chat": 0.0})):
+        run(tmp_path / str(number), 0.4, 1e-3, 0, 16 - 4 * number)
+        config = yaml.safe_load((tmp_path / str(number) / "config.yaml").read_text())
+        text = yaml.safe_dump(config | {"data": {"mix": mix}})
+        (tmp_path / str(number) / "config.yaml").write_text(text)
+    runs = find([tmp_path])
+    base = "data.mix as it comes"
+    table = compare(runs, "data.mix", base, measures=["recall"], samples=50, choose="no figure")
+    assert f"| {base} | 0.001 | 0.80 |" in table and "Arms by `data.mix`, learning rate" in table
+    assert f"| qa=0.0 − {base} | −0.20" in table and f"| chat=0.0 − {base} | −0.40" in table
+
+
 def test_what_can_not_be_compared(
     sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

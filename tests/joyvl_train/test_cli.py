@@ -176,6 +176,15 @@ def test_cfg_prints_what_would_run(capsys):
     assert "    qa: 2.0\n" in text
 
 
+def test_a_free_mapping_is_set_key_by_key_or_whole():
+    for given in (["data.mix.qa=0", "data.mix.chat=2"], ["data.mix={qa:0,chat:2}"]):
+        assert compose(ROOT, ["recipe=sft", *given]).data.mix == {"qa": 0.0, "chat": 2.0}
+    jobs = expand(["recipe=sft", "data.mix={},{qa:0},{chat:0}"])
+    mixes = [compose(ROOT, job.overrides).data.mix for job in jobs]
+    assert mixes == [{}, {"qa": 0.0}, {"chat": 0.0}]
+    assert len({job.name for job in jobs}) == 3
+
+
 def test_values():
     config = compose(
         ROOT,

@@ -207,6 +207,25 @@ def test_what_is_for_evaluation_is_never_trained_on(renderer: Renderer, tmp_path
     assert len(part.source) == 3 and corpus.rejects.counts == {"evaluation only": 2}
 
 
+def test_a_family_is_left_out_of_training_alone(renderer: Renderer, tmp_path: Path) -> None:
+    own, other = named("train"), named("validation")
+    qa = replace(clip("qa", video=own), family="qa")
+    records = [
+        shown(own),
+        (StreamLabels(qa), Noise()),
+        (StreamLabels(replace(qa, clip=replace(qa.clip, id="far", video=other))), Noise()),
+        question("asked", own),
+    ]
+    write_shards(records, tmp_path / "shards")
+    corpus = open_corpus(tmp_path / "shards")
+    side = Side(corpus, "train", SHARE, Rejects(), ("qa", "chat"))
+    parts = corpus_parts(side, renderer, LossWeights(), StreamSettings(), turn_share=0.5)
+    assert [len(part.source) for part in parts] == [1, 1]
+    assert side.rejects.counts == {"family left out": 1} and side.met == {"qa"}
+    held = Side(corpus, "validation", SHARE, Rejects(), ("qa",))
+    assert [t.clip.id for t, _ in held.streams()] == ["far"] and not held.rejects.total
+
+
 # -- how it is opened and counted
 
 
