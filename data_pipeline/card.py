@@ -206,7 +206,7 @@ def _targets(targets: Iterable[Mapping[str, Any]]) -> list[str]:
 def _spent(spent: Spent) -> list[str]:
     if not spent:
         return ["Nothing: no agent was asked."]
-    names = ("asked", "calls", "cached", "unparsed", "failed", "tokens", "cost")
+    names = ("asked", "calls", "cached", "unparsed", "failed", "tokens", "seconds", "cost")
     rows: list[Sequence[Any]] = [
         (agent, *(_figure(counts.get(name, 0.0)) for name in names))
         for agent, counts in sorted(spent.items())

@@ -401,7 +401,7 @@ def _refused(path: Path) -> Html:
 def _spent(spent: Spent) -> Html:
     if not spent:
         return paragraph("Nothing: no agent was asked.")
-    names = ("asked", "calls", "cached", "unparsed", "failed", "tokens", "cost")
+    names = ("asked", "calls", "cached", "unparsed", "failed", "tokens", "seconds", "cost")
     rows: list[list[Cell]] = [
         [agent, *(counts.get(name, 0.0) for name in names)] for agent, counts in spent.items()
     ]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from data_pipeline.agents.agent import Agent, Unverified
+from data_pipeline.agents.event_lines import line_of, said_in
 from data_pipeline.agents.prompts import Field
 from data_pipeline.agents.shown import Pictures, thinned
 from data_pipeline.candidates import Candidate
@@ -118,7 +119,7 @@ def _local_fields(agent: Agent, timeline: Timeline, event: Event, second: int) -
         "second": second,
         "instruction": newest(asked, agent.most_chars),
         "earlier": newest(said, agent.most_chars),
-        "text": _text(event),
+        "text": said_in(event),
     }
 
 
@@ -154,18 +155,6 @@ def _shown(desk: Desk, timeline: Timeline, start: int, stop: int, context: int) 
     """The pictures of [start, stop), after up to `context` of those before."""
     earlier = [range(start)[i] for i in thinned(range(start), context)] if context else []
     return desk.shown(timeline, [*earlier, *range(start, stop)])
-
-
-def line_of(event: Event) -> str:
-    """A turn as a verifier reads it."""
-    until = f", again every second until {event.held_seconds.stop} s" if event.repeat else ""
-    return f"{event.second} s{until}: {event.role}: {_text(event)}"
-
-
-def _text(event: Event) -> str:
-    if event.question is None:
-        return event.text
-    return f"{event.text} [hands over: {event.question}]"
 
 
 def _opening(timeline: Timeline) -> list[str]:

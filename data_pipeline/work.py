@@ -3,7 +3,7 @@
 work/00000.jsonl        every candidate of the part with its history, as the stages left it
 work/00000.rows.jsonl   a light row of each that is still open, for the phase that looks at all
 work/00000.json         counts, digests, the part's funnel; written last
-work/costs/00000.json   what the agents' calls cost; not the same from run to run
+work/costs/             what the agents' calls cost (`costs`); not the same from run to run
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 
 from data_pipeline.candidates import Candidate, Stage, candidate_from_json, candidate_to_json
 from data_pipeline.clip_hash import WORDS, Words, clip_hash
-from data_pipeline.funnel import Funnel, Spent, add_spent, stepped_seconds
+from data_pipeline.costs import CostLog, Spending, spent_in
+from data_pipeline.funnel import Funnel, Spent, stepped_seconds
 from data_pipeline.lines import LinesWriter, read_lines, read_object
 from data_pipeline.near_text import said, span
 from data_pipeline.parts import Tick
@@ -46,26 +47,33 @@ def _nothing_spent() -> Spent:
     return {}
 
 
+def _nobody_asked(note: Callable[[], None]) -> None:
+    """Where there are no agents nothing grows."""
+
+
 @dataclass(frozen=True)
 class Workshop:
     """What works on candidates in one process: made there once, by the callable that `StageWork`
     is given, so that models and clients need not be pickled.
 
     frames: the pictures of a timeline's clip, to compare them; None where they aren't looked at.
-    spent: what the agents of this process have cost so far.
+    spent: what the agents of this process have cost so far; watch: has a call made each time that
+    this grows.
     """
 
     stages: Sequence[Stage]
     frames: Callable[[Timeline], Frames] | None = None
-    spent: Callable[[], Mapping[str, Mapping[str, float]]] = _nothing_spent
+    spent: Spending = _nothing_spent
+    watch: Callable[[Callable[[], None]], None] = _nobody_asked
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What is known of an open candidate where all of them are looked at together.
 
-    whole, span: hashes of the pictures of its clip, and of the seconds that its annotation tells
-    of, where those are but a part of it; zeros: not there. seconds, spoken: as `stepped_seconds`.
+    whole, span: hashes of the pictures of its footage, and of the seconds that its annotation tells
+    of, where those are but a part of it; zeros: not there. A clip that is itself but a part of its
+    footage has the second alone. seconds, spoken: as `stepped_seconds`.
     """
 
     id: str
@@ -125,8 +133,11 @@ class StageWork:
         if self._workshop is None:
             self._workshop = self.open()
         shop = self._workshop
-        before = add_spent({}, shop.spent())
-        (self.folder / "costs").mkdir(parents=True, exist_ok=True)
+        with CostLog(self.folder / "costs", part, shop.spent) as costs:
+            shop.watch(costs.note)
+            self._work(part, shop, tick)
+
+    def _work(self, part: int, shop: Workshop, tick: Tick) -> None:
         entered: set[str] = set()
         flow = _entering(self.plan.of(part), entered)
         for stage in shop.stages:
@@ -151,8 +162,6 @@ class StageWork:
             lost = entered - left
             if lost:
                 raise ValueError(f"the stages lost {len(lost)} candidates, such as {min(lost)}")
-        spent = add_spent(add_spent({}, shop.spent()), before, -1)
-        write_text(self.folder / "costs" / f"{part:05d}.json", json.dumps(spent) + "\n")
         index = {
             "key": self.key(part),
             "candidates": lines.lines,
@@ -174,11 +183,8 @@ class StageWork:
         return map(row_from_json, read_lines(self.path(part, "rows.jsonl")))
 
     def spent(self) -> Spent:
-        """What the agents' calls cost, of all parts that are done."""
-        total: Spent = {}
-        for part in range(len(self.plan.parts)):
-            add_spent(total, read_object(self.folder / "costs" / f"{part:05d}.json") or {})
-        return total
+        """What the agents' calls have cost, of parts that were broken off, too."""
+        return spent_in(self.folder / "costs")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_workshop": None}
@@ -246,6 +252,10 @@ class _Hashes:
         """The hashes of a whole clip and of what its annotation tells of; empty: none."""
         if frames is None:
             return b"", b""
+        if not getattr(frames, "whole", True):  # the clip is a part of what its footage shows
+            seconds = min(frames.seconds, timeline.clip.seconds or frames.seconds)
+            first, last = shown_span(timeline, seconds) or (0, seconds)
+            return b"", clip_hash(frames, first, last).tobytes()
         if shown not in self._whole:
             self._whole[shown] = clip_hash(frames, 0, frames.seconds)
             if len(self._whole) > _HASHES_KEPT:

@@ -105,6 +105,11 @@ class AgentsConfig:
         False, "verifiers put plain yes-or-no questions, for small models that write no JSON"
     )
     cache: str = _key(".cache/answers", "folder of the answers: a question is paid for once")
+    namespace: str = _key(
+        "",
+        "keeps answers apart in agents.cache that are of one model name and are not of one model, "
+        "such as two versions of it; empty: a model is known by its name, wherever it is served",
+    )
     prompt_price: float = _key(0.0, "price of a million prompt tokens", low=0, high=10**6)
     completion_price: float = _key(0.0, "price of a million answered tokens", low=0, high=10**6)
     max_cost: float = _key(

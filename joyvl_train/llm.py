@@ -15,19 +15,20 @@ import json
 import os
 import random
 import re
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import jsonschema
-import openai
 from PIL import Image
 
 from joyvl_train import llm_wire as wire
+from joyvl_train.answer_cache import read_text, without_images, write_entry
 from joyvl_train.config import UserError
+
+if TYPE_CHECKING:
+    import openai
 
 Message = Mapping[str, Any]
 Schema = Mapping[str, Any]
@@ -38,6 +39,10 @@ _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 
 class LLMError(UserError):
     """The endpoint gave no answer: refused for good, or still failing after every try."""
+
+
+class Unreachable(LLMError):
+    """Nobody listens where the model should answer, after every try: it isn't the question."""
 
 
 class BudgetError(LLMError):
@@ -186,6 +191,10 @@ class Client:
     `backoff * 2**n` seconds with some jitter, or as long as the server asks; reparses: further
     questions after an answer that does not fit the schema. max_cost and max_tokens cap what this
     client may spend in its life.
+
+    cache: folder of the answers, kept by the model's name and by what was asked of it, wherever it
+    is served. namespace: keeps answers apart that share these, such as those of two models that
+    are served under one name.
     """
 
     def __init__(
@@ -193,6 +202,7 @@ class Client:
         endpoint: Endpoint,
         *,
         cache: Path | None = None,
+        namespace: str = "",
         concurrency: int = 8,
         per_minute: float | None = None,
         timeout: float = 120.0,
@@ -209,7 +219,7 @@ class Client:
             raise ValueError(f"per_minute must be above 0, got {per_minute}")
         self.endpoint = endpoint
         self.budget = Budget(None, max_tokens, max_cost, f"model {endpoint.model}")
-        self.cache = cache
+        self.cache, self.namespace = cache, namespace
         self.retries, self.backoff, self.reparses = retries, backoff, reparses
         self.timeout = timeout
         self._sleep = sleep
@@ -217,6 +227,8 @@ class Client:
         self._interval = 0.0 if per_minute is None else 60.0 / per_minute
         self._next_start = 0.0
         self._speaks_schema = True
+        import openai  # takes a second or two: who asks nobody is spared them
+
         self._openai = openai.AsyncOpenAI(
             base_url=endpoint.url,
             api_key=os.environ.get(endpoint.key_variable) or "none",
@@ -262,7 +274,7 @@ class Client:
         """
         budgets = (self.budget,) if budget is None else (self.budget, budget)
         request = {
-            "url": self.endpoint.url,
+            "namespace": self.namespace,
             "model": self.endpoint.model,
             "messages": [dict(m) for m in messages],
             "schema": schema,
@@ -271,14 +283,15 @@ class Client:
             "sample": sample,
         }
         path = self._path(request)
-        kept = _read(path)
+        kept = read_text(path)
         if kept is not None:
             for each in budgets:
                 each.usage.cached += 1
             return _read_answer(kept, schema, cached=True)
         async with self._flight:
             text = await self._answer(request, schema, budgets)
-        _write(path, {"request": _without_images(request), "text": text})
+        told = {"url": self.endpoint.url, "request": without_images(request), "text": text}
+        write_entry(path, told)
         answer = _read_answer(text, schema, cached=False)
         if isinstance(answer, Unparsed):
             for each in budgets:
@@ -332,7 +345,9 @@ class Client:
         budgets: Sequence[Budget],
     ) -> str:
         """One answered request, tried as often as allowed."""
-        last = ""
+        import openai
+
+        last, failure = "", LLMError
         prompt = wire.prompt_bound(messages)
         bound = prompt + request["max_tokens"], self._price(prompt, request["max_tokens"])
         for attempt in range(self.retries + 1):
@@ -341,6 +356,7 @@ class Client:
             for budget in budgets:
                 budget.hold(*bound)
             wait = self.backoff * 2**attempt * random.uniform(0.75, 1.25)
+            failure = LLMError
             try:
                 done = await self._try(messages, request, schema)
             except openai.BadRequestError as error:
@@ -352,6 +368,7 @@ class Client:
                 if not wire.worth_another(error):
                     raise self._failed(error) from error
                 last = wire.said(error)
+                failure = Unreachable if wire.nobody_there(error) else LLMError
                 wait = wire.asked_wait(error) or wait
             except openai.OpenAIError as error:
                 raise self._failed(error) from error
@@ -374,7 +391,7 @@ class Client:
                 for budget in budgets:
                     budget.usage.retried += 1
                 await self._sleep(wait)
-        raise LLMError(f"{self.endpoint.url} gave no answer in {self.retries + 1} tries: {last}")
+        raise failure(f"{self.endpoint.url} gave no answer in {self.retries + 1} tries: {last}")
 
     async def _try(
         self, messages: Sequence[Message], request: Mapping[str, Any], schema: Schema | None
@@ -415,6 +432,8 @@ class Client:
         return (prompt * endpoint.prompt_price + completion * endpoint.completion_price) / 1e6
 
     def _failed(self, error: openai.OpenAIError) -> LLMError:
+        import openai
+
         hint = ""
         if isinstance(error, openai.AuthenticationError):
             hint = f" (the key is read from {self.endpoint.key_variable})"
@@ -436,6 +455,8 @@ def _read_answer(text: str, schema: Schema | None, *, cached: bool) -> Answer | 
         data = json.loads(fenced.group(1) if fenced else body, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return Unparsed(text, "not JSON", cached)
+    import jsonschema  # as `openai`: only where it is needed
+
     error = next(jsonschema.Draft202012Validator(schema).iter_errors(data), None)
     if error is not None:
         return Unparsed(text, f"not valid: {error.message[:200]}", cached)
@@ -444,41 +465,3 @@ def _read_answer(text: str, schema: Schema | None, *, cached: bool) -> Answer | 
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _read(path: Path | None) -> str | None:
-    """The kept text; None where there is none. An unreadable entry counts as none."""
-    if path is None:
-        return None
-    try:
-        text = json.loads(path.read_text(encoding="utf-8"))["text"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    return text if isinstance(text, str) else None
-
-
-def _write(path: Path | None, entry: Mapping[str, Any]) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
-    ) as file:
-        json.dump(entry, file, ensure_ascii=False, indent=1)
-    os.replace(file.name, path)
-
-
-def _without_images(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request as a person reads it in the cache: each image as the hash of its data."""
-
-    def short(part: Any) -> Any:
-        if isinstance(part, Mapping) and part.get("type") == "image_url":
-            digest = hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16]
-            return {"type": "image_url", "sha256": digest}
-        return part
-
-    messages = [
-        {**m, "content": [short(p) for p in m["content"]]} if isinstance(m["content"], list) else m
-        for m in request["messages"]
-    ]
-    return {**request, "messages": messages}

@@ -9,9 +9,10 @@ import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
+if TYPE_CHECKING:
+    import openai
 
 MAX_BODY = 1 << 24
 """Bytes of one answer; more is no completion, and isn't read to its end."""
@@ -94,6 +95,8 @@ def said(error: openai.OpenAIError) -> str:
 
 def worth_another(error: openai.APIConnectionError | openai.APIStatusError) -> bool:
     """Whether a further try may help."""
+    import openai
+
     if isinstance(error, openai.APIConnectionError):
         return True
     if error.code == "insufficient_quota":  # sent as 429, and waiting does not help
@@ -101,8 +104,16 @@ def worth_another(error: openai.APIConnectionError | openai.APIStatusError) -> b
     return error.status_code in (408, 409, 429) or error.status_code >= 500
 
 
+def nobody_there(error: openai.APIConnectionError | openai.APIStatusError) -> bool:
+    """Whether no connection could be had at all: no question can be the cause of that."""
+    # By name: which HTTP library stands below differs from version to version.
+    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
+
+
 def asked_wait(error: openai.APIConnectionError | openai.APIStatusError) -> float | None:
     """Seconds that the server asked for, within reason; None where it asked for none."""
+    import openai
+
     if not isinstance(error, openai.APIStatusError):
         return None
     try:

@@ -293,6 +293,7 @@ def agents_of(config: Config, spent: Mapping[str, float]) -> dict[str, Agent]:
     client = Client(
         endpoint,
         cache=Path(agents.cache).absolute() if agents.cache else None,
+        namespace=agents.namespace,
         concurrency=agents.concurrency,
         per_minute=agents.per_minute or None,
         timeout=agents.timeout,
@@ -333,6 +334,7 @@ def stage_signature(config: Config) -> str:
     if agents.url:
         keys = sorted(agent.key for agent in agents_of(config, {}).values())
         told["agents"] = [agents.model, agents.pictures, agents.picture_side, agents.reparses, keys]
+        told["agents"] += [agents.namespace] if agents.namespace else []
     return json.dumps(told, sort_keys=True)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from data_pipeline.alone import Alone
 from data_pipeline.candidates import CORRUPTION, Candidate
 from data_pipeline.card import Checks, card
 from data_pipeline.corpus_report import converted, report
+from data_pipeline.costs import spent_in
 from data_pipeline.desk import Desk
 from data_pipeline.families import (
     Step,
@@ -146,17 +147,17 @@ def workshop(config: Config, folder: Path) -> Workshop:
         counts = {name: agent.counts() for name, agent in agents.items()}
         return {name: counted for name, counted in counts.items() if counted["asked"]}
 
-    return Workshop([stage for _, stage in stages], frames, spent)
+    def watch(note: Callable[[], None]) -> None:
+        for agent in agents.values():
+            agent.after = note
+
+    return Workshop([stage for _, stage in stages], frames, spent, watch)
 
 
 def _spent_before(folder: Path) -> dict[str, float]:
-    """What the parts that are done have cost, which a cap on the whole run counts."""
-    total = {"cost": 0.0, "tokens": 0.0}
-    for path in sorted((folder / "work" / "costs").glob("[0-9]*.json")):
-        for counts in json.loads(path.read_text(encoding="utf-8")).values():
-            for name in total:
-                total[name] += counts.get(name, 0.0)
-    return total
+    """What was spent so far, which a cap on the whole run counts."""
+    spent = spent_in(folder / "work" / "costs").values()
+    return {name: sum(counts[name] for counts in spent) for name in ("cost", "tokens")}
 
 
 def checks(config: Config) -> Checks:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from joyvl_train.llm import (
     LLMError,
     Schema,
     Unparsed,
+    Unreachable,
     text_part,
 )
 
@@ -57,7 +59,9 @@ class Agent:
     most_pictures and picture_side bound what it is shown, most_chars each of its fields;
     most_failures: questions on end without an answer after which the run ends (None: never), so
     that a server that is down is mended and the run started again, and its candidates are not
-    written off.
+    written off. Where nobody listens there any more it ends after the first.
+
+    after: called when a question has ended, well or not, on the thread of the questions.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Agent:
         self.most_pictures, self.picture_side = most_pictures, picture_side
         self.most_chars, self.most_failures = most_chars, most_failures
         self._asked = self._unparsed = self._failed = self._on_end = 0
+        self._seconds = 0.0
+        self.after: Callable[[], None] = _nothing
 
     @property
     def name(self) -> str:
@@ -93,7 +99,8 @@ class Agent:
 
     def counts(self) -> dict[str, float]:
         """What was asked so far, and what it cost. `calls` are requests sent, further tries
-        included; `cached` answers cost nothing."""
+        included; `cached` answers cost nothing; `seconds` are those that each question took,
+        waiting for its turn among them, one beside the other."""
         usage = self.budget.usage
         return {
             "asked": self._asked,
@@ -102,6 +109,7 @@ class Agent:
             "unparsed": self._unparsed,
             "failed": self._failed,
             "tokens": usage.tokens,
+            "seconds": self._seconds,
             "cost": usage.cost,
         }
 
@@ -133,6 +141,7 @@ class Agent:
     ) -> Answer | Unparsed:
         """One question, counted, with what it may cost and how often it may fail."""
         self._asked += 1
+        started = time.monotonic()
         try:
             answer = await self.client.ask(
                 messages,
@@ -147,15 +156,24 @@ class Agent:
         except LLMError as error:
             self._failed += 1
             self._on_end += 1
+            if self.most_failures is not None and isinstance(error, Unreachable):
+                raise AgentDown(
+                    f"agent {self.name}: nobody is there to ask; see to the endpoint and start the "
+                    f"run again: {error}"
+                ) from error
             if self.most_failures is not None and self._on_end >= self.most_failures:
                 raise AgentDown(
                     f"agent {self.name}: {self._on_end} questions on end got no answer; see to the "
                     f"endpoint and start the run again: {error}"
                 ) from error
             raise
-        self._on_end = 0
-        self._unparsed += isinstance(answer, Unparsed)
-        return answer
+        else:
+            self._on_end = 0
+            self._unparsed += isinstance(answer, Unparsed)
+            return answer
+        finally:
+            self._seconds += time.monotonic() - started
+            self.after()
 
     async def data(
         self,
@@ -197,6 +215,10 @@ class Agent:
         if data["verdict"] == "unsure":
             raise Unverified("unsure", reason, self.key)
         return Verdict(data["verdict"] == "yes", reason)
+
+
+def _nothing() -> None:
+    """Nobody watches what is spent."""
 
 
 def _line(text: str) -> str:

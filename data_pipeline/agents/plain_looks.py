@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from data_pipeline.agents.event_lines import read_line
 from joyvl_train.config import UserError
 from joyvl_train.content import tokens
 
@@ -37,7 +38,6 @@ _FORMS = (
     (re.compile(rf"{_THE} (?:is|are) (?P<state>\w+)[.!]?", re.IGNORECASE), "state", True),
     (re.compile(rf"{_A}[.!]?", re.IGNORECASE), "there", False),
 )
-_SAID = re.compile(r"(\d+) s[^:]*: (user|assistant): (.*)", re.DOTALL)
 _QUESTION = re.compile(
     r"(?:is|are|do|does|can|could|what|which|how|who|name|tell|look|right now|at the moment)\b",
     re.IGNORECASE,
@@ -120,11 +120,11 @@ def line_looks(
     second: int, text: str, instructions: Sequence[str], back: int = 1
 ) -> tuple[Look, ...]:
     """The looks of one line of an annotation. instructions: the lines of the user so far, as
-    `verify` writes them, "5 s: user: Is there a dog now?"."""
-    said = [match for line in instructions if (match := _SAID.fullmatch(line))]
-    if said and int(said[-1][1]) == second:
-        return answer_looks(said[-1][3], text, second)
-    if said and _NAMES.search(said[-1][3]) and _BARE.fullmatch(text.strip()):
+    `line_of` writes them, "5 s: user: Is there a dog now?"."""
+    said = [told for line in instructions if (told := read_line(line))]
+    if said and said[-1].second == second:
+        return answer_looks(said[-1].text, text, second)
+    if said and _NAMES.search(said[-1].text) and _BARE.fullmatch(text.strip()):
         text = f"{_with_article(text.strip())} appeared."
     return looks(text, second, back=back)
 
@@ -137,13 +137,13 @@ def annotation_looks(
     found: list[Look] = []
     instructions: list[str] = []
     for line in lines:
-        match = _SAID.fullmatch(line)
-        if match is None:
+        told = read_line(line)
+        if told is None:
             continue
-        if match[2] == "user":
+        if told.role == "user":
             instructions.append(line)
-        elif start <= int(match[1]) <= stop:
-            made = line_looks(int(match[1]), match[3], instructions, back)
+        elif told.role == "assistant" and start <= told.second <= stop:
+            made = line_looks(told.second, told.text, instructions, back)
             if not made:
                 return None
             found += made

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from data_pipeline.verify import line_of
+from data_pipeline.agents.event_lines import line_of, read_line
 from data_pipeline.world.pictures import picture_set
 from data_pipeline.world.words import a, capital
 from joyvl_train.timeline import Timeline
@@ -261,8 +261,6 @@ def summarizer(ask: Ask) -> Any:
 
 # Whole annotations, where the test has told what is right.
 
-_SAID = re.compile(r"\d+ s[^:]*: assistant: ")
-
 
 def local_verifier(ask: Ask) -> Any:
     """A line is right in its own second and, where it is repeated, in the last one of its state;
@@ -277,7 +275,8 @@ def local_verifier(ask: Ask) -> Any:
 def global_verifier(ask: Ask) -> Any:
     """All that is said is right; that nothing is missing is for the test to say."""
     right = {line_of(event) for gold in ask.gold for event in gold.of("assistant")}
-    said = [line for line in ask.fields["annotation"] if _SAID.match(line)]
+    told = [(line, read_line(line)) for line in ask.fields["annotation"]]
+    said = [line for line, read in told if read is not None and read.role == "assistant"]
     return verdict(right.issuperset(said))
 
 

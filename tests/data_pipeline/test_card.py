@@ -87,11 +87,18 @@ def test_the_head_can_be_read_whatever_the_languages(language: str) -> None:
 
 
 def test_costs_and_shares() -> None:
-    counts = {"asked": 3.0, "calls": 2.0, "cached": 1.0, "tokens": 90.0, "cost": 0.25}
+    counts = {
+        "asked": 3.0,
+        "calls": 2.0,
+        "cached": 1.0,
+        "tokens": 90.0,
+        "seconds": 1.5,
+        "cost": 0.25,
+    }
     target = {"what": "silence", "target": 0.8, "before": 0.7, "after": 0.75}
     met = {**target, "met": False, "why": "too few clips are more silent"}
     text = card("events", funnel(), Checks(), {"a": counts, "b": counts}, [met])
-    assert rows(text, "What it cost")[-1] == ["all", "6", "4", "2", "0", "0", "180", "0.5"]
+    assert rows(text, "What it cost")[-1] == ["all", "6", "4", "2", "0", "0", "180", "3", "0.5"]
     assert rows(text, "Shares that were asked for") == [
         ["silence", "80.0%", "70.0%", "75.0%", "no: too few clips are more silent"]
     ]

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from data_pipeline.agents.detector import Found
+from data_pipeline.agents.event_lines import line_of
 from data_pipeline.candidates import Candidate
 from data_pipeline.corruption import corrupting, damage
 from data_pipeline.desk import Desk
 from data_pipeline.families import chained
 from data_pipeline.families.targets import Tools
-from data_pipeline.verify import line_of, newest, stages
+from data_pipeline.verify import newest, stages
 from data_pipeline.world.streams import FAMILIES, kinds
 from joyvl_train.config import UserError
 from joyvl_train.timeline import Clip, Event, Timeline

@@ -19,6 +19,7 @@ from joyvl_train.llm import (
     Endpoint,
     LLMError,
     Unparsed,
+    Unreachable,
     image_part,
     text_part,
 )
@@ -168,8 +169,12 @@ def test_refused_key_names_the_variable() -> None:
 
 
 def test_nobody_listens() -> None:
-    with pytest.raises(LLMError, match="no answer in 2 tries"):
+    with pytest.raises(Unreachable, match="no answer in 2 tries"):
         run(Server(""), lambda c: c.ask(ASK), url="http://127.0.0.1:9/v1", retries=1)
+    for failure in ((500, {}), "hang up"):  # somebody is there
+        with pytest.raises(LLMError) as caught:
+            run(Server(failure), lambda c: c.ask(ASK), retries=1)
+        assert not isinstance(caught.value, Unreachable)
 
 
 def test_slow_server_times_out() -> None:
@@ -235,6 +240,21 @@ def test_rerun_pays_nothing(tmp_path: Any) -> None:
     assert (first.cached, again.cached, other.cached) == (False, True, False)
     assert first.data == again.data and usage.requests == 2 and usage.cached == 1
     assert usage.prompt_tokens == 20
+
+
+def test_answers_are_known_by_the_model_and_the_question_wherever_it_is_served(
+    tmp_path: Any,
+) -> None:
+    async def work(client: Client) -> Any:
+        return await client.ask(ASK), client.endpoint.url
+
+    first, url = run(Server("Yes."), work, cache=tmp_path)
+    again, other = run(Server("No."), work, cache=tmp_path)
+    assert url != other and again == Answer("Yes.", cached=True) and not first.cached
+    apart, _ = run(Server("No."), work, cache=tmp_path, namespace="version 2")
+    assert apart == Answer("No.")
+    (entry,) = (p for p in tmp_path.rglob("*.json") if "version 2" not in p.read_text())
+    assert json.loads(entry.read_text())["url"] == url  # who gave it is known
 
 
 def test_cache_keeps_unparsed_and_survives_damage(tmp_path: Any) -> None:

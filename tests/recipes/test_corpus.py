@@ -377,8 +377,10 @@ def test_stages_are_called_as_the_families_call_them() -> None:
 
 
 def test_a_worker_begins_without_the_training_library() -> None:
-    """Each worker imports what it works with: torch and transformers would take it seconds."""
-    code = "import sys, recipes.corpus; print({'torch', 'transformers'} & set(sys.modules))"
+    """Each worker imports what it works with: others would take it seconds. What asks agents is
+    imported where there are some."""
+    slow = {"torch", "transformers", "openai", "jsonschema"}
+    code = f"import sys, recipes.corpus; print({slow} & set(sys.modules))"
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
