@@ -138,13 +138,21 @@ def render_chunk(
 
 
 def with_marks(
-    targets: Targets, marks: np.ndarray | None, rendered: Rendered, image_id: int
+    targets: Targets,
+    rendered: Rendered,
+    image_id: int,
+    of_images: np.ndarray | None,
+    of_text: np.ndarray | None,
 ) -> Targets:
-    """The targets with the `marks` of the image tokens, in their order; None: it has none."""
-    if marks is None:
+    """The targets with the marks of the image tokens, in their order, and those of all others.
+
+    None: of these nothing is known.
+    """
+    if of_images is None and of_text is None:
         return targets
-    every = np.full(len(rendered), UNKNOWN)
-    every[np.asarray(rendered.ids) == image_id] = marks
+    every = np.full(len(rendered), UNKNOWN) if of_text is None else of_text
+    if of_images is not None:
+        every[np.asarray(rendered.ids) == image_id] = of_images
     return replace(targets, marks=every)
 
 
@@ -178,6 +186,7 @@ class StreamSamples:
         cut_share: float = 0.0,
         summarize: Callable[[Timeline, Sequence[Turn]], str] | None = None,
         marks: Callable[[Timeline, Sequence[int]], np.ndarray] | None = None,
+        text_marks: Callable[[Rendered], np.ndarray] | None = None,
     ) -> None:
         assert chunks is None or not cut_share
         self._streams = streams
@@ -190,6 +199,7 @@ class StreamSamples:
         self._cut_share = cut_share
         self._summarize = summarize
         self._marks = marks
+        self._text_marks = text_marks
 
     def __len__(self) -> int:
         if self._ends is None:
@@ -207,7 +217,9 @@ class StreamSamples:
         rendered, targets = render_chunk(chunk, frames, self._renderer, self._weights, self._system)
         seconds = [turn.second for turn in chunk.turns]
         marks = self._marks(timeline, seconds) if self._marks else None
-        return rendered, with_marks(targets, marks, rendered, self._renderer.processor.image_id)
+        text = self._text_marks(rendered) if self._text_marks else None
+        image_id = self._renderer.processor.image_id
+        return rendered, with_marks(targets, rendered, image_id, marks, text)
 
     def _chunk(self, index: int) -> tuple[Timeline, Frames, Chunk]:
         if not 0 <= index < len(self):
@@ -244,9 +256,11 @@ class QuestionSamples:
         side: int,
         system: str = "",
         marks: Callable[[Any], np.ndarray | None] | None = None,
+        text_marks: Callable[[Rendered], np.ndarray] | None = None,
     ) -> None:
         self._item = item
         self._marks = marks
+        self._text_marks = text_marks
         self._count = count
         self._renderer = renderer
         self._side = side
@@ -283,7 +297,9 @@ class QuestionSamples:
         )
         targets = token_weights(rendered, LossWeights())
         marks = self._marks(item) if self._marks else None
-        return rendered, with_marks(targets, marks, rendered, self._renderer.processor.image_id)
+        text = self._text_marks(rendered) if self._text_marks else None
+        image_id = self._renderer.processor.image_id
+        return rendered, with_marks(targets, rendered, image_id, marks, text)
 
 
 class CorpusStreams:

@@ -25,7 +25,7 @@ from data_pipeline.world.cells import (
     name_labels,
     state_labels,
 )
-from data_pipeline.world.marking import still_marks
+from data_pipeline.world.marking import MemoryMarks, still_marks
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
@@ -228,6 +228,9 @@ class Growing(QuestionSamples):
             side=config.data.size,
             system=config.prompt.system,
             marks=marks if config.train.marks else None,
+            text_marks=(
+                MemoryMarks(renderer.tokenizer, config.data.kind) if config.train.marks else None
+            ),
         )
 
 

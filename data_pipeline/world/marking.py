@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from data_pipeline.world.pictures import COLOURS, PictureSets, picture_set, sets
 from data_pipeline.world.stills import Still
 from data_pipeline.world.streams import frame_times
 from joyvl_train.marks import UNKNOWN
+from joyvl_train.rendering import Rendered
 from joyvl_train.timeline import Event, Timeline
 
 Sought = tuple[tuple[str, str], ...]
@@ -91,3 +94,42 @@ def _names(pictures: PictureSets) -> tuple[re.Pattern[str], dict[str, str]]:
     colours = "|".join(COLOURS)
     pattern = re.compile(rf"\b(?:(?P<colour>{colours}) )?(?P<name>{longest})\b", re.IGNORECASE)
     return pattern, known
+
+
+class MemoryMarks:
+    """Marks of text: whether what a name stands for was named in the memory text before it.
+
+    They are of the last token of each name, in questions, answers and the memory text itself, of
+    samples that begin with memory text; the marks of all other tokens are unknown.
+    """
+
+    def __init__(self, tokenizer: Any, pictures: PictureSets) -> None:
+        self._names: dict[int, list[tuple[tuple[int, ...], str]]] = defaultdict(list)
+        for name, picture in _names(pictures)[1].items():
+            ids = tuple(tokenizer.encode(f" {name}", add_special_tokens=False))
+            self._names[ids[0]].append((ids, picture))
+        for several in self._names.values():
+            several.sort(key=lambda pair: -len(pair[0]))
+
+    def __call__(self, rendered: Rendered) -> np.ndarray:
+        """The marks [L] of a sample's tokens."""
+        marks = np.full(len(rendered), UNKNOWN)
+        known: set[str] = set()
+        for span in rendered.spans:
+            if span.role == "system" or (known and span.kind == "text"):
+                for last, picture in self._mentions(rendered.ids[span.start : span.stop]):
+                    marks[span.start + last] = picture in known
+                    if span.role == "system":
+                        known.add(picture)
+        return marks
+
+    def _mentions(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """(place of its last token, picture) of each name."""
+        at = 0
+        while at < len(ids):
+            for name, picture in self._names.get(ids[at], ()):
+                if tuple(ids[at : at + len(name)]) == name:
+                    at += len(name) - 1
+                    yield at, picture
+                    break
+            at += 1

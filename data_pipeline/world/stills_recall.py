@@ -16,7 +16,7 @@ from data_pipeline.world.stills_sketch import (
     sentence,
     yes_no,
 )
-from data_pipeline.world.words import capital, listed, polite
+from data_pipeline.world.words import capital, forms, listed, polite
 from joyvl_train.memory import Memory, Summary, memory_text
 from joyvl_train.timeline import Rule
 
@@ -122,30 +122,36 @@ def recall_talk(sketch: Sketch) -> None:
 
 
 def _asked(sketch: Sketch, past: Past, event: str) -> tuple[str, Rule]:
-    """Ask about `event`; the answer and its rule. Raises `Clash` where it can't be asked."""
+    """Ask about `event`; the answer and its rule. Raises `Clash` where it can't be asked.
+
+    An answer says again what was asked for before what is told of it: so small a model looks up
+    what follows, or goes before, a thing that it has just named.
+    """
     rng = sketch.rng
     second, thing = rng.choice(past.once)
     picture = thing.picture
     words = sketch.mention(picture)
+    the = forms(picture.name, picture.article)["The"]
     if event == "when":
         sketch.ask(event, [picture.name], words)
-        return f"At {second} s.", number(second)
+        return f"{the} came at {second} s.", number(second)
     if event == "at":
         sketch.ask(event, [picture.name], {"n": str(second)})
-        return _named(thing)
+        return f"At {second} s {thing.a()} came.", _fact(thing)
     if event in ("came_first", "came_last", "left_last"):
         found = past.left if event == "left_last" else past.came
         if not found:
             raise Clash("nothing has left")
         thing = found[0 if event == "came_first" else -1][1]
         sketch.ask(event, [thing.picture.name])
-        return _named(thing)
+        return sentence(thing.a()), _fact(thing)
     if event in ("before", "came_after"):
         at = past.came.index((second, thing)) + (1 if event == "came_after" else -1)
         if not 0 <= at < len(past.came):
             raise Clash("nothing on that side")
         sketch.ask(event, [picture.name], words)
-        return _named(past.came[at][1])
+        other, word = past.came[at][1], "After" if event == "came_after" else "Before"
+        return f"{word} {the.lower()} {other.a()} came.", _fact(other)
     if event == "was_there":
         yes = rng.random() < 0.5
         if not yes:
@@ -157,7 +163,7 @@ def _asked(sketch: Sketch, past: Past, event: str) -> tuple[str, Rule]:
         if not thing.colour:
             raise Clash("no colour told")
         sketch.ask(event, [thing.noun], words)
-        return sentence(thing.colour), Rule("key_facts", (thing.colour,))
+        return f"{the} was {thing.colour}.", Rule("key_facts", (thing.colour,))
     if event == "came_times":
         _, thing = rng.choice(past.came)
         count = sum(other.picture == thing.picture for _, other in past.came)
@@ -167,8 +173,8 @@ def _asked(sketch: Sketch, past: Past, event: str) -> tuple[str, Rule]:
     return str(len(past.came)), number(len(past.came))
 
 
-def _named(thing: Thing) -> tuple[str, Rule]:
-    return sentence(thing.a()), Rule("key_facts", (thing.fact(),))
+def _fact(thing: Thing) -> Rule:
+    return Rule("key_facts", (thing.fact(),))
 
 
 def recall_list(sketch: Sketch) -> None:
