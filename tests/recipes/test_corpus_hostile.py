@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
-from tests.data_pipeline.agents.endpoint import Endpoint
+from joyvl_train.corpus import open_corpus
+from tests.data_pipeline.agents.endpoint import YES, Endpoint
 from tests.joyvl_train.videos import make_video, write_sound
 from tests.recipes.test_corpus import ROOT, Run
 
@@ -142,3 +146,147 @@ def test_broken_videos_of_a_folder_are_refused_one_by_one(tmp_path: Path) -> Non
     assert run.figures["corpus/read"] == len(expected) + 1
     assert {line["where"]: line["reason"] for line in run.refused()} == expected
     assert {line["timeline"]["clip"]["video"] for line in run.rejects()} == {"good.mp4"}
+
+
+# Endpoints
+
+
+STREAMS = 4
+
+
+def asking(tmp_path: Path, endpoint: Endpoint, *overrides: str) -> Run:
+    """A run on rendered streams, whose verifiers are at `endpoint`."""
+    agents = [f"agents.url={endpoint.url}", "agents.model=m", "agents.reparses=0"]
+    return Run(tmp_path, f"source.streams={STREAMS}", *agents, *overrides)
+
+
+def check_verified(run: Run) -> int:
+    """All is counted, and each clip that was admitted has passed both verifiers; how many."""
+    run.counts()
+    admitted = int(run.figures["corpus/admitted"])
+    records = list(open_corpus(run.dir / "corpus")) if admitted else []
+    assert len(records) == admitted
+    for labels, _ in records:  # type: ignore[misc]
+        passed = {note["stage"]: note for note in labels.history if note["agent"]}
+        assert {"local", "global"} <= set(passed), labels.history
+        assert all(note["verdict"] == "kept" for note in passed.values())
+    return admitted
+
+
+def left(run: Run) -> Counter[tuple[str, str]]:
+    """How those that are not in the corpus ended."""
+    notes = [line["history"][-1] for line in run.rejects()]
+    return Counter((note["verdict"], note["reason"]) for note in notes)
+
+
+def test_a_liar_that_denies_everything_leaves_nothing_in(tmp_path: Path) -> None:
+    with Endpoint('{"reason": "It is not there.", "verdict": "no"}') as endpoint:
+        run = asking(tmp_path, endpoint)
+        assert run() == 0
+    assert check_verified(run) == 0
+    assert {verdict for verdict, _ in left(run)} == {"rejected"}
+    assert left(run).total() == STREAMS
+
+
+def test_one_who_is_never_sure_verifies_nothing(tmp_path: Path) -> None:
+    with Endpoint('{"reason": "Who knows?", "verdict": "unsure"}') as endpoint:
+        run = asking(tmp_path, endpoint)
+        assert run() == 0
+    assert check_verified(run) == 0
+    assert left(run) == {("unverified", "unsure"): STREAMS}
+
+
+def test_slow_answers_are_waited_for(tmp_path: Path) -> None:
+    with Endpoint(lambda request, number: 0.1) as endpoint:
+        run = asking(tmp_path, endpoint, "agents.timeout=60", "agents.retries=0")
+        assert run() == 0
+    assert check_verified(run) == STREAMS
+    assert run.figures["agents/calls"] == len(endpoint.seen)
+
+
+def test_an_endpoint_that_hangs_leaves_its_clips_unverified(tmp_path: Path) -> None:
+    """The first question is never answered."""
+    with Endpoint(lambda request, number: YES if number else 3600) as endpoint:
+        run = asking(tmp_path, endpoint, "agents.timeout=5", "agents.retries=0")
+        assert run() == 0
+    assert check_verified(run) == STREAMS - 1
+    assert left(run) == {("unverified", "agent failed"): 1}
+
+
+def test_one_that_hangs_for_good_ends_the_run_in_a_line_and_spoils_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hangs = [True]
+    with Endpoint(lambda request, number: 3600 if hangs[0] else YES) as endpoint:
+        run = asking(tmp_path, endpoint, "agents.retries=0", "agents.failures=2")
+        assert run("agents.timeout=0.5") == 2
+        error = capsys.readouterr().err
+        assert "questions on end got no answer; see to the endpoint" in error
+        assert "Traceback" not in error and not (run.dir / "corpus").exists()
+        hangs[0] = False
+        assert run("agents.timeout=60") == 0
+    assert check_verified(run) == STREAMS
+
+
+def test_a_rate_limit_is_waited_out_and_its_calls_are_counted(tmp_path: Path) -> None:
+    def script(request: dict[str, Any], number: int) -> Any:
+        return YES if number % 3 == 2 else (429, {"error": {"message": "too many"}})
+
+    with Endpoint(script) as endpoint:
+        run = asking(tmp_path, endpoint, "agents.retries=20")
+        assert run() == 0
+    assert check_verified(run) == STREAMS
+    found = run.figures
+    asked = sum(found[f"agents/{name}_verifier/asked"] for name in ("local", "global"))
+    assert found["agents/calls"] == len(endpoint.seen) > asked
+
+
+def test_a_rate_limit_without_end_verifies_nothing(tmp_path: Path) -> None:
+    with Endpoint((429, {"error": {"message": "too many"}})) as endpoint:
+        run = asking(tmp_path, endpoint, "agents.retries=2", "agents.failures=1000")
+        assert run() == 0
+    assert check_verified(run) == 0
+    assert left(run) == {("unverified", "agent failed"): STREAMS}
+
+
+GARBAGE: list[Any] = [
+    "",
+    "Yes.",
+    "yes" * 100_000,
+    '{"verdict": "yes"',
+    '{"verdict": "yes", "reason": NaN}',
+    '{"verdict": "YES", "reason": "It is there."}',
+    '{"verdict": ["yes"], "reason": "It is there."}',
+    '{"reason": "It is there."}',
+    '[{"verdict": "yes", "reason": "It is there."}]',
+    '{"verdict": "yes", "reason": "It is there.", "verdict": "maybe"}',
+    "[" * 100_000,
+    "</response> </silence>",
+    b"",
+    b"<html>Welcome</html>",
+    b'{"choices": "yes"}',
+    b'{"choices": [{"message": {"content": 5}}]}',
+    b"\xff\xfe\0" * 1000,
+    b"[" * 100_000,
+    (200, {"error": "none"}),
+    (500, {"error": {"message": "x" * 100_000}}),
+    (404, {"error": {"message": "no such model"}}),
+]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5], ids=["alone", "between answers"])
+def test_garbage_is_never_taken_for_a_verdict(tmp_path: Path, share: float) -> None:
+    rng = random.Random(0)
+
+    def script(request: dict[str, Any], number: int) -> Any:
+        return GARBAGE[number % len(GARBAGE)] if rng.random() < share else YES
+
+    with Endpoint(script) as endpoint:
+        run = asking(tmp_path, endpoint, "agents.retries=0", "agents.failures=1000")
+        assert run("source.streams=12") == 0
+    admitted = check_verified(run)
+    assert admitted == 0 if share == 1 else admitted < 12
+    ends = left(run)
+    assert ends.total() == 12 - admitted
+    assert set(ends) <= {("unverified", "unparsed"), ("unverified", "agent failed")}
+    assert run.figures["agents/calls"] == len(endpoint.seen)
