@@ -26,7 +26,7 @@ class ClipFrames:
     def __init__(self, root: Path, cache_dir: Path, rate: Rate, size: int) -> None:
         self._source = FrameSource(root.absolute(), cache_dir.absolute(), rate, size)
         self._size = size
-        self._open: OrderedDict[str, Frames] = OrderedDict()
+        self._open: OrderedDict[tuple[str, int, float | None], Frames] = OrderedDict()
 
     def __call__(self, timeline: Timeline) -> Frames:
         clip = timeline.clip
@@ -37,12 +37,13 @@ class ClipFrames:
                 raise FrameError("no source", f"clip {clip.id!r}: {error}") from None
         if clip.video is None:
             return self._source.frames(timeline)
-        if clip.video not in self._open:
-            self._open[clip.video] = self._source.frames(timeline)
+        key = (clip.video, clip.offset, clip.duration)
+        if key not in self._open:
+            self._open[key] = self._source.frames(timeline)
             if len(self._open) > _KEPT:
                 self._open.popitem(last=False)
-        self._open.move_to_end(clip.video)
-        return self._open[clip.video]
+        self._open.move_to_end(key)
+        return self._open[key]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}

@@ -31,10 +31,16 @@ from data_pipeline.table import BENCHMARK, NEAR_SAME, STAYS, Table
 def footage_groups(table: Table) -> Groups:
     """The groups of the table's clips by what they show."""
     groups = Groups(table.numbers, table.folder)
+    told = on_disk(table.folder / "told.npy", np.bool_, table.count)
     for chunk in chunks(table.count):
-        # The clips of one footage have one hash of the whole: the first one's is enough.
-        whole = table.hashes[chunk]
-        whole[groups.roots(chunk) != np.arange(chunk.start, chunk.stop)] = 0
+        # The clips of one footage have one hash of the whole, if any: the first one's is enough.
+        whole, roots = table.hashes[chunk], groups.roots(chunk)
+        more = np.flatnonzero(whole.any(axis=1) & ~told[roots])
+        kept = more[np.unique(roots[more], return_index=True)[1]]
+        told[roots[kept]] = True
+        dropped = np.ones(len(whole), np.bool_)
+        dropped[kept] = False
+        whole[dropped] = 0
     for ones, others in near_pairs(table.hashes, table.keys, table.folder / "band.npy"):
         for one, other in zip(ones.tolist(), others.tolist(), strict=True):
             groups.join(one % table.count, other % table.count)

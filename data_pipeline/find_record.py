@@ -158,7 +158,7 @@ def _candidate_lines(one: _Found, children: list[str]) -> list[str]:
         f"{candidate.id}: {status}",
         f"  where: {one.where}",
         f"  made of: {'; '.join(map(str, items)) or 'nothing that is named'}",
-        f"  clip: {clip.id}, {length}",
+        f"  clip: {clip.id}, {length}" + (f", from {clip.offset} s on" if clip.offset else ""),
         f"  {timeline.family}, {timeline.source}, {candidate.language}, for {candidate.use}, "
         f"licence {candidate.licence or 'not known'}",
     ]

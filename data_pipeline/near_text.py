@@ -38,7 +38,8 @@ _IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 class Said:
     """What an annotation says, for comparison.
 
-    first, last: seconds from the first thing the assistant says to the end of the last one. words:
+    first, last: seconds of the footage, from the first thing the assistant says to the end of the
+    last one. words:
     hashes of the different words of all events, packed. numbers: those among them with a digit;
     texts that differ in one ("player 7", "player 8") are never near-same.
     """
@@ -89,7 +90,8 @@ def said(candidate: Candidate) -> Said | None:
     words = set(words_of(text for e in events for text in (e.text, e.question) if text))
     hashes = array("I", sorted({zlib.crc32(word.encode("utf-8", "replace")) for word in words}))
     numbers = " ".join(sorted(word for word in words if any(map(str.isdigit, word))))
-    return Said(*stretch, hashes.tobytes(), zlib.crc32(numbers.encode("utf-8", "replace")))
+    first, last = (time + candidate.timeline.clip.offset for time in stretch)
+    return Said(first, last, hashes.tobytes(), zlib.crc32(numbers.encode("utf-8", "replace")))
 
 
 def near_words(one: bytes, other: bytes, share: float = NEAR_TEXT) -> bool:

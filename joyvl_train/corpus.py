@@ -82,6 +82,8 @@ class FrameSource:
                 cache_dir=self.cache_dir,
                 size=self.size,
                 multiple=self.multiple,
+                start=clip.offset,
+                duration=clip.duration,
             )
         if clip.scene is not None and self.render is not None:
             return self.render(clip)

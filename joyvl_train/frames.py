@@ -197,21 +197,30 @@ class VideoFrames:
     """The pictures of a video, or of a stretch of it, out of the cache files that `open_video` has
     built. Safe to pickle.
 
-    start: the second of the video at which it begins. duration: in seconds. frames_per_second,
-    size: as kept. decoder: what decoded it. damaged: packets that did not decode, few enough to be
-    let pass.
+    start: the second of the video at which it begins. duration: in seconds. whole: whether it is
+    all of the video. frames_per_second, size: as kept. decoder: what decoded it. damaged: packets
+    that did not decode, few enough to be let pass.
     """
 
-    def __init__(self, cache: Cache, start: int, duration: float, stretches: range | None) -> None:
-        """stretches: those that it lies in; None: it is read from the file of the whole video."""
+    def __init__(
+        self,
+        cache: Cache,
+        stretches: range | None = None,
+        start: int = 0,
+        duration: float | None = None,
+    ) -> None:
+        """stretches: those that it lies in; None: it is read from the file of the whole video.
+        duration: None: to the end of the video."""
         self.path = cache.video
         self.start = start
-        self.duration = duration
         self._cache = cache
         self._stretches = stretches
         self._files: dict[int, CacheFile] = {}
         numbers = [None] if stretches is None else stretches
         footers = [self._file(number).footer for number in numbers]
+        there: float = footers[0]["duration"] - start
+        self.duration = there if duration is None else min(duration, there)
+        self.whole = not start and duration is None
         self.frames_per_second: int = footers[0]["frames_per_second"]
         self.size: tuple[int, int] = (footers[0]["size"][0], footers[0]["size"][1])
         self.decoder: str = footers[0]["decoder"]
@@ -300,19 +309,17 @@ def open_video(
         if start >= length:
             raise FrameError("past the end", f"{str(full)!r}: from {start} s of {length:.3f} s")
         if is_part(start, duration, length):
-            there = length - start if duration is None else min(duration, length - start)
             if cache.open() is not None:
-                return VideoFrames(cache, start, there, None)
-            last = math.ceil(start + there - 1e-6) - 1
+                return VideoFrames(cache, None, start, duration)
+            stop = length if duration is None else min(length, start + duration)
+            last = math.ceil(stop - 1e-6) - 1
             stretches = range(start // STRETCH, last // STRETCH + 1)
             if missing := [number for number in stretches if cache.open(number) is None]:
                 cache.build_stretches(missing)
-            return VideoFrames(cache, start, there, stretches)
-    whole = cache.open()
-    if whole is None:
+            return VideoFrames(cache, stretches, start, duration)
+    if cache.open() is None:
         cache.build()
-        whole = CacheFile(cache.path())
-    return VideoFrames(cache, start, whole.footer["duration"] - start, None)
+    return VideoFrames(cache, None, start)
 
 
 def is_part(start: int, duration: float | None, length: float) -> bool:

@@ -5,7 +5,9 @@ Raw: `{"video_name", "video_path", "task_type", "source", "question": [{"content
 a response may carry `st_time` and `end_time` in its place, of which it is due at the second. Our
 extension, where there is something to tell: `delegation` (the question handed over) and `until` in
 a response, and a list `background` of `{"content", "time", "delegation": n}`; what else a timeline
-holds stands in `event` and `timeline` (`published_exact`), so that ours come back equal.
+holds stands in `event` and `timeline` (`published_exact`), so that ours come back equal. Published
+times are told from the video's start; `clip_offset` says at which of its seconds a clip of ours
+begins that is a part of it.
 
 Converted: `{"messages": [...], "images": [paths], ...}`, a user and an assistant turn a second in
 the grammar of `joyvl_train.actions`. Streamo's training form (`<5s-6s>`, `<stream>`) is read too,

@@ -29,6 +29,7 @@ from joyvl_train.published_raw import (
     kept_meta,
     line_of,
     linked,
+    offset_of,
     opening_of,
     query_events,
     video_of,
@@ -60,8 +61,9 @@ def from_chat(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
     pairs = [(u["content"], a["content"]) for u, a in zip(chat[::2], chat[1::2], strict=True)]
     streamo = "<stream>" in pairs[0][0]
     turns = [_streamo_turn(*p, where) if streamo else _turn(*p, where) for p in pairs]
-    seconds = _seconds([turn[0] for turn in turns], where)
-    clip = _chat_clip(item, where, root, seconds, [turn[1] for turn in turns])
+    offset = offset_of(item, where)
+    seconds = _seconds([turn[0] for turn in turns], where, offset)
+    clip = _chat_clip(item, where, root, seconds, [turn[1] for turn in turns], offset)
     asked: list[tuple[float, str]] = []
     spoken: list[Event] = []
     results: list[Event] = []
@@ -149,15 +151,18 @@ def _action(kind: type[Response], text: str, where: str) -> Response:
         raise TimelineError("format", f"{where}: {error}") from None
 
 
-def _seconds(times: Sequence[float | None], where: str) -> list[int]:
-    """The second of each turn: as told, or counted where no turn tells it."""
+def _seconds(times: Sequence[float | None], where: str, offset: int) -> list[int]:
+    """The second of each turn of a clip that begins at `offset`: as told from the video's start, or
+    counted where no turn tells it."""
     if all(time is None for time in times):
         return list(range(len(times)))
     seconds = []
     for n, time in enumerate(times):
         if time is None or time != math.floor(time):
             raise TimelineError("turn of no second", f"{where}: turn {n} at {time!r}")
-        seconds.append(int(time))
+        if time < offset:
+            raise TimelineError("negative time", f"{where}: turn {n} before the clip's {offset} s")
+        seconds.append(int(time) - offset)
     for before, after in pairwise(seconds):
         if after == before:
             raise TimelineError("two in one second", f"{where}: turns of second {after}")
@@ -167,7 +172,12 @@ def _seconds(times: Sequence[float | None], where: str) -> list[int]:
 
 
 def _chat_clip(
-    item: Mapping[str, Any], where: str, root: Root, seconds: list[int], counts: list[int]
+    item: Mapping[str, Any],
+    where: str,
+    root: Root,
+    seconds: list[int],
+    counts: list[int],
+    offset: int,
 ) -> tuple[Clip, float]:
     """The clip, and its pictures a second; places without a picture hold an empty path."""
     images = item.get("images") or []
@@ -179,7 +189,7 @@ def _chat_clip(
     name = clip_id(item, where)
     duration = float(seconds[-1] + 1)
     if not images:
-        return Clip(name, duration, video=video_of(item, root)), 1.0
+        return Clip(name, duration, video=video_of(item, root), offset=offset), 1.0
     for image in images:
         inside(root if root is not None else ".", image)
     rate = max(counts)
@@ -190,7 +200,7 @@ def _chat_clip(
     for second, count in zip(seconds, counts, strict=True):
         for place in range(rate - count, rate):
             places[second * rate + place] = next(rest)
-    return Clip(name, duration, images=tuple(places)), float(rate)
+    return Clip(name, duration, images=tuple(places), offset=offset), float(rate)
 
 
 def _speak(spoken: list[Event], second: int, action: Any) -> None:
@@ -227,7 +237,8 @@ def to_chat(timeline: Timeline, pictures: Sequence[Sequence[str]]) -> dict[str, 
         asked += by_second.pop(second, ())
         returned += results.pop(second, ())
         if pictures[second]:
-            turns.append(Turn(second, tuple(pictures[second]), asked, returned, action))
+            shown = tuple(pictures[second])
+            turns.append(Turn(second + timeline.clip.offset, shown, asked, returned, action))
             asked, returned = (), ()
         elif action != Silence():
             raise TimelineError("no frames", f"{where}: second {second} speaks")
@@ -248,4 +259,6 @@ def to_chat(timeline: Timeline, pictures: Sequence[Sequence[str]]) -> dict[str, 
     }
     if timeline.opening:
         item["opening"] = timeline.opening
+    if timeline.clip.offset:
+        item["clip_offset"] = timeline.clip.offset
     return item

@@ -18,19 +18,40 @@ from joyvl_train.timeline import Clip, Event, Rule, Timeline, TimelineError
 
 Root = str | os.PathLike[str] | None
 
-_OF_EVENT = ("id", "until", "repeat", "answers", "rule", "early", "late")
-_OF_TIMELINE = ("family", "frames_per_second", "meta", "order", "images", "scene")
+_OF_EVENT = ("id", "time", "until", "repeat", "answers", "rule", "early", "late")
+_OF_TIMELINE = ("family", "frames_per_second", "meta", "order", "images", "scene", "duration")
+_ROUNDING = 1e-6  # seconds: what moving a time to the video's start and back may cost
 
 
-def event_told(event: Event) -> dict[str, Any]:
-    """An entry's `event`: its id, and what differs from the default."""
+def event_told(event: Event, offset: int = 0) -> dict[str, Any]:
+    """An entry's `event`: its id, and what differs from the default.
+
+    The entry tells times from the video's start, of which a clip from `offset` on is a part; the
+    event its own time where that doesn't give it back to the last digit.
+    """
     plain = asdict(event)
     told = {name: plain[name] for name in _OF_EVENT}
+    if _comes_back(event.time, offset):
+        del told["time"]
     if event.rule is not None:
         told["rule"] = {"kind": event.rule.kind, "facts": list(event.rule.facts)}
-    if event.role == "assistant" and not event.repeat:
+    if event.role == "assistant" and not event.repeat and _comes_back(event.until, offset):
         del told["until"]  # the entry itself tells it
     return {k: v for k, v in told.items() if k == "id" or (v is not None and v is not False)}
+
+
+def _comes_back(time: float | None, offset: int) -> bool:
+    return not offset or time is None or time + offset - offset == time
+
+
+def exact_times(told: Any, times: list[float], what: str) -> list[float]:
+    """An entry's times, the first one to the last digit where its `event` tells that."""
+    exact = told.get("time") if isinstance(told, Mapping) else None
+    if exact is None:
+        return times
+    if type(exact) not in (int, float) or not abs(exact - times[0]) <= _ROUNDING:
+        raise TimelineError("shape", f"{what}: its event is at another time, {str(exact)[:40]}")
+    return [exact, *times[1:]]
 
 
 def told_event(told: Any, plain: Mapping[str, Any], times: Sequence[float], what: str) -> Event:
@@ -43,12 +64,12 @@ def told_event(told: Any, plain: Mapping[str, Any], times: Sequence[float], what
         raise TimelineError("shape", f"{what}: an event without an id, or whose repeat is no bool")
     if "rule" in fields:
         fields["rule"] = _rule(fields["rule"], what)
-    fields = {**plain, **fields}
+    fields = {**plain, **fields, "time": times[0]}
     until = fields.get("until")
     finite = type(until) is int or (isinstance(until, float) and math.isfinite(until))
     if until is not None and not finite:
         raise TimelineError("time is no number", f"{what}: until {str(until)[:40]}")
-    event = Event(time=times[0], **fields)
+    event = Event(**fields)
     if len(times) > 1 and not (event.repeat and math.floor(times[-1]) in event.held_seconds):
         raise TimelineError("shape", f"{what}: one event at several times")
     return event
@@ -83,6 +104,8 @@ def timeline_told(timeline: Timeline, read: Timeline) -> dict[str, Any]:
     order = [event.id for event in timeline.events]
     if order != [event.id for event in read.events]:
         told["order"] = order
+    if timeline.clip.duration != read.clip.duration:
+        told["duration"] = timeline.clip.duration
     if timeline.clip.images:
         told["images"] = list(timeline.clip.images)
     if timeline.clip.scene is not None:
@@ -123,4 +146,5 @@ def told_clip_of(told: Any, clip: Clip) -> Clip:
         raise TimelineError("shape", f"clip {clip.id!r}: images is no list of paths")
     if scene is not None and not isinstance(scene, Mapping):
         raise TimelineError("shape", f"clip {clip.id!r}: scene is no object")
-    return Clip(clip.id, clip.duration, clip.video, tuple(images), scene)
+    duration = told.get("duration", clip.duration) if isinstance(told, Mapping) else clip.duration
+    return Clip(clip.id, duration, clip.video, tuple(images), scene, clip.offset)

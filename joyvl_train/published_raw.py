@@ -16,7 +16,13 @@ from typing import Any
 
 from joyvl_train.actions import ActionFormatError, fold
 from joyvl_train.frames import inside
-from joyvl_train.published_exact import event_told, timeline_told, told_event, told_timeline
+from joyvl_train.published_exact import (
+    event_told,
+    exact_times,
+    timeline_told,
+    told_event,
+    told_timeline,
+)
 from joyvl_train.stream import results_by_second, task_numbers
 from joyvl_train.timeline import (
     MAX_SECONDS,
@@ -34,6 +40,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def from_raw(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
+    offset = offset_of(item, where)
     asked: list[tuple[float, str]] = []
     spoken: list[Event] = []
     seconds: list[int] = []
@@ -43,14 +50,14 @@ def from_raw(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
         text = line_of(entry.get("content"), what)
         if "event" in entry:
             plain = {"role": "user", "text": text}
-            exact.append(told_event(entry["event"], plain, _times(entry, what), what))
+            exact.append(told_event(entry["event"], plain, _times(entry, what, offset), what))
         else:
-            asked += [(time, text) for time in _times(entry, what)]
+            asked += [(time, text) for time in _times(entry, what, offset)]
     for n, entry in enumerate(_entries(item, "response", where)):
         what = f"{where}: response {n}"
-        times = _times(entry, what)
+        times = _times(entry, what, offset)
         seconds += map(math.floor, times)
-        found = _responses(entry, times, f"r{n}", what)
+        found = _responses(entry, times, f"r{n}", what, offset)
         spoken += found
         exact += found if "event" in entry else []
     spoken.sort(key=lambda event: event.time)
@@ -70,19 +77,21 @@ def from_raw(item: Mapping[str, Any], where: str, root: Root) -> Timeline:
         text = line_of(entry.get("content"), what)
         if "event" in entry:
             plain = {"role": "background", "text": text}
-            results.append(told_event(entry["event"], plain, _times(entry, what), what))
+            results.append(told_event(entry["event"], plain, _times(entry, what, offset), what))
             exact.append(results[-1])
             continue
-        for k, time in enumerate(_times(entry, what)):
+        for k, time in enumerate(_times(entry, what, offset)):
             id = f"b{n}" + (f".{k}" if k else "")
             results.append(Event(id, time, "background", text, answers=delegations[number - 1]))
     duration = item.get("duration")
     if duration is not None and type(duration) not in (int, float):
         raise TimelineError("bad duration", f"{where}: {duration!r} s")
+    if duration is not None and offset:
+        duration -= offset
     as_told = {event.id: event for event in exact}
     events = linked(queries, spoken, results)
     timeline = Timeline(
-        clip=Clip(clip_id(item, where), duration, video=video_of(item, root)),
+        clip=Clip(clip_id(item, where), duration, video=video_of(item, root), offset=offset),
         family=family_of(item),
         source=str(item.get("source") or ""),
         events=tuple(as_told.get(event.id, event) for event in events),
@@ -119,14 +128,28 @@ def line_of(value: Any, what: str) -> str:
     return text
 
 
-def _times(entry: Mapping[str, Any], what: str) -> list[float]:
-    """The times of an entry, ascending; `end_time` where `time` names none."""
+def offset_of(item: Mapping[str, Any], where: str) -> int:
+    """The second of the video at which a record's clip begins (our extension)."""
+    offset = item.get("clip_offset", 0)
+    if type(offset) is not int or not 0 <= offset <= MAX_SECONDS:
+        raise TimelineError("bad offset", f"{where}: {str(offset)[:40]}")
+    return offset
+
+
+def _times(entry: Mapping[str, Any], what: str, offset: int) -> list[float]:
+    """The times of an entry, told from the video's start, as those of a clip that begins at
+    `offset`, ascending; `end_time` where `time` names none."""
     value = entry.get("time")
     if value is None or value == [] or (isinstance(value, str) and not value.strip()):
         value = entry.get("end_time")
     parts = value.split(",") if isinstance(value, str) else value
-    times = [seconds_of(part, what) for part in (parts if isinstance(parts, list) else [parts])]
-    return sorted(times)
+    told = [seconds_of(part, what) for part in (parts if isinstance(parts, list) else [parts])]
+    if not offset:
+        return sorted(told)
+    times = sorted(time - offset for time in told)
+    if times and times[0] < 0:
+        raise TimelineError("negative time", f"{what}: before the clip, which begins at {offset} s")
+    return exact_times(entry.get("event"), times, what)
 
 
 def seconds_of(value: Any, what: str) -> float:
@@ -145,7 +168,9 @@ def seconds_of(value: Any, what: str) -> float:
     return value
 
 
-def _responses(entry: Mapping[str, Any], times: Sequence[float], id: str, what: str) -> list[Event]:
+def _responses(
+    entry: Mapping[str, Any], times: Sequence[float], id: str, what: str, offset: int
+) -> list[Event]:
     """A response's events: a run of consecutive seconds is one event that repeats to its end."""
     text = line_of(entry.get("content"), what)
     question = entry.get("delegation")
@@ -154,6 +179,7 @@ def _responses(entry: Mapping[str, Any], times: Sequence[float], id: str, what: 
     until = entry.get("until")
     if until is not None:
         until = seconds_of(until, f"{what}: until")
+        until = until - offset if offset else until
     if "event" in entry:
         plain = {"role": "assistant", "text": text, "question": question, "until": until}
         event = told_event(entry["event"], plain, times, what)
@@ -298,44 +324,49 @@ def to_raw(timeline: Timeline) -> dict[str, Any]:
     It folds texts, and holds plain data alone; what else there may be (a query of several lines)
     comes back changed. Raises `TimelineError` for results that answer no delegation.
     """
+    offset = timeline.clip.offset
     due = action_seconds(timeline.events, f"clip {timeline.clip.id!r}")
     results_by_second(timeline)
     numbers = task_numbers(timeline)
+
+    def entry_of(event: Event) -> dict[str, Any]:
+        time = _written(event.time + offset if offset else event.time)
+        return {"content": event.text, "time": time, "event": event_told(event, offset)}
+
     responses = []
     for event in timeline.of("assistant"):
-        entry: dict[str, Any] = {"content": event.text, "time": _written(event.time)}
+        entry = entry_of(event)
+        told = entry.pop("event")
         if event.repeat:
-            again = [t for t, e in due.items() if e is event and t > event.second]
-            entry["time"] = ",".join([_written(event.time), *map(str, sorted(again))])
+            again = [t + offset for t, e in due.items() if e is event and t > event.second]
+            entry["time"] = ",".join([entry["time"], *map(str, sorted(again))])
         elif event.until is not None:
-            entry["until"] = event.until
+            entry["until"] = event.until + offset if offset else event.until
         if event.question is not None:
             entry["delegation"] = event.question
-        responses.append({**entry, "event": event_told(event)})
+        responses.append({**entry, "event": told})
     item: dict[str, Any] = {
         "video_name": timeline.clip.id,
         "video_path": timeline.clip.video or "",
         "task_type": timeline.meta.get("task_type", timeline.family),
         "source": timeline.source,
-        "question": [
-            {"content": event.text, "time": _written(event.time), "event": event_told(event)}
-            for event in timeline.of("user")
-        ],
+        "question": [entry_of(event) for event in timeline.of("user")],
         "response": responses,
     }
     results = timeline.of("background")
     if results:
-        item["background"] = [
-            {
-                "content": event.text,
-                "time": _written(event.time),
-                "delegation": numbers[event.answers or ""],
-                "event": event_told(event),
-            }
-            for event in results
-        ]
+        item["background"] = []
+        for event in results:
+            entry = entry_of(event)
+            told = entry.pop("event")
+            number = numbers[event.answers or ""]
+            item["background"].append({**entry, "delegation": number, "event": told})
     if timeline.clip.duration is not None:
         item["duration"] = timeline.clip.duration
+    if offset:
+        item["clip_offset"] = offset
+        if "duration" in item:
+            item["duration"] += offset
     if timeline.opening:
         item["opening"] = timeline.opening
     told = timeline_told(timeline, from_raw(item, "record", None))

@@ -9,6 +9,7 @@ One row is one record. All columns but `images` are labels: they are read withou
 | footage | both | what it shows: records of one footage stay on one side of a split |
 | clip, seconds, frames_per_second | stream | the clip's name, its length, the rate of its source |
 | video, files, scene | stream | where the pictures came from; `scene` is JSON |
+| offset | stream | the second of its footage at which the clip begins |
 | opening, events, summaries | stream | memory text at the start; what happens; memory text later |
 | question, answer, context | turn | |
 | meta, history | both | JSON: further labels; what each stage of the pipeline did to it |
@@ -64,6 +65,7 @@ LABELS = pa.schema(
         ("video", _TEXT),
         ("files", pa.list_(_TEXT)),
         ("scene", _TEXT),
+        ("offset", pa.int32()),
         ("opening", _TEXT),
         ("events", pa.list_(_EVENT)),
         ("summaries", pa.list_(_SUMMARY)),
@@ -129,6 +131,7 @@ def stream_row(labels: StreamLabels) -> dict[str, Any]:
         "video": clip["video"],
         "files": clip["images"],
         "scene": None if clip["scene"] is None else _json(clip["scene"]),
+        "offset": clip.get("offset", 0),
         **plain,
         "summaries": [{"start": s.start, "stop": s.stop, "text": s.text} for s in labels.summaries],
         "meta": _json(plain["meta"]),
@@ -185,6 +188,7 @@ def _stream(row: Mapping[str, Any]) -> StreamLabels:
         "video": row["video"],
         "images": row["files"],
         "scene": None if row["scene"] is None else json.loads(row["scene"]),
+        "offset": row.get("offset") or 0,  # shards that were written before hold none
     }
     told = {key: row[key] for key in same}
     timeline = from_json({"clip": clip, **told, "meta": json.loads(row["meta"])})

@@ -89,6 +89,9 @@ class Clip:
 
     At most one of: `video`, a file; `images`, a picture file a frame, in order; `scene`, a script
     of the rendered world as plain data.
+
+    `offset` is the whole second of its footage at which a clip begins: second t of the clip is
+    second offset + t of the video. Pictures of `images` are the clip's own, from its start on.
     """
 
     id: str
@@ -96,6 +99,7 @@ class Clip:
     video: str | None = None
     images: tuple[str, ...] = ()
     scene: Mapping[str, Any] | None = None
+    offset: int = 0
 
     @property
     def seconds(self) -> int | None:
@@ -132,6 +136,10 @@ def check(timeline: Timeline) -> None:
             raise TimelineError("bad duration", f"{where}: {str(clip.duration)[:20]} s")
     if sum(map(bool, (clip.video, clip.images, clip.scene))) > 1:
         raise TimelineError("several frame sources", where)
+    if type(clip.offset) is not int or not 0 <= clip.offset <= MAX_SECONDS:
+        raise TimelineError("bad offset", f"{where}: {str(clip.offset)[:20]} s")
+    if clip.offset and clip.scene is not None:
+        raise TimelineError("bad offset", f"{where}: a scene begins where it is told to")
     rate = timeline.frames_per_second
     if not _is_number(rate) or not 0 < rate <= 60:
         raise TimelineError("bad frame rate", f"{where}: {str(rate)[:20]}")
@@ -243,11 +251,13 @@ def actions(timeline: Timeline, seconds: int | None = None) -> list[Action]:
 def to_json(timeline: Timeline) -> dict[str, Any]:
     """Plain data for a JSON line; `from_json` reads it back to an equal record.
 
-    The scene and `meta` are the timeline's own, not copies: a scene is large, and copying it would
-    take longer than all that is done with it.
+    An offset is told where there is one. The scene and `meta` are the timeline's own, not copies: a
+    scene is large, and copying it would take longer than all that is done with it.
     """
     plain = {name: getattr(timeline, name) for name in _TIMELINE}
     plain["clip"] = {name: getattr(timeline.clip, name) for name in _CLIP}
+    if not timeline.clip.offset:
+        del plain["clip"]["offset"]
     events = [{name: getattr(event, name) for name in _EVENT} for event in timeline.events]
     for event in events:
         if event["rule"] is not None:

@@ -96,7 +96,9 @@ class Videos:
         clip = timeline.clip
         if clip.video is None:
             return timeline
-        there = self.duration(clip.video)
+        there = self.duration(clip.video) - clip.offset
+        if there <= 0:
+            raise TimelineError("past the end", f"clip {clip.id!r} begins {-there:.3f} s after it")
         if clip.duration is not None and clip.duration <= there:
             return timeline
         settled = replace(timeline, clip=replace(clip, duration=there))

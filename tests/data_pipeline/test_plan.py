@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,20 @@ def test_duplicates_are_kept_with_what_stays(tmp_path):
     assert near_same["candidate"]["timeline"]["events"][0]["text"] == long + " now"
     assert same_id == {"where": first.id, "reason": SAME_ID, "detail": "met before"}
     assert never == {"where": "line 7", "reason": "format", "detail": "x"}
+
+
+def test_seconds_are_compared_in_the_videos_time(tmp_path):
+    """Clips that begin elsewhere in one video tell of other seconds, or of the same ones."""
+
+    def at(number: int, offset: int, time: float) -> Candidate:
+        one = candidate(number, time=time)
+        clip = replace(one.timeline.clip, offset=offset)
+        return replace(one, timeline=replace(one.timeline, clip=clip))
+
+    first, elsewhere, same = at(1, 0, 15.0), at(2, 300, 15.0), at(3, 10, 5.0)
+    plan = make_plan([first, elsewhere, same], tmp_path, 5, "s")
+    assert [each.id for each in planned(plan)] == [first.id, elsewhere.id]
+    assert plan.refused == {SAME_TEXT: 1}
 
 
 def test_an_exact_copy_of_one_that_went_names_the_one_that_stays(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from data_pipeline import groups as groups_module
 from data_pipeline.balance import Targets
@@ -24,6 +26,7 @@ from data_pipeline.settle import FOOTAGE, Settled, settle
 from data_pipeline.work import StageWork, Workshop
 from joyvl_train.config import UserError
 from joyvl_train.records import footage_number
+from joyvl_train.timeline import Timeline
 from tests.data_pipeline.made_corpus import Texture, candidate, files, frames, source, workshop
 
 NONE = Targets()
@@ -100,6 +103,53 @@ class Longer:
     def frames(self, second: int) -> tuple[Any, ...]:
         first, last = self._pieces
         return first.frames(second) if second < 12 else last.frames(second - 12)
+
+
+class Part(Texture):
+    """The seconds of a clip that is a part of its video, which nobody has seen whole."""
+
+    whole = False
+
+    def __init__(self, timeline: Timeline) -> None:
+        assert timeline.clip.video and timeline.clip.seconds
+        super().__init__(timeline.clip.video, timeline.clip.seconds)
+        self._first = timeline.clip.offset
+
+    def frames(self, second: int) -> tuple[Image.Image, ...]:
+        return super().frames(self._first + second)
+
+
+def test_parts_of_videos_are_compared_by_what_they_show(tmp_path):
+    def part(number: int, video: str, offset: int) -> Candidate:
+        one = candidate(number, video=video, question=LONG, time=9.0)
+        clip = replace(one.timeline.clip, offset=offset)
+        return replace(one, timeline=replace(one.timeline, clip=clip))
+
+    here, there = part(1, "videos/1.mp4", 400), part(2, "copies/1.mp4", 400)
+    before = part(3, "videos/1.mp4", 40)
+    first, last = sorted([here, there], key=lambda each: each.id)
+    for name, order in {"a": [before, here, there], "b": [there, here, before]}.items():
+        shop = partial(Workshop, (), Part)
+        done = settled(tmp_path / name, order, shop=shop)
+        assert gone(done) == {last.id: ("near-same clip", f"{first.id} stays")}
+
+
+def test_the_whole_of_a_video_is_compared_whichever_of_its_clips_comes_first(tmp_path):
+    """The first clip of a video may be a part of it, of which the whole isn't known."""
+
+    def shown(timeline: Timeline) -> Any:
+        return Part(timeline) if timeline.clip.offset else frames(timeline)
+
+    whole = candidate(1, video="videos/1.mp4", time=0.0, until=19.0)
+    copy = candidate(2, video="copies/1.mp4", time=0.0, until=19.0, answer="Another one")
+    part = candidate(3, video="videos/1.mp4", question=LONG)
+    part = replace(
+        part,
+        timeline=replace(part.timeline, clip=replace(part.timeline.clip, offset=500)),
+    )
+    for number, order in enumerate(([part, whole, copy], [copy, whole, part])):
+        done = settled(tmp_path / str(number), order, shop=partial(Workshop, (), shown))
+        assert done.index["groups"] == 1
 
 
 def test_a_stretch_that_two_videos_share_joins_them(tmp_path):

@@ -102,6 +102,20 @@ def test_a_timeline_goes_through_the_raw_form_unchanged(timeline):
     assert back.opening == timeline.opening
 
 
+def test_the_chat_form_tells_the_seconds_of_the_video():
+    events = (Event("q", 0.0, "user", "Who?"), Event("r", 2.0, "assistant", "Ann."))
+    timeline = Timeline(Clip("c", 3.0, offset=3000), "qa", "made", events)
+    item = to_chat(timeline, [["0.jpg"], [], ["2.jpg"]])
+    told = [message["content"] for message in item["messages"] if message["role"] == "user"]
+    assert ["<3000.0 seconds>" in told[0], "<3002.0 seconds>" in told[1]] == [True, True]
+    back = timeline_of(item)
+    assert (back.clip.offset, back.clip.duration) == (3000, 3.0)
+    assert [(e.time, e.text) for e in back.events] == [(0.0, "Who?"), (2.0, "Ann.")]
+    assert to_chat(back, [["0.jpg"], [], ["2.jpg"]]) == item
+    with pytest.raises(TimelineError, match="negative time"):
+        timeline_of({**item, "clip_offset": 3001})
+
+
 def test_fractions_of_seconds_and_ends_stay_in_the_raw_form():
     events = (Event("a", 2.5, "assistant", "Fire.", until=4.75),)
     timeline = Timeline(Clip("c", 9.5), "qa", "made", events)

@@ -52,13 +52,22 @@ def timelines(draw):
     source = draw(
         st.sampled_from([{}, {"video": "a.mp4"}, {"images": ("a.png",)}, {"scene": {"seed": 1}}])
     )
-    clip = Clip("clip", float(seconds), **source)
+    offset = 0 if "scene" in source else draw(st.integers(0, 4000))
+    clip = Clip("clip", float(seconds), **source, offset=offset)
     return Timeline(clip, "qa", "test", tuple(events), 2.0, draw(words), {"split": "train"})
 
 
 @given(timelines())
 def test_a_record_goes_through_json_unchanged(timeline):
     assert from_json(json.loads(json.dumps(to_json(timeline)))) == timeline
+
+
+def test_json_tells_an_offset_only_where_there_is_one():
+    plain = to_json(Timeline(Clip("c", 9.0, video="a.mp4"), "qa", "test"))
+    assert list(plain["clip"]) == ["id", "duration", "video", "images", "scene"]
+    assert from_json(plain).clip.offset == 0
+    late = to_json(Timeline(Clip("c", 9.0, video="a.mp4", offset=7), "qa", "test"))
+    assert late["clip"]["offset"] == 7
 
 
 @given(timelines())
@@ -90,6 +99,11 @@ REJECTED = [
     ("bad duration", Clip("c", "10"), ()),
     ("bad duration", Clip("c", MAX_SECONDS + 1.0), ()),
     ("several frame sources", Clip("c", 9.0, video="a.mp4", images=("b.png",)), ()),
+    ("bad offset", Clip("c", 9.0, video="a.mp4", offset=-1), ()),
+    ("bad offset", Clip("c", 9.0, video="a.mp4", offset=1.5), ()),
+    ("bad offset", Clip("c", 9.0, video="a.mp4", offset=True), ()),
+    ("bad offset", Clip("c", 9.0, video="a.mp4", offset=MAX_SECONDS + 1), ()),
+    ("bad offset", Clip("c", 9.0, scene={"seed": 1}, offset=1), ()),
     ("time is no number", CLIP, (says(math.nan),)),
     ("time is no number", CLIP, (says(math.inf),)),
     ("time is no number", CLIP, (says("3"),)),

@@ -109,8 +109,8 @@ def timelines(draw):
     events: list[Event] = []
     more = {"early": st.none() | st.integers(0, 3), "late": st.none() | st.integers(0, 3)}
     for n, second in enumerate(due):
-        time = second + draw(st.sampled_from([0, 0.25, 0.5]))
-        until = draw(st.none() | st.integers(second + 1, seconds))
+        time = second + draw(st.sampled_from([0, 0.25, 0.5, 0.1, 1 / 3, 1 - 2**-40]))
+        until = draw(st.none() | st.integers(second + 1, seconds) | st.just(second + 1 + 1e-9))
         question = draw(st.none() | words)
         repeat = until is not None and question is None and draw(st.booleans())
         told = {name: draw(values) for name, values in more.items()}
@@ -137,7 +137,12 @@ def timelines(draw):
     )
     meta = draw(st.dictionaries(words, st.integers() | words, max_size=2))
     opening = draw(st.just("") | words)
-    clip = Clip(draw(words), draw(st.none() | st.just(float(seconds))), **where)
+    # What the published form tells from the video's start is told from the clip's here.
+    offset = 0 if "scene" in where else draw(st.sampled_from([0, 7, 3000]))
+    length = draw(st.none() | st.sampled_from([float(seconds), seconds - 0.01 / 3]))
+    if length is not None and any(event.time >= length for event in events):
+        length = float(seconds)
+    clip = Clip(draw(words), length, **where, offset=offset)
     family, source = draw(words), draw(words)
     return Timeline(
         clip,
@@ -177,6 +182,30 @@ def test_the_published_fields_alone_tell_what_is_said_when():
         del entry["event"]
     record.pop("timeline", None)
     assert actions(timeline_of(record)) == actions(timeline)
+
+
+def test_published_times_are_the_videos_and_ours_the_clips():
+    events = (
+        Event("ask", 1.25, "user", "Tell me while it burns."),
+        Event("on", 2.5, "assistant", "It burns.", until=6.0, repeat=True, answers="ask"),
+        Event("out", 7, "assistant", "It is out.", until=8.5, answers="ask"),
+    )
+    timeline = Timeline(Clip("c", 9.0, video="c.mp4", offset=3000), "alerting", "made", events)
+    record = json.loads(raw_text(timeline))
+    assert [entry["time"] for entry in record["question"]] == ["3001.25"]
+    assert [entry["time"] for entry in record["response"]] == ["3002.5,3003,3004,3005", "3007"]
+    assert record["response"][1]["until"] == 3008.5
+    assert (record["clip_offset"], record["duration"]) == (3000, 3009.0)
+    for bad in (-1, 1.5, "3000", True, 10**6, 3008):
+        with pytest.raises(TimelineError):
+            timeline_of({**record, "clip_offset": bad})
+    # Who knows nothing of clips reads a record of the whole video.
+    for entry in (record, *record["question"], *record["response"]):
+        for ours in ("clip_offset", "event", "timeline"):
+            entry.pop(ours, None)
+    whole = timeline_of(record)
+    assert whole.clip == Clip("c", 3009.0, video="c.mp4")
+    assert actions(whole)[3000:] == actions(timeline)
 
 
 def test_all_families_of_the_world_come_back_equal_and_training_reads_them(tmp_path):
