@@ -70,7 +70,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     full = Path(os.path.abspath(text))
     try:
         status = full.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, UnicodeEncodeError):
         raise FrameError("missing file", repr(text)) from None
     except OSError as error:
         raise FrameError("unreadable file", f"{text!r}: {error.strerror}") from None

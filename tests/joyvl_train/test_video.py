@@ -123,6 +123,7 @@ def test_raw_streams_hold_no_time_stamps(folder, tmp_path):
         ("concat:whole.mp4|good.mp4", "missing file"),
         ("", "missing file"),
         ("a\0b.mp4", "missing file"),
+        ("a\ud800.mp4", "missing file"),
         (".", "no regular file"),
         ("/dev/zero", "no regular file"),
     ],
