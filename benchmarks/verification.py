@@ -81,7 +81,7 @@ class Plan:
 
     def runs(self) -> dict[str, list[Finished]]:
         """The scored runs of each arm, with the figures of their training."""
-        found = {}
+        found: dict[str, list[Finished]] = {}
         for arm in self.arms:
             found[arm] = []
             for run in find(self.place("scored", arm, seed) for seed in self.seeds):

@@ -27,6 +27,7 @@ from data_pipeline.corruption import corrupting
 from data_pipeline.families.targets import Tools
 from data_pipeline.parts import Executor, Local
 from data_pipeline.sources import convert, folder, speech, subtitles, world
+from data_pipeline.sources.cut import cut_after, cut_around
 from data_pipeline.sources.videos import Videos, is_video
 from data_pipeline.world.corpus import FOOTAGE_MIX, PLAIN_MIX, family_weights
 from joyvl_train.config import Config, UserError
@@ -43,6 +44,9 @@ HELD = {
 }
 """The family that annotations hold; those of the other sources are timelines ready as they are, on
 which no family's stages work unasked."""
+
+ASKED_AT_WILL = ("events", "charades_sta", "activitynet", "qvhighlights", "subtitles")
+"""Annotations that tell what happens, and not when it is asked for; clips are cut around it."""
 
 WITHOUT_AGENTS = ("pictures", "normalise", "sentences", "enough said", "conditions", "insert")
 """Stages of the families that annotations go through where there is no agent: what the others
@@ -141,8 +145,12 @@ def read(config: Config, room: Path | None = None) -> Iterator[Candidate | Refus
         case "speech":
             files("asr")
             transcribe = _Transcribe(source.language)
-            return speech.read(videos(config), transcribe, source.language, source.licence)
-    return converted(config, videos(config).root, room)
+            said = speech.read(videos(config), transcribe, source.language, source.licence)
+            return cut_around(said, source.before, source.after)
+    found = converted(config, videos(config).root, room)
+    if source.kind in ASKED_AT_WILL:
+        return cut_around(found, source.before, source.after)
+    return cut_after(found, source.after) if source.kind == "video_qa" else found
 
 
 def converted(
@@ -152,7 +160,8 @@ def converted(
     source = config.source
     given = (source.licence, source.language)
     task: subtitles.Task = source.task  # type: ignore[assignment]
-    return convert.convert(source.kind, annotated(config), folder, *given, task, room)
+    due: subtitles.Due = source.due  # type: ignore[assignment]
+    return convert.convert(source.kind, annotated(config), folder, *given, task, room, due)
 
 
 def annotated(config: Config) -> Path:
@@ -317,7 +326,7 @@ def agents_of(config: Config, spent: Mapping[str, float]) -> dict[str, Agent]:
 def stage_signature(config: Config) -> str:
     """Stands for what the stages do: their settings, what the agents are told and who they are."""
     corpus, agents, stream = config.corpus, config.agents, config.stream
-    told = {
+    told: dict[str, Any] = {
         "seed": config.seed,
         "families": families_of(config),
         "tools": tool_names(config),
