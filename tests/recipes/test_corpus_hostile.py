@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,7 +17,10 @@ from typing import Any
 import av
 import pytest
 
+from joyvl_train.cli import compose
 from joyvl_train.corpus import open_corpus
+from recipes import _corpus as own
+from recipes import corpus as recipe
 from tests.data_pipeline.agents.endpoint import YES, Endpoint
 from tests.joyvl_train.videos import make_video, write_sound
 from tests.recipes.test_corpus import ROOT, Run
@@ -290,3 +294,47 @@ def test_garbage_is_never_taken_for_a_verdict(tmp_path: Path, share: float) -> N
     assert ends.total() == 12 - admitted
     assert set(ends) <= {("unverified", "unparsed"), ("unverified", "agent failed")}
     assert run.figures["agents/calls"] == len(endpoint.seen)
+
+
+# What changes under a run
+
+
+def test_videos_that_change_while_a_run_is_broken_off_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    made = [make_video(videos / f"{name}.mp4", TIMES) for name in "ab"]
+    table = tmp_path / "events.csv"
+    table.write_text("video,start,text\na.mp4,2,A van stops.\nb.mp4,3,A man falls.\n")
+    run = Run(tmp_path, "source=events", f"source.videos={videos}", f"source.annotations={table}")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the power is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "settle", broken)
+        with pytest.raises(RuntimeError, match="power"):
+            run("corpus.tools=[]")
+    before = made[1].read_bytes()
+    kept = made[1].stat()
+    make_video(made[1], TIMES[:30])
+    capsys.readouterr()
+    assert run("corpus.tools=[]") == 2
+    error = capsys.readouterr().err
+    assert re.search(r"error: .*b.mp4: has changed since the plan in .* was made", error)
+    assert "Traceback" not in error and not (run.dir / "corpus").exists()
+    made[1].write_bytes(before)
+    os.utime(made[1], ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert run("corpus.tools=[]") == 0
+    assert [path.name for path in run.dir.glob(".*.sqlite")] == []
+
+
+def test_videos_that_come_or_go_make_another_source(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    config = compose(ROOT, ["recipe=corpus", "source=folder", f"source.videos={tmp_path}"])
+    before = own.source_signature(config)
+    (tmp_path / "notes.txt").write_text("no video")
+    assert own.source_signature(config) == before
+    (tmp_path / "b.mp4").write_bytes(b"b")
+    assert own.source_signature(config) != before
