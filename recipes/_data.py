@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
-from data_pipeline.world.marking import still_marks, stream_marks
+from data_pipeline.world.marking import MemoryMarks, still_marks, stream_marks
 from data_pipeline.world.scene import SceneError
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import FAMILIES, WorldFrames
@@ -70,6 +70,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
             "or take questions alone (data.turn_share=1)"
         )
     marked = config.train.marks > 0
+    in_memory = MemoryMarks(renderer.tokenizer, data.kind) if marked else None
     streams = WorldStreams(
         "train",
         config.seed,
@@ -90,8 +91,9 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         cut_share=data.cut_share,
         summarize=summarize,
         marks=partial(stream_marks, side=data.size, pictures=data.kind) if marked else None,
+        text_marks=in_memory,
     )
-    pool = stills.pool("late")
+    pool = stills.pool("binding")
     question = partial(
         stills.at,
         split="train",
@@ -107,6 +109,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         side=data.size,
         system=system,
         marks=partial(still_marks, side=data.size, pictures=data.kind) if marked else None,
+        text_marks=in_memory,
     )
     return [
         Part("streams", time_aligned, 1 - data.turn_share),

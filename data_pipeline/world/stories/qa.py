@@ -89,7 +89,7 @@ def ask_before(draft: Draft, second: int) -> None:
     }
     name, text = draft.pick("before", list(pairs))
     query = draft.ask(second, text.format(**draft.mention(name)))
-    draft.reply(second, f"{capital(pairs[name].a)}.", query, named(pairs[name]))
+    draft.reply(second, f"Before the {name} {pairs[name].a} came.", query, named(pairs[name]))
 
 
 def ask_left_last(draft: Draft, second: int) -> None:

@@ -111,7 +111,8 @@ def _ask_memo(draft: Draft, second: int, event: str, memos: list[Memo]) -> None:
     _, text = draft.pick(event, [memo.name], ASK_MEMORY[event])
     query = draft.ask(second, text.format(**draft.mention(memo.name)))
     if event == "when":
-        draft.reply(second, f"At {memo.second} s.", query, number(memo.second))
+        said = f"The {memo.name} came at {memo.second} s."
+        draft.reply(second, said, query, number(memo.second))
     elif event == "old_count":
         count = sum(m.name == memo.name for m in memos)
         draft.reply(second, str(count), query, number(count))
@@ -119,13 +120,13 @@ def _ask_memo(draft: Draft, second: int, event: str, memos: list[Memo]) -> None:
         if not memo.colour:
             raise Clash("no colour remembered")
         rule = Rule("key_facts", (memo.colour,))
-        draft.reply(second, f"{capital(memo.colour)}.", query, rule)
+        draft.reply(second, f"The {memo.name} was {memo.colour}.", query, rule)
     else:
         j = i - 1 if event == "old_before" else i + 1
         if not 0 <= j < len(memos):
             raise Clash("nothing on that side")
-        thing = draft.thing(memos[j].name)
-        said = f"{capital(a(thing.name, thing.article))}."
+        thing, word = draft.thing(memos[j].name), "Before" if j < i else "After"
+        said = f"{word} the {memo.name} {a(thing.name, thing.article)} came."
         draft.reply(second, said, query, Rule("key_facts", ("|".join(thing.names),)))
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_pipeline.world import scene as world_scene
-from data_pipeline.world.marking import named, sought_in, stream_marks
+from data_pipeline.world import stills
+from data_pipeline.world.marking import MemoryMarks, named, sought_in, stream_marks
 from data_pipeline.world.streams import frame_times, stream
+from joyvl_train.actions import Response
+from joyvl_train.checkpoint import load
 from joyvl_train.marks import UNKNOWN
+from joyvl_train.rendering import Renderer
 from joyvl_train.timeline import Timeline
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    """Of the kept base, whose names are tokens."""
+    return Renderer(load(ROOT / "models/tiny")[1])
 
 
 def of_kind(family: str, kind: str, count: int = 12) -> list[Timeline]:
@@ -88,3 +101,37 @@ def test_seconds_are_marked_one_after_the_other() -> None:
     apart = [stream_marks(timeline, [second], 96, "drawn") for second in range(8)]
     assert np.array_equal(whole, np.concatenate(apart))
     assert all(len(a) == len(b) for a, b in itertools.pairwise(apart))
+
+
+def test_names_are_marked_that_memory_text_holds(renderer: Renderer) -> None:
+    held = lacking = 0
+    for seed in range(40):
+        sample = stills.still(seed, "train", kind="recall_talk")
+        rendered = renderer.render_question(
+            sample.question,
+            sample.frames(32),
+            Response(sample.answer),
+            sample.context,
+            "",
+            [Response(said) for said in sample.before],
+            sample.further,
+        )
+        marks = MemoryMarks(renderer.tokenizer, "drawn")(rendered)
+        ids = np.asarray(rendered.ids)
+        assert set(marks[ids == renderer.processor.image_id]) <= {UNKNOWN}
+        memory = {name for name, _ in named(sample.context, "drawn")}
+        for span in rendered.spans:
+            if span.role != "user" or span.kind != "text":
+                continue
+            # A turn's text stands in two spans, before its frame and after it.
+            found = marks[span.start : span.stop]
+            text = renderer.tokenizer.decode(ids[span.start : span.stop])
+            told = [int(name in memory) for name, _ in named(text, "drawn")]
+            assert found[found != UNKNOWN].tolist() == told, text
+            held, lacking = held + sum(told), lacking + len(told) - sum(told)
+    assert held > 60 and lacking > 10
+
+
+def test_without_memory_text_no_name_is_marked(renderer: Renderer) -> None:
+    rendered = renderer.render_question("Is there a dog?", [], Response("No dog."))
+    assert set(MemoryMarks(renderer.tokenizer, "drawn")(rendered)) == {UNKNOWN}

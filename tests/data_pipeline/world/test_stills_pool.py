@@ -57,10 +57,11 @@ def test_recall_follows_from_the_memory_lines() -> None:
         events[event] += 1
         by_thing = [s for what, s in named.items() if what.endswith(thing)]
         if event == "when":
-            assert sample.answer == f"At {by_thing[0]} s."
+            assert sample.answer == f"The {thing} came at {by_thing[0]} s."
         elif event == "at":
             second = int(re.findall(r"\d+", sample.question)[0])
-            assert sample.answer == f"{dict(comings)[second]}."
+            what = dict(comings)[second]
+            assert sample.answer == f"At {second} s {what[0].lower()}{what[1:]} came."
         elif event == "came_first":
             assert sample.answer == f"{comings[0][1]}."
         elif event == "came_last":
@@ -70,16 +71,19 @@ def test_recall_follows_from_the_memory_lines() -> None:
             assert sample.answer.split(" ", 1)[1] == f"{gone[-1].split(' ', 1)[1]}."
         elif event == "before":
             before = max((s, what) for s, what in comings if s < by_thing[0])
-            assert sample.answer == f"{before[1]}."
+            told = before[1][0].lower() + before[1][1:]
+            assert sample.answer == f"Before the {thing} {told} came."
         elif event == "came_after":
             after = min((s, what) for s, what in comings if s > by_thing[0])
-            assert sample.answer == f"{after[1]}."
+            told = after[1][0].lower() + after[1][1:]
+            assert sample.answer == f"After the {thing} {told} came."
         elif event == "came_times":
             assert sample.answer == str(sum(what.endswith(f" {thing}") for _, what in comings))
         elif event == "was_there":
             assert sample.answer == ("Yes." if by_thing else "No.")
         elif event == "was_colour":
-            assert f"{sample.answer[:-1].lower()} {thing.split(' ', 1)[1]}" in named
+            colour, noun = thing.split(" ", 1)
+            assert sample.answer == f"The {noun} was {colour}." and thing in named
         else:
             assert sample.answer == str(len(comings))
     assert len(events) == 11 and min(events.values()) > 10

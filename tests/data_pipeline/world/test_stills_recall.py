@@ -78,7 +78,7 @@ def test_a_talk_asks_anew_with_every_frame() -> None:
         assert len(questions) == len(answers) == len(sample.times) > 1
         for question, answer in zip(questions, answers, strict=True):
             asked = [NAMES[n] for n in LONGEST if re.search(rf"\b{n}\b", question.lower())][:1]
-            if found := re.fullmatch(r"At (\d+) s\.", answer):
+            if found := re.fullmatch(r"The .* came at (\d+) s\.", answer):
                 assert (int(found[1]), asked[0]) in [(s, name) for s, _, name in past], sample
                 seen["when"] += 1
             elif (n := re.search(r"\b(\d+) s", question)) and asked == []:

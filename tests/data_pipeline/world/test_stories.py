@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -342,10 +343,22 @@ def test_the_opening_memory_holds_the_answer() -> None:
         assert timeline.opening and timeline.of("assistant")
         memory = timeline.opening.lower()
         for event in timeline.of("assistant"):
-            word = event.text.rstrip(".").lower()
-            if not word.isdigit():
-                bare = word.removeprefix("at ").removeprefix("a ").removeprefix("an ")
-                assert bare in memory, (event, memory)
+            said = event.text.rstrip(".").lower()
+            if said.isdigit():
+                continue
+            if found := re.fullmatch(r"the (.+) came at (\d+) s", said):
+                line = rf"\b{found[2]} s(?: assistant)?: [a-z ]*\b{found[1]} (?:came|appeared)"
+            elif found := re.fullmatch(r"the (.+) was (\w+)", said):
+                line = rf"\b{found[2]} {found[1]} "
+            else:
+                found = re.fullmatch(r"(before|after) the (.+?) ((?:an?|some) .+) came", said)
+                assert found, said
+                lines = re.findall(r"\d+ s(?: assistant)?: ([a-z ]+) (?:came|appeared)", memory)
+                (at,) = (i for i, what in enumerate(lines) if what.endswith(f" {found[2]}"))
+                there = lines[at - 1 if found[1] == "before" else at + 1]
+                assert there.split()[-1] == found[3].split()[-1], (event, memory)
+                continue
+            assert re.search(line, memory), (event, memory)
 
 
 def test_a_standing_instruction_needs_no_question() -> None:
