@@ -37,6 +37,20 @@ class SourceConfig:
     task: str = _key(
         "read", "what is asked for, of subtitles", choices=("read", "comment", "translate")
     )
+    due: str = _key(
+        "start",
+        "when a subtitle is due: start: as it appears; end: when its words have been heard",
+        choices=("start", "end"),
+    )
+    before: int = _key(
+        60,
+        "seconds of a video that are kept before the first thing annotated",
+        low=5,
+        high=86_400,
+    )
+    after: int = _key(
+        30, "seconds of a video that are kept after the last thing annotated", low=1, high=86_400
+    )
 
 
 @dataclass

@@ -42,6 +42,7 @@ from data_pipeline.families.targets import (
     target_of,
 )
 from data_pipeline.families.texts import naming_rule
+from data_pipeline.sources.cut import part_of
 from joyvl_train.timeline import Event, Rule, Timeline, TimelineError
 
 FAMILY = "alerting"
@@ -185,11 +186,12 @@ def windows(
         part = range(number * seconds // count, (number + 1) * seconds // count)
         length = rng.randint(min(low, len(part)), min(high, len(part)))
         start = rng.randint(part.start, part.stop - length)
-        window = [start, start + length]
-        detail = f"seconds {start} to {start + length}"
-        children.append(
-            child_of(candidate, "windows", window, candidate.timeline, detail, window=window)
-        )
+        timeline, place = candidate.timeline, [start, start + length]
+        detail, window = f"seconds {start} to {start + length}", place
+        if timeline.clip.video is not None:  # nothing but the window is kept of it
+            timeline = replace(timeline, clip=part_of(timeline.clip, start, start + length))
+            window = [0, length]
+        children.append(child_of(candidate, "windows", place, timeline, detail, window=window))
     return split_into("windows", candidate, children)
 
 

@@ -46,11 +46,13 @@ def convert(
     language: str = "en",
     task: subtitles.Task = "read",
     room: Path | None = None,
+    due: subtitles.Due = "start",
 ) -> Iterator[Candidate | Refused]:
     """What a file of annotations holds, by the name of what published it.
 
     Where a folder of `videos` is given they are looked at; else frames may come later. `language`
-    is that of the texts, where the source doesn't fix it; `task` what is asked for, of subtitles.
+    is that of the texts, where the source doesn't fix it; `task` what is asked for, of subtitles,
+    and `due` when.
     `room` is a folder for what doesn't fit into memory; by default the system's for such files.
     Raises `UserError` for an unknown source or files that can't be read.
     """
@@ -73,7 +75,7 @@ def convert(
         case "video_qa":
             return video_qa.read(annotations, folder, licence, language)
         case "subtitles":
-            return subtitles.read(annotations, folder, task, "start", licence, language)
+            return subtitles.read(annotations, folder, task, due, licence, language)
     raise UserError(
         f"source={source!r} is none that can be converted.{nearest(source, SOURCES)} "
         f"There are {', '.join(SOURCES)}"

@@ -23,10 +23,13 @@ from data_pipeline.world.streams import WorldFrames, stream
 from data_pipeline.world.video import write_video
 from joyvl_train.cli import compose, main
 from joyvl_train.corpus import open_corpus
+from joyvl_train.frames import open_video
+from joyvl_train.shards import read_shards
 from recipes import _corpus as own
 from recipes import corpus as recipe
 from tests.data_pipeline.agents.endpoint import Endpoint
 from tests.data_pipeline.oracle import Oracle
+from tests.joyvl_train.videos import make_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -319,6 +322,33 @@ def test_footage_alone_goes_through_all_families(tmp_path: Path) -> None:
     assert len(split) == 1
 
 
+def test_a_long_video_is_cut_around_what_is_annotated(tmp_path: Path) -> None:
+    """Two events late in a video: what is stored is what lies around each."""
+    (tmp_path / "v").mkdir()
+    make_video(tmp_path / "v/long.mp4", [k / 3 for k in range(3 * 200)], size=(48, 32), g="20")
+    table = tmp_path / "events.csv"
+    table.write_text("video,start,end,text\nlong.mp4,180,182,It opens.\nlong.mp4,150,,It rings.\n")
+    run = Run(tmp_path, "source=events", f"source.videos={tmp_path / 'v'}", "corpus.tools=[]")
+    assert run(f"source.annotations={table}", "source.before=12", "source.after=5") == 0
+    run.counts()
+    whole = open_video(tmp_path / "v/long.mp4", 1, cache_dir=tmp_path / "other", size=384)
+    kept = 0
+    for labels, frames in read_shards(run.dir / "corpus"):  # type: ignore[misc]
+        clip, response = labels.timeline.clip, labels.timeline.of("assistant")[0]
+        assert (clip.offset + response.time, response.text) in {
+            (180.0, "It opens."),
+            (150.0, "It rings."),
+        }
+        assert response.second == 12 and frames is not None
+        assert [frames.encoded(t) for t in range(frames.seconds)] == [
+            whole.encoded(clip.offset + t) for t in range(frames.seconds)
+        ]
+        kept += frames.seconds
+    assert kept == (12 + 2 + 5) + (12 + 1 + 5)
+    decoded = (tmp_path / "cache" / "frames").rglob("*.frames")
+    assert sum(path.stat().st_size for path in decoded) < whole.cache_bytes / 2
+
+
 def test_annotations_alone_are_converted(tmp_path: Path) -> None:
     path = tmp_path / "charades.txt"
     path.write_text("ABC 1.0 5.0##a person opens a door.\nno line\nABC 7 3##it is over.\n")
@@ -338,6 +368,10 @@ def test_subtitles_alone_become_what_was_asked_for(tmp_path: Path) -> None:
     assert run("source.task=translate") == 0
     (line,) = (run.dir / "timelines.jsonl").read_text().splitlines()
     assert json.loads(line)["family"] == "translation"
+    assert json.loads(line)["events"][-1]["time"] == 1.0
+    assert run("source.task=translate", "source.due=end", dir=tmp_path / "heard") == 0
+    (line,) = (tmp_path / "heard" / "timelines.jsonl").read_text().splitlines()
+    assert json.loads(line)["events"][-1]["time"] == 2.0
 
 
 def test_changed_annotations_are_noticed_in_a_folder_too(tmp_path: Path) -> None:

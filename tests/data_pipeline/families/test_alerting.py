@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -12,7 +12,7 @@ from data_pipeline.desk import Desk
 from data_pipeline.families import SPLIT, alerting
 from data_pipeline.families.alert_checks import asked_too_late
 from data_pipeline.families.targets import Target, Tools, flaw, label_of
-from joyvl_train.timeline import Event
+from joyvl_train.timeline import Clip, Event, Timeline
 from tests.data_pipeline.answers import said_in
 from tests.data_pipeline.families.made import (
     footage,
@@ -214,6 +214,24 @@ def test_settings_that_make_no_sense() -> None:
     for wrong in ({"lengths": (9, 3)}, {"negatives": 2.0}, {"kinds": ("smell",)}, {"kinds": ()}):
         with pytest.raises(ValueError, match="wrong|choose from"):
             alerting.stages(Desk(lambda timeline: None), **wrong)  # type: ignore[arg-type]
+
+
+def test_windows_of_a_video_are_clips_of_their_own() -> None:
+    """What lies before and after a window of a long video is none of its clip's."""
+    clip = Clip("a", 1800.0, video="a.mp4")
+    whole = Candidate("0" * 32, Timeline(clip, "alerting", "footage"))
+    desk = Desk(lambda timeline: None)  # type: ignore[arg-type,return-value]
+    parent, *made = alerting.windows(desk, (12, 60), 4, whole)
+    assert parent.reason == SPLIT and len(made) == 4
+    for number, child in enumerate(made):
+        found = child.timeline.clip
+        length = int(found.duration or 0)
+        assert 12 <= length <= 60 and child.work["window"] == [0, length]
+        assert 450 * number <= found.offset <= 450 * (number + 1) - length
+    work = {**made[3].work, "proposed": [asdict(drafted("object", "a dog"))]}
+    child = alerting.hard_filter(("object",), 3, replace(made[3], work=work))[-1]
+    assert child.status == "open" and child.timeline.clip == made[3].timeline.clip
+    assert [event.time for event in child.timeline.events] == [0.0, 9.0]
 
 
 def test_an_alert_may_come_again() -> None:
