@@ -28,7 +28,6 @@ from data_pipeline.families.targets import Tools
 from data_pipeline.parts import Executor, Local
 from data_pipeline.sources import convert, folder, speech, subtitles, world
 from data_pipeline.sources.cut import cut_after, cut_around
-from data_pipeline.sources.cut import cut_after, cut_around
 from data_pipeline.sources.videos import Videos, is_video
 from data_pipeline.world.corpus import FOOTAGE_MIX, PLAIN_MIX, family_weights
 from joyvl_train.config import Config, UserError
@@ -45,9 +44,6 @@ HELD = {
 }
 """The family that annotations hold; those of the other sources are timelines ready as they are, on
 which no family's stages work unasked."""
-
-ASKED_AT_WILL = ("events", "charades_sta", "activitynet", "qvhighlights", "subtitles")
-"""Annotations that tell what happens, and not when it is asked for; clips are cut around it."""
 
 ASKED_AT_WILL = ("events", "charades_sta", "activitynet", "qvhighlights", "subtitles")
 """Annotations that tell what happens, and not when it is asked for; clips are cut around it."""
