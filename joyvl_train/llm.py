@@ -452,7 +452,11 @@ def _read_answer(text: str, schema: Schema | None, *, cached: bool) -> Answer | 
     body = _THOUGHT.sub("", text).strip()
     fenced = _FENCED.search(body)
     try:
-        data = json.loads(fenced.group(1) if fenced else body, parse_constant=_no_number)
+        data = json.loads(
+            fenced.group(1) if fenced else body,
+            parse_constant=_no_number,
+            object_pairs_hook=_told_once,
+        )
     except (ValueError, RecursionError):
         return Unparsed(text, "not JSON", cached)
     import jsonschema  # as `openai`: only where it is needed
@@ -465,3 +469,11 @@ def _read_answer(text: str, schema: Schema | None, *, cached: bool) -> Answer | 
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; one that says "no" and "yes" under one name says neither."""
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise ValueError("a name stands in it twice")
+    return data

@@ -102,7 +102,16 @@ def test_garbage_is_tried_again_and_ends_as_an_error(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"ok": NaN}', "\ud800", None, "9" * 5000, '{"ok": "true"}']
+    "text",
+    [
+        "[" * 100_000,
+        '{"ok": NaN}',
+        '{"ok": false, "ok": true}',
+        "\ud800",
+        None,
+        "9" * 5000,
+        '{"ok": "true"}',
+    ],
 )
 def test_a_text_that_is_not_what_was_asked_for(text: Any, tmp_path: Path) -> None:
     assert isinstance(asked(http(content(text)), SCHEMA, cache=tmp_path), Unparsed)

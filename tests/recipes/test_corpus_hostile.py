@@ -264,6 +264,7 @@ GARBAGE: list[Any] = [
     '{"reason": "It is there."}',
     '[{"verdict": "yes", "reason": "It is there."}]',
     '{"verdict": "yes", "reason": "It is there.", "verdict": "maybe"}',
+    '{"verdict": "no", "reason": "It is there.", "verdict": "yes"}',
     "[" * 100_000,
     "</response> </silence>",
     b"",
