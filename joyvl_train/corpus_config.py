@@ -106,6 +106,11 @@ class CorpusConfig:
     )
     quality: int = _key(90, "JPEG quality of pictures that are drawn", low=1, high=100)
     per_part: int = _key(500, "clips of a part, the unit of work", low=1, high=10**6)
+    form: str = _key(
+        "raw",
+        "published form that command=export writes: raw records, or converted chats with pictures",
+        choices=("raw", "converted"),
+    )
     shown: int = _key(40, "clips drawn second by second in the report", low=0, high=1000)
 
 

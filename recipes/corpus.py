@@ -37,6 +37,7 @@ from data_pipeline.write import finish, writing
 from joyvl_train.config import Config, UserError
 from joyvl_train.run import Run, write_text
 from recipes import _corpus as own
+from recipes._export import export
 from recipes._world import settings
 
 LOOKS = ("inspect",)
@@ -45,8 +46,13 @@ LOOKS = ("inspect",)
 
 def main(config: Config, run: Run) -> None:
     """Source -> plan -> stages -> one look at all -> shards, card and report."""
-    if config.command not in ("run", "convert"):
-        raise UserError(f"command={config.command}: recipe=corpus has run, convert and inspect")
+    if config.command not in ("run", "convert", "export"):
+        raise UserError(
+            f"command={config.command}: recipe=corpus has run, convert, export and inspect"
+        )
+    if config.command == "export":
+        export(config, run)
+        return
     if config.command == "convert":
         annotations_alone(config, run)
         return
