@@ -2,7 +2,7 @@
 
 moments    when something is said: seconds drawn at random, and a style
 talk       at each of them one agent plays the person who watches, the other one the companion;
-           both see the three pictures around the moment and what was said so far
+           both see the three pictures up to the moment and what was said so far, nothing of later
 enough said
 """
 
@@ -48,6 +48,9 @@ MOST_FOLLOWING = 3
 APART = 3
 """Seconds between two turns, at least."""
 
+SEEN = 3
+"""Pictures that the agents see: those of the last seconds, up to the one in which they speak."""
+
 REMEMBERED = 40
 """Lines of the talk that the agents are told."""
 
@@ -90,7 +93,7 @@ def moments(desk: Desk, styles: Sequence[str], most: int, candidate: Candidate) 
     if not fitting:
         return candidate.rejected("moments", "too short", f"{seconds} s for {', '.join(styles)}")
     style = rng.choice(fitting)
-    drawn = draw(rng, candidate.timeline, range(1, seconds - 1), SPACING[style], most)
+    drawn = draw(rng, candidate.timeline, range(SEEN - 1, seconds), SPACING[style], most)
     work = {**candidate.work, "style": style, "moments": drawn}
     return candidate.changed("moments", detail=f"{style}: {len(drawn)} turns", work=work)
 
@@ -138,7 +141,7 @@ async def talked(
     language = language_of(candidate)
     begin = prefix(timeline, "c")
     for number, second in enumerate(seconds):
-        pictures = desk.shown(timeline, (second - 1, second, second + 1))
+        pictures = desk.shown(timeline, range(second - SEEN + 1, second + 1))
         if all(at != second for at, _ in pictures):
             continue
         fields: dict[str, Field] = {"style": style, "second": second, "language": language}

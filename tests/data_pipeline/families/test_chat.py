@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from data_pipeline.agents.prompts import STYLES
+from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
-from data_pipeline.families import chat
+from data_pipeline.families import chained, chat
+from joyvl_train.timeline import Clip, Timeline
 from tests.data_pipeline.answers import ANSWERS, Ask
 from tests.data_pipeline.families.made import footage, reasons, through, told, world
 from tests.data_pipeline.oracle import Oracle
@@ -14,7 +21,7 @@ from tests.data_pipeline.truth import Truth
 
 
 def test_talks_fit_what_is_seen_and_said() -> None:
-    given = footage("chat", world("alerting", range(8), seconds=32))
+    given = footage("chat", world("alerting", range(12), seconds=32))
     shown: list[Ask] = []
 
     def user(ask: Ask) -> object:
@@ -35,15 +42,70 @@ def test_talks_fit_what_is_seen_and_said() -> None:
             assert reply.rule is not None and reply.rule.kind == "judged"
         seconds = [event.second for event in timeline.of("user")]
         assert all(b - a >= chat.APART for a, b in zip(seconds, seconds[1:], strict=False))
-    # The three pictures around the moment, and no other.
+    # The three pictures up to the moment, and no other.
     for ask in shown:
         second = ask.fields["second"]
-        assert ask.seconds == (second - 1, second, second + 1)
+        assert ask.seconds == (second - 2, second - 1, second)
     # What was said before is told, and nothing of later.
     assert any(ask.fields["dialogue"] for ask in shown)
     for ask in shown:
         said = [int(line.split()[0]) for line in ask.fields["dialogue"]]
         assert all(at < ask.fields["second"] for at in said)
+
+
+SECONDS = 60
+
+
+class Noise:
+    """Pictures that differ in every second; from `changed` on they are others."""
+
+    seconds = SECONDS
+
+    def __init__(self, changed: int) -> None:
+        self.changed = changed
+
+    def frames(self, second: int) -> tuple[Image.Image, ...]:
+        seed = [second, second >= self.changed]
+        noise = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)
+        return (Image.fromarray(noise),)
+
+
+class Talkative:
+    """An agent whose words hang on all that it is told and shown."""
+
+    key = "talkative@0"
+
+    async def data(self, fields: Any, pictures: Any) -> dict[str, str]:
+        shown = [(second, picture.tobytes()) for second, picture in pictures]
+        digest = hashlib.sha256(repr((sorted(fields.items()), shown)).encode()).hexdigest()
+        return {"speak": "no" if digest[0] == "0" else "yes", "text": f"It is {digest}."}
+
+
+def talked(changed: int) -> Timeline:
+    """A talk over pictures of which those from second `changed` on are others."""
+    agents: Any = dict.fromkeys(("user_agent", "companion_agent"), Talkative())
+    desk = Desk(lambda timeline: Noise(changed), agents)
+    clip = Clip("c", float(SECONDS), video="c.mp4")
+    one = Candidate("0" * 32, Timeline(clip, "chat", "footage"))
+    (out,) = chained(chat.stages(desk, styles=("egocentric",)), [one])
+    assert out.status == "open"
+    return out.timeline
+
+
+def test_nothing_is_said_for_what_is_seen_later() -> None:
+    whole = talked(SECONDS)
+    seconds = sorted({event.second for event in whole.events})
+    assert len(seconds) >= 4
+    for second in seconds:
+        other = talked(second + 1)
+        assert [e for e in other.events if e.second <= second] == [
+            e for e in whole.events if e.second <= second
+        ]
+        # What is seen in the second itself does change what is said.
+        now = talked(second)
+        assert [e for e in now.events if e.second == second] != [
+            e for e in whole.events if e.second == second
+        ]
 
 
 def test_styles_are_drawn_as_videos_allow() -> None:
