@@ -348,7 +348,7 @@ def check_sound(one: Candidate) -> None:
     """`Lost` where a record was kept that should not have been."""
     clip = one.timeline.clip
     for path in filter(None, (clip.video, *clip.images)):
-        outside = posixpath.normpath(path).startswith(("..", "/")) or "\\" in path
+        outside = f"{posixpath.normpath(path)}/".startswith(("../", "/")) or "\\" in path
         if outside or "://" in path or re.search(r"\.zip\b", path) or "\0" in path:
             raise Lost(f"{one.id}: is kept with the path {path!r}")
     json.dumps(to_json(one.timeline), ensure_ascii=False, allow_nan=False).encode("utf-8")
