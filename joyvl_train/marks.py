@@ -26,10 +26,10 @@ class Marks(nn.Module):
 
     def __init__(self, model: Any, share: float) -> None:
         super().__init__()
-        text = model.config.get_text_config()
-        layers = model.model.language_model.layers
+        plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+        layers = plain.model.language_model.layers
         self.share = share
-        self.head = nn.Linear(text.hidden_size, 1)
+        self.head = nn.Linear(plain.config.get_text_config().hidden_size, 1)
         # No draw of chance: a resumed run and a new one begin alike.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

@@ -30,7 +30,7 @@ from joyvl_train import attention
 from joyvl_train.checkpoint import Processor, save
 from joyvl_train.collate import Batch, PackedRows, Row, RowCollator, model_inputs
 from joyvl_train.frozen_vision import FrozenVision
-from joyvl_train.marks import Marks
+from joyvl_train.marks import UNKNOWN, Marks
 
 STATE_FILE = "rows.json"
 """Written last into each saved step: where in the plan of rows and in the log it stands."""
@@ -74,9 +74,11 @@ class WeightedLoss(nn.Module):
             batch["weights"],
             self._head_rows,
         )
-        if self.marks is not None and "marks" in batch:
+        if self.marks is not None:
+            # Ranks wait for the head's gradients, of a batch without marks as well.
+            marks = batch.get("marks", torch.full_like(batch["input_ids"], UNKNOWN))
             share = self.marks.share * batch["denominator"].float()
-            loss = loss + share * self.marks(batch["marks"])
+            loss = loss + share * self.marks(marks)
         return {"loss": loss, "correct": correct}
 
     def hidden(self, batch: Mapping[str, Any]) -> Tensor:
@@ -260,13 +262,19 @@ class RowTrainer(Trainer):
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model).model
-        if state_dict is not None:
-            state_dict = {k.removeprefix("model."): v for k, v in state_dict.items()}
+        marks = self.accelerator.unwrap_model(self.model).marks
+        head = marks.state_dict() if marks is not None else {}
+        if state_dict is not None:  # gathered from all ranks
+            head = {name: state_dict[f"marks.{name}"] for name in head}
+            state_dict = {
+                name.removeprefix("model."): tensor
+                for name, tensor in state_dict.items()
+                if name.startswith("model.")
+            }
         options = {"save_embedding_layers": False} if hasattr(model, "get_base_model") else {}
         model.save_pretrained(folder, state_dict=state_dict, **options)
-        marks = self.accelerator.unwrap_model(self.model).marks
-        if marks is not None:
-            torch.save(marks.state_dict(), folder / _MARKS_FILE)
+        if head:
+            torch.save(head, folder / _MARKS_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         module: Any = model if model is not None else self.model

@@ -67,9 +67,9 @@ def check_marks(config: Config) -> None:
     if not config.train.marks:
         return
     if config.data.kind == "path":
-        raise UserError(f"{wanted}: only the rendered world tells what its frames show; take it out")
-    if config.engine.kind != "single" or config.model.lora.rank:
-        raise UserError(f"{wanted}: takes engine=single and no LoRA; take it out")
+        raise UserError(
+            f"{wanted}: only the rendered world tells what its frames show; take it out"
+        )
     if config.data.size % 32:
         raise UserError(f"{wanted}: marks cells of 32 pixels; give a data.size of whole cells")
 

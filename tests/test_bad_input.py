@@ -116,9 +116,9 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: p.sft("train.marks=1", f"data.path={p.folder / 'mine.json'}"),
         r"train.marks=1: only the rendered world tells what its frames show; take it out",
     ),
-    "marks for several ranks": (
-        lambda p: p.sft("train.marks=1", "engine=ddp", "engine.processes=1"),
-        r"train.marks=1: takes engine=single and no LoRA; take it out",
+    "marks of half a cell": (
+        lambda p: p.sft("train.marks=1", "data.size=80"),
+        r"train.marks=1: marks cells of 32 pixels; give a data.size of whole cells",
     ),
     "half a cell": (
         lambda p: [*BASE, "data.size=120", f"run.dir={p.folder / 'run'}"],

@@ -15,10 +15,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -26,6 +28,7 @@ from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.checkpoint import Processor, TinyShape, build_tiny, train_tokenizer
 from joyvl_train.collate import Part
 from joyvl_train.config import EngineConfig, LoraConfig, TrainConfig
+from joyvl_train.marks import UNKNOWN
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.stream import Stream, StreamSettings
 from joyvl_train.weights import LossWeights, Targets, token_weights
@@ -63,12 +66,22 @@ def picture(number: int) -> Image.Image:
 
 
 class Clips:
-    """Short streams of different lengths (a `collate.Source`); a few of them are turn-based."""
+    """Short streams of different lengths (a `collate.Source`); a few of them are turn-based.
+
+    marked: every other image token of a stream has a mark (`joyvl_train.marks`).
+    """
 
     def __init__(
-        self, renderer: Renderer, weights: LossWeights, count: int = 12, *, turns: bool = False
+        self,
+        renderer: Renderer,
+        weights: LossWeights,
+        count: int = 12,
+        *,
+        turns: bool = False,
+        marked: bool = False,
     ) -> None:
         self._renderer = renderer
+        self._marked = marked
         self._weights = weights
         self._count = count
         self._turns = turns
@@ -97,15 +110,24 @@ class Clips:
                 says = [Silence()] * 4 + [Response("fire now"), Delegation("ok", "the red ball")]
                 stream.act(rng.choice(says))
             rendered = self._renderer.render("", stream.turns)
-        return rendered, token_weights(rendered, self._weights)
+        targets = token_weights(rendered, self._weights)
+        if not self._marked:
+            return rendered, targets
+        ids = np.asarray(rendered.ids)
+        places = np.arange(len(ids))
+        marks = np.where(places % 2 == 0, places // 2 % 2, UNKNOWN)
+        shown = ids == self._renderer.processor.image_id
+        return rendered, replace(targets, marks=np.where(shown, marks, UNKNOWN))
 
 
-def parts(processor: Processor, weights: LossWeights | None = None) -> list[Part]:
+def parts(
+    processor: Processor, weights: LossWeights | None = None, *, marked: bool = False
+) -> list[Part]:
     """Time-aligned and turn-based samples, mixed."""
     renderer = Renderer(processor)
     weights = weights or LossWeights()
     return [
-        Part("streams", Clips(renderer, weights), 0.7),
+        Part("streams", Clips(renderer, weights, marked=marked), 0.7),
         Part("questions", Clips(renderer, weights, turns=True), 0.3),
     ]
 
@@ -188,7 +210,7 @@ def main(arguments: Sequence[str]) -> None:
 
     figures = fit(
         model,
-        parts(processor),
+        parts(processor, marked="marks" in fit_options),
         train,
         engine,
         folder / "steps",

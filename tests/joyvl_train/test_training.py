@@ -301,6 +301,23 @@ def test_weights_loaded_in_bf16_under_deepspeed(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "zero2", "zero3"])
+def test_marks_on_two_ranks(name: str, tmp_path: Path) -> None:
+    """Under LoRA, too, and where a rank's row has none."""
+    if name != "ddp":
+        pytest.importorskip("deepspeed")
+    options = {"lora": {"rank": 4, "alpha": 8.0}, "fit": {"marks": 1.0}, **RANKED}
+    launch(tmp_path / "single", accumulation=2, **options)
+    launch(tmp_path / "ranks", ranks=2, engine=engine(name), stop=2, **options)
+    launch(tmp_path / "ranks", ranks=2, engine=engine(name), **options)
+    assert_close(tmp_path / "ranks", tmp_path / "single")
+    unmarked = options | {"fit": {}}
+    launch(tmp_path / "unmarked", accumulation=2, **unmarked)
+    with pytest.raises(AssertionError):
+        assert_close(tmp_path / "unmarked", tmp_path / "single")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_lora_under_deepspeed(name: str, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
