@@ -214,7 +214,8 @@ def _article(clip: _Shown, frames: OpenFrames) -> Html:
     window = _window(timeline, max(seconds, min(last + 1, seconds + LONGEST)))
     drawn = annotation(timeline, pictures, window) if window else paragraph("No second is known.")
     part = "" if len(window) >= seconds else f", seconds {window.start} to {window.stop} shown"
-    facts = f"{timeline.clip.id}, {timeline.source}, {seconds} s{part}"
+    begin = f" from {timeline.clip.offset} s on" if timeline.clip.offset else ""
+    facts = f"{timeline.clip.id}{begin}, {timeline.source}, {seconds} s{part}"
     notes = [part for part in (facts, clip.licence and f"licence {clip.licence}", missing) if part]
     rows: list[list[Cell]] = [
         [n.stage, n.verdict, ": ".join(filter(None, (n.reason, n.detail))), n.agent]

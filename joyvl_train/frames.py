@@ -293,7 +293,8 @@ def open_video(
     start, duration: of the clip that is wanted, in seconds; second t of what is returned is second
     start + t of the video. Where it is less than half of the video (`is_part`) nothing else is
     returned, and little else decoded: the stretches that it lies in, from the key frame before
-    them on. Else it is the video from `start` to its end.
+    them on. Else it is the video from `start` to its end. The rate `auto` goes by the length of the
+    video, so that a clip of it shows the same pictures.
 
     The cache is keyed by the file's content and this view of it, so that a moved file is found and
     a changed one is decoded anew. Writers may run side by side. Raises `FrameError` with a

@@ -345,6 +345,7 @@ def test_a_long_video_is_cut_around_what_is_annotated(tmp_path: Path) -> None:
         ]
         kept += frames.seconds
     assert kept == (12 + 2 + 5) + (12 + 1 + 5)
+    assert "long.mp4 from 168 s on" in (run.dir / "report.html").read_text()
     decoded = (tmp_path / "cache" / "frames").rglob("*.frames")
     assert sum(path.stat().st_size for path in decoded) < whole.cache_bytes / 2
 
