@@ -208,7 +208,7 @@ class RowCollator:
     The batch: input_ids [1, T]; position_ids [4, 1, T] (a text row that restarts with each sample,
     then M-RoPE) or [1, T]; sample_lengths; the image tensors; targets [K], the positions whose
     logits predict them [K], weights [K]; denominator; left_out, {"source index": reason}; the
-    plan's state after the row; and marks [1, T], where any sample has some.
+    plan's state after the row; and marks [1, T, 1 + fields], where any sample has some.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -260,13 +260,7 @@ def collate(samples: Sequence[tuple[Rendered, Targets]]) -> Batch:
     targets = np.concatenate([t.positions + s for (_, t), s in zip(samples, starts, strict=True)])
     ids = np.concatenate([np.asarray(rendered.ids, dtype=np.int64) for rendered, _ in samples])
     position_ids = torch.from_numpy(positions)
-    marked = any(t.marks is not None for _, t in samples)
-    marks = (
-        {"marks": torch.from_numpy(np.concatenate(list(map(_marks, samples))))[None]}
-        if marked
-        else {}
-    )
-    return marks | {
+    return _marks(samples) | {
         "input_ids": torch.from_numpy(ids)[None],
         "position_ids": position_ids[:, None] if mrope else position_ids,
         "sample_lengths": lengths,
@@ -279,11 +273,16 @@ def collate(samples: Sequence[tuple[Rendered, Targets]]) -> Batch:
     }
 
 
-def _marks(sample: tuple[Rendered, Targets]) -> np.ndarray:
-    rendered, targets = sample
-    if targets.marks is not None:
-        return targets.marks
-    return np.full(len(rendered), UNKNOWN, dtype=np.int64)
+def _marks(samples: Sequence[tuple[Rendered, Targets]]) -> dict[str, Tensor]:
+    widths = {targets.marks.shape[1] for _, targets in samples if targets.marks is not None}
+    if not widths:
+        return {}
+    (width,) = widths
+    every = [
+        np.full((len(rendered), width), UNKNOWN) if targets.marks is None else targets.marks
+        for rendered, targets in samples
+    ]
+    return {"marks": torch.from_numpy(np.concatenate(every))[None]}
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:

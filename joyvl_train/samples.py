@@ -150,9 +150,9 @@ def with_marks(
     """
     if of_images is None and of_text is None:
         return targets
-    every = np.full(len(rendered), UNKNOWN) if of_text is None else of_text
+    every = np.full((len(rendered), 1), UNKNOWN) if of_text is None else of_text
     if of_images is not None:
-        every[np.asarray(rendered.ids) == image_id] = of_images
+        every[np.asarray(rendered.ids) == image_id, 0] = of_images
     return replace(targets, marks=every)
 
 

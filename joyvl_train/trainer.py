@@ -76,7 +76,7 @@ class WeightedLoss(nn.Module):
         )
         if self.marks is not None:
             # Ranks wait for the head's gradients, of a batch without marks as well.
-            marks = batch.get("marks", torch.full_like(batch["input_ids"], UNKNOWN))
+            marks = batch.get("marks", torch.full_like(batch["input_ids"], UNKNOWN)[..., None])
             share = self.marks.share * batch["denominator"].float()
             loss = loss + share * self.marks(marks)
         return {"loss": loss, "correct": correct}

@@ -344,6 +344,7 @@ def fit(
     validate: Callable[[int], Mapping[str, float]] | None = None,
     reuse_vision: bool | None = None,
     marks: float = 0.0,
+    mark_fields: Sequence[int] = (),
     wandb: str | bool = False,
     left_out: Mapping[str, int] | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -356,8 +357,8 @@ def fit(
     What `log` was given after `resumed_step(folder)` is given again. A run that is complete is
     loaded and its figures are returned as they were. reuse_vision: keep the features of a frozen
     vision tower; None: wherever the tower and the projector are frozen. wandb: `offline`, `online`.
-    marks: the share of the loss of marks (`joyvl_train.marks`); 0: they are not read. clock: tells
-    the seconds that train.minutes bounds.
+    marks: the share of the loss of marks (`joyvl_train.marks`); 0: they are not read. mark_fields:
+    the classes of their labels. clock: tells the seconds that train.minutes bounds.
 
     left_out: reason -> count of the samples that are no part of `parts`; broken ones are added.
 
@@ -387,7 +388,8 @@ def fit(
     args = arguments(train, engine, folder, seed=seed, workers=workers, checkpointing=checkpointing)
     kept = Path(train.vision_cache) if train.vision_cache else folder / _FEATURES
     vision = _vision(model, engine, reuse_vision, kept, int(train.vision_cache_gib * 2**30))
-    loss = WeightedLoss(model, vision=vision, marks=Marks(model, marks) if marks else None)
+    marked = Marks(model, marks, mark_fields) if marks else None
+    loss = WeightedLoss(model, vision=vision, marks=marked)
     with _wandb(wandb, folder) as tell:
 
         def line(values: Mapping[str, Any]) -> None:

@@ -53,8 +53,8 @@ class Targets:
     """What is scored of one sample.
 
     positions [K], int64: where the targets themselves stand; weights [K], float32. `denominator` is
-    the sample's share of the mean's denominator. marks [L]: see
-    `joyvl_train.marks`.
+    the sample's share of the mean's denominator. marks [L, 1 + fields]:
+    see `joyvl_train.marks`.
     """
 
     positions: np.ndarray

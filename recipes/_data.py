@@ -70,7 +70,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
             "or take questions alone (data.turn_share=1)"
         )
     marked = config.train.marks > 0
-    in_memory = MemoryMarks(renderer.tokenizer, data.kind) if marked else None
+    in_memory = memory_marks(renderer, config)
     streams = WorldStreams(
         "train",
         config.seed,
@@ -115,6 +115,11 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         Part("streams", time_aligned, 1 - data.turn_share),
         Part("questions", turn_based, data.turn_share, shuffled=False),
     ]
+
+
+def memory_marks(renderer: Renderer, config: Config) -> MemoryMarks | None:
+    """What marks the words that memory text explains, where the run reads marks."""
+    return MemoryMarks(renderer.tokenizer, config.data.kind) if config.train.marks else None
 
 
 def held_out_cases(

@@ -25,7 +25,7 @@ from data_pipeline.world.cells import (
     name_labels,
     state_labels,
 )
-from data_pipeline.world.marking import MemoryMarks, still_marks
+from data_pipeline.world.marking import still_marks
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
@@ -41,6 +41,7 @@ from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples
 from joyvl_train.trainer import generating, save_final
 from joyvl_train.training import fit, resumed_step
+from recipes._data import memory_marks
 from recipes._world import check_assets
 
 _TEXTS = 60_000
@@ -111,6 +112,7 @@ def main(config: Config, run: Run) -> None:
         log=lambda line: run.log(int(line["step"]), line),
         validate=validate if config.data.validation_streams else None,
         marks=config.train.marks,
+        mark_fields=told.fields if (told := memory_marks(renderer, config)) else (),
         wandb=config.run.wandb,
     )
     run.metrics(figures)
@@ -228,9 +230,7 @@ class Growing(QuestionSamples):
             side=config.data.size,
             system=config.prompt.system,
             marks=marks if config.train.marks else None,
-            text_marks=(
-                MemoryMarks(renderer.tokenizer, config.data.kind) if config.train.marks else None
-            ),
+            text_marks=memory_marks(renderer, config),
         )
 
 

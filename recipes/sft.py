@@ -30,7 +30,7 @@ from joyvl_train.report import (
 from joyvl_train.run import Run
 from joyvl_train.trainer import generating, leave_others, save_final
 from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
-from recipes._data import Cases, held_out_cases, side_of, training_parts
+from recipes._data import Cases, held_out_cases, memory_marks, side_of, training_parts
 from recipes._world import settings
 
 CURVES = {
@@ -110,6 +110,7 @@ def train(config: Config, run: Run, source: str) -> None:
         log=lambda line: run.log(int(line["step"]), line),
         validate=validate if cases else None,
         marks=config.train.marks,
+        mark_fields=told.fields if (told := memory_marks(renderer, config)) else (),
         wandb=config.run.wandb,
         left_out=left_out,
     )

@@ -117,7 +117,7 @@ class Clips:
         places = np.arange(len(ids))
         marks = np.where(places % 2 == 0, places // 2 % 2, UNKNOWN)
         shown = ids == self._renderer.processor.image_id
-        return rendered, replace(targets, marks=np.where(shown, marks, UNKNOWN))
+        return rendered, replace(targets, marks=np.where(shown, marks, UNKNOWN)[:, None])
 
 
 def parts(

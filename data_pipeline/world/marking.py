@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.world import scene as world_scene
-from data_pipeline.world.cells import sought_cells
+from data_pipeline.world.cells import COLOUR_LABELS, name_labels, sought_cells
 from data_pipeline.world.pictures import COLOURS, PictureSets, picture_set, sets_of
 from data_pipeline.world.stills import Still
 from data_pipeline.world.streams import frame_times
@@ -97,31 +98,69 @@ def _names(pictures: PictureSets) -> tuple[re.Pattern[str], dict[str, str]]:
 
 
 class MemoryMarks:
-    """Marks of text: whether what a name stands for was named in the memory text before it.
+    """Marks and labels of words that memory text explains, of samples that begin with some.
 
-    They are of the last token of each name, in questions, answers and the memory text itself, of
-    samples that begin with memory text; the marks of all other tokens are unknown.
+    The last token of each name, in questions and answers and in the memory text itself, has a mark:
+    was the thing named in the memory text before it? Where it came once it has labels: the digits
+    of the second in which it came, its colour, and what came before and after it. The last digit of
+    the second of a coming has the name of what came.
     """
 
     def __init__(self, tokenizer: Any, pictures: PictureSets) -> None:
+        self._tokenizer = tokenizer
+        self._pictures = pictures
+        self._labels = name_labels(pictures)
+        self.fields = (11, 11, 11, len(COLOUR_LABELS), *[len(self._labels)] * 3)
         self._names: dict[int, list[tuple[tuple[int, ...], str]]] = defaultdict(list)
         for name, picture in _names(pictures)[1].items():
             ids = tuple(tokenizer.encode(f" {name}", add_special_tokens=False))
             self._names[ids[0]].append((ids, picture))
         for several in self._names.values():
             several.sort(key=lambda pair: -len(pair[0]))
+        digits = [tokenizer.encode(digit, add_special_tokens=False) for digit in string.digits]
+        self._digits = {ids[0]: digit for digit, ids in enumerate(digits) if len(ids) == 1}
 
     def __call__(self, rendered: Rendered) -> np.ndarray:
-        """The marks [L] of a sample's tokens."""
-        marks = np.full(len(rendered), UNKNOWN)
+        """The marks [L, 1 + fields] of a sample's tokens."""
+        marks = np.full((len(rendered), 1 + len(self.fields)), UNKNOWN)
         known: set[str] = set()
+        lines: dict[str, np.ndarray] = {}
+        at: dict[int, int] = {}
         for span in rendered.spans:
-            if span.role == "system" or (known and span.kind == "text"):
-                for last, picture in self._mentions(rendered.ids[span.start : span.stop]):
-                    marks[span.start + last] = picture in known
-                    if span.role == "system":
-                        known.add(picture)
+            ids = rendered.ids[span.start : span.stop]
+            if span.role == "system":
+                lines, at = self._lines(self._tokenizer.decode(ids))
+                for last, picture in self._mentions(ids):
+                    marks[span.start + last, 0] = picture in known
+                    if picture in lines and picture not in known:
+                        marks[span.start + last, 1:6] = lines[picture][:5]  # what came after: later
+                    known.add(picture)
+            elif known and span.kind == "text":
+                for last, picture in self._mentions(ids):
+                    marks[span.start + last, 0] = picture in known
+                    marks[span.start + last, 1:-1] = lines.get(picture, UNKNOWN)
+                for last, second in self._numbers(ids):
+                    marks[span.start + last, -1] = at.get(second, UNKNOWN)
         return marks
+
+    def _lines(self, memory: str) -> tuple[dict[str, np.ndarray], dict[int, int]]:
+        """Of each thing that came once, its labels; of each second of a coming, the name's."""
+        came = [
+            (int(match[1]), *thing)
+            for match in _CAME.finditer(memory)
+            for thing in named(match[2], self._pictures)[:1]
+        ]
+        names = [self._labels.index(name) for _, name, _ in came]
+        found: dict[str, np.ndarray] = {}
+        for i, (second, name, colour) in enumerate(came):
+            if names.count(names[i]) > 1:
+                continue
+            digits = [10] * (3 - len(str(second))) + [int(d) for d in str(second)[-3:]]
+            before = names[i - 1] if i else 0
+            after = names[i + 1] if i + 1 < len(names) else 0
+            labels = [*digits, COLOUR_LABELS.index(colour), before, after]
+            found[name] = np.asarray(labels)
+        return found, {second: label for (second, _, _), label in zip(came, names, strict=True)}
 
     def _mentions(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """(place of its last token, picture) of each name."""
@@ -133,3 +172,17 @@ class MemoryMarks:
                     yield at, picture
                     break
             at += 1
+
+    def _numbers(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """(place of its last token, value) of each number."""
+        value: int | None = None
+        for at, token in enumerate([*ids, -1]):
+            digit = self._digits.get(token)
+            if digit is not None:
+                value = 10 * (value or 0) + digit
+            elif value is not None:
+                yield at - 1, value
+                value = None
+
+
+_CAME = re.compile(r"(\d+) s(?: assistant)?: (?:an?|some|the) ([a-z -]+) (?:came|appeared)", re.I)

@@ -46,8 +46,9 @@ class Asked:
         if not self._marked:
             return rendered, targets
         at = np.flatnonzero(np.asarray(rendered.ids) == self._renderer.processor.image_id)
-        marks = np.full(len(rendered), UNKNOWN)
-        marks[at] = np.repeat([n % 2 == index % 2 for n in numbers], len(at) // 2)
+        marks = np.full((len(rendered), 2), UNKNOWN)
+        marks[at, 0] = np.repeat([n % 2 == index % 2 for n in numbers], len(at) // 2)
+        marks[at, 1] = np.repeat(numbers, len(at) // 2)
         return rendered, replace(targets, marks=marks)
 
 
@@ -81,6 +82,7 @@ def trained(
         folder,
         seed=1,
         marks=share,
+        mark_fields=(8,),
         log=lines.append,
         validate=validate,
     )
@@ -96,8 +98,9 @@ def test_a_batch_has_marks_where_a_sample_has() -> None:
     marked, bare = Asked(Renderer(processor)).render(1), Asked(Renderer(processor), False).render(2)
     assert "marks" not in batch([bare])
     found = batch([bare, marked])["marks"]
-    assert found.shape == batch([bare, marked])["input_ids"].shape
+    assert found.shape == (*batch([bare, marked])["input_ids"].shape, 2)
     assert (found[0, : len(bare[0])] == UNKNOWN).all()
+    found = found[..., 0]
     image = batch([bare, marked])["input_ids"][0] == processor.image_id
     assert ((found[0] != UNKNOWN) == image)[len(bare[0]) :].all()
 
@@ -108,7 +111,7 @@ def test_the_loss_adds_its_share_of_the_marks_mean() -> None:
     plain = WeightedLoss(model)(**found)["loss"].item()
     for share in (1.0, 2.5):
         both = WeightedLoss(model, marks=Marks(model, share))(**found)["loss"].item()
-        # A head of zeros holds every mark for as likely as not.
+        # A head of zeros holds every mark for as likely as not; the labels are left unread.
         added = share * float(np.log(2)) * found["denominator"].item()
         assert both - plain == pytest.approx(added, rel=1e-4)
 
@@ -128,6 +131,7 @@ def test_unknown_marks_cost_nothing() -> None:
 def test_marks_are_learnt_and_told(tmp_path: Path) -> None:
     lines, _ = trained(tmp_path, 1.0, steps=150)
     assert lines[-1]["marks/precision"] > 0.95 and lines[-1]["marks/recall"] > 0.95
+    assert lines[-1]["marks/labels"] > 0.95 and lines[0]["marks/labels"] < 0.5
     assert lines[0].get("marks/recall", 0.0) < 0.5
 
 

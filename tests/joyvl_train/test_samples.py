@@ -83,7 +83,7 @@ def test_marks_stand_at_the_image_tokens(renderer: Renderer) -> None:
     image = np.asarray(rendered.ids) == renderer.processor.image_id
     assert image.sum() == 4 * count
     assert targets.marks is not None
-    assert targets.marks[image].tolist() == [0, 1] * (2 * count)
+    assert targets.marks[image, 0].tolist() == [0, 1] * (2 * count)
     assert (targets.marks[~image] == UNKNOWN).all()
     bare = QuestionSamples(lambda _: item, 1, renderer, side=64, marks=lambda still: None)
     assert bare.render(0)[1].marks is None

@@ -10,6 +10,7 @@ import pytest
 
 from data_pipeline.world import scene as world_scene
 from data_pipeline.world import stills
+from data_pipeline.world.cells import COLOUR_LABELS, name_labels
 from data_pipeline.world.marking import MemoryMarks, named, sought_in, stream_marks
 from data_pipeline.world.streams import frame_times, stream
 from joyvl_train.actions import Response
@@ -116,7 +117,7 @@ def test_names_are_marked_that_memory_text_holds(renderer: Renderer) -> None:
             [Response(said) for said in sample.before],
             sample.further,
         )
-        marks = MemoryMarks(renderer.tokenizer, "drawn")(rendered)
+        marks = MemoryMarks(renderer.tokenizer, "drawn")(rendered)[:, 0]
         ids = np.asarray(rendered.ids)
         assert set(marks[ids == renderer.processor.image_id]) <= {UNKNOWN}
         memory = {name for name, _ in named(sample.context, "drawn")}
@@ -134,4 +135,37 @@ def test_names_are_marked_that_memory_text_holds(renderer: Renderer) -> None:
 
 def test_without_memory_text_no_name_is_marked(renderer: Renderer) -> None:
     rendered = renderer.render_question("Is there a dog?", [], Response("No dog."))
-    assert set(MemoryMarks(renderer.tokenizer, "drawn")(rendered)) == {UNKNOWN}
+    assert set(MemoryMarks(renderer.tokenizer, "drawn")(rendered).ravel()) == {UNKNOWN}
+
+
+def test_labels_tell_of_the_line_that_names_a_thing(renderer: Renderer) -> None:
+    memory = "Earlier:\n0 to 200 s: 7 s: A red car came.; 36 s: A dog came.; 142 s: The moon came."
+    memory += "; 150 s: The dog left."
+    asked, answered = "When did the dog come?", "The dog came at 36 s."
+    rendered = renderer.render_question(asked, [], Response(answered), memory)
+    marking = MemoryMarks(renderer.tokenizer, "drawn")
+    marks = marking(rendered)
+    names = name_labels("drawn")
+    car, dog, moon = (names.index(name) for name in ("car", "dog", "moon"))
+    red = COLOUR_LABELS.index("red")
+    found = [
+        (renderer.tokenizer.decode([token]).strip(), row.tolist())
+        for token, row in zip(rendered.ids, marks, strict=True)
+        if (row != UNKNOWN).any()
+    ]
+    there = [1, 10, 3, 6, 0, car, moon, UNKNOWN]
+    assert found == [
+        ("car", [0, 10, 10, 7, red, 0, UNKNOWN, UNKNOWN]),
+        ("dog", [0, 10, 3, 6, 0, car, UNKNOWN, UNKNOWN]),
+        ("moon", [0, 1, 4, 2, 0, dog, UNKNOWN, UNKNOWN]),
+        ("dog", [1, *[UNKNOWN] * 7]),
+        ("dog", there),
+        ("dog", there),
+        ("6", [*[UNKNOWN] * 7, dog]),
+    ]
+    fields = [row[1:] for _, row in found]
+    assert all(
+        label < classes
+        for row in fields
+        for label, classes in zip(row, marking.fields, strict=True)
+    )
