@@ -16,6 +16,7 @@ import torch
 
 from data_pipeline.world import stills
 from data_pipeline.world.cells import (
+    CELL,
     COLOUR_LABELS,
     READ_ACROSS,
     READ_DOWN,
@@ -134,7 +135,7 @@ def check(config: Config) -> None:
     model, data = config.model, config.data
     if data.kind == "path":
         raise UserError(f"data.path={data.path}: recipe=base draws its own; leave it out")
-    if data.size % 32:
+    if data.size % CELL:
         raise UserError(
             f"data.size={data.size}: recipe=base labels cells of 32 pixels; give a multiple of 32"
         )
@@ -183,7 +184,7 @@ def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
             pictures=pictures,
             backgrounds=backgrounds(stage, config),
         )
-        grid, scene, time = side // 32, still.scenes[0], still.times[0]
+        grid, scene, time = side // CELL, still.scenes[0], still.times[0]
         things = cell_labels(scene, time, grid, pictures)
         return still.frames(side)[0], np.concatenate(
             [things, letter_labels(scene, time, grid, side)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from data_pipeline.world.cells import CELL
 from data_pipeline.world.streams import HELD_OUT
 from joyvl_train.checkpoint import control_ids, load, load_for_inference
 from joyvl_train.config import Config, UserError
@@ -70,8 +71,8 @@ def check_marks(config: Config) -> None:
         raise UserError(
             f"{wanted}: only the rendered world tells what its frames show; take it out"
         )
-    if config.data.size % 32:
-        raise UserError(f"{wanted}: marks cells of 32 pixels; give a data.size of whole cells")
+    if config.data.size % CELL:
+        raise UserError(f"{wanted}: marks cells of {CELL} pixels; give a data.size of whole cells")
 
 
 def train(config: Config, run: Run, source: str) -> None:
@@ -83,6 +84,12 @@ def train(config: Config, run: Run, source: str) -> None:
     tokens = control_ids(processor.tokenizer)
     model = with_lora(model, **vars(config.model.lora), token_ids=tokens, seed=config.seed)
     renderer = Renderer(processor)
+    side = config.data.size
+    if config.train.marks and renderer.shape((side, side)).grid != (side // CELL, side // CELL):
+        raise UserError(
+            f"train.marks={config.train.marks:g}: marks cells of {CELL} pixels, but to this model "
+            f"a frame of {side} pixels has other ones; take it out"
+        )
     rejects = Rejects(run.dir / "rejects.jsonl")
     parts = training_parts(config, renderer, rejects)
     left_out = dict(rejects.counts)

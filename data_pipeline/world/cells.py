@@ -13,6 +13,9 @@ from data_pipeline.world.captions import letters
 from data_pipeline.world.pictures import COLOURS, PictureSets, picture_set, sets_of
 from data_pipeline.world.scene import Scene
 
+CELL = 32
+"""The side of a cell in pixels: what one image token of a Qwen3-VL model shows."""
+
 NOTHING = 0
 """The label of a cell in which no thing stands, and of a thing that has no named colour."""
 

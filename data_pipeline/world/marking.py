@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.world import scene as world_scene
-from data_pipeline.world.cells import COLOUR_LABELS, name_labels, sought_cells
+from data_pipeline.world.cells import CELL, COLOUR_LABELS, name_labels, sought_cells
 from data_pipeline.world.pictures import COLOURS, PictureSets, picture_set, sets_of
 from data_pipeline.world.stills import Still
 from data_pipeline.world.streams import frame_times
@@ -28,8 +28,8 @@ def still_marks(still: Still, side: int, pictures: PictureSets) -> np.ndarray | 
     """The marks of a sample's image tokens, at `side` pixels; None where it names nothing."""
     if not still.sought:
         return None
-    frames = zip(still.scenes, still.times, strict=True)
-    return np.concatenate([sought_cells(*at, side // 32, pictures, still.sought) for at in frames])
+    grid, frames = side // CELL, zip(still.scenes, still.times, strict=True)
+    return np.concatenate([sought_cells(*at, grid, pictures, still.sought) for at in frames])
 
 
 def stream_marks(
@@ -47,7 +47,7 @@ def stream_marks(
     for second in seconds:
         sought = sought_in(timeline, second, pictures)
         for time in frame_times(rate, scene.duration, second):
-            cells = sought_cells(scene, time, side // 32, pictures, sought)
+            cells = sought_cells(scene, time, side // CELL, pictures, sought)
             found.append(cells if sought else np.full_like(cells, UNKNOWN))
     return np.concatenate(found)
 
