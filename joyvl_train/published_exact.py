@@ -49,7 +49,8 @@ def exact_times(told: Any, times: list[float], what: str) -> list[float]:
     exact = told.get("time") if isinstance(told, Mapping) else None
     if exact is None:
         return times
-    if type(exact) not in (int, float) or not abs(exact - times[0]) <= _ROUNDING:
+    near = type(exact) in (int, float) and times[0] - _ROUNDING <= exact <= times[0] + _ROUNDING
+    if not near:
         raise TimelineError("shape", f"{what}: its event is at another time, {str(exact)[:40]}")
     return [exact, *times[1:]]
 

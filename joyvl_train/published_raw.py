@@ -143,7 +143,8 @@ def _times(entry: Mapping[str, Any], what: str, offset: int) -> list[float]:
     if value is None or value == [] or (isinstance(value, str) and not value.strip()):
         value = entry.get("end_time")
     parts = value.split(",") if isinstance(value, str) else value
-    told = [seconds_of(part, what) for part in (parts if isinstance(parts, list) else [parts])]
+    parts = parts if isinstance(parts, list) else [parts]
+    told = [seconds_of(part, what) for part in parts or [None]]
     if not offset:
         return sorted(told)
     times = sorted(time - offset for time in told)
