@@ -102,7 +102,7 @@ def stream(
 
     kind: one of `kinds(family)`, drawn by weight where None. seconds: the length, 8 or more; drawn
     from `SECONDS` where None. backgrounds: kinds of background ("plain", "texture", "footage") with
-    equal or given weights. Raises `ValueError` for what doesn't exist.
+    equal or given weights; before footage nothing is told that claims to be all there is. Raises `ValueError` for what doesn't exist.
     """
     check_split(split)
     offered = kinds(family, pictures)
@@ -117,12 +117,17 @@ def stream(
     if frames_per_second != int(frames_per_second) or not 1 <= frames_per_second <= 60:
         raise ValueError(f"frames_per_second {frames_per_second!r}: a whole number from 1 to 60")
     weights = _weights(backgrounds, split)
+    if kind is None and set(weights) == {"footage"}:
+        # Where none is left, the family itself is refused below.
+        offered = tuple(k for k in offered if not STORIES[family][k].all_seen) or offered
     key = f"{family}/{kind}/{split}/{seed}/{pictures}/{seconds}"
     rng = random.Random(key)
     if kind is None:
         kind = rng.choices(offered, [STORIES[family][k].weight for k in offered])[0]
     clip_id = f"world-{pictures}-{split}-{family}-{kind}-{seed}"
     # The story is the same before any background but footage, which shows things of its own.
+    if STORIES[family][kind].all_seen:
+        weights = _without_footage(weights, f"{family}/{kind}")
     background = backdrop.choose(random.Random(f"{key}/background"), weights, split)
     for attempt in range(_TRIES):
         rng = random.Random(f"{key}/{kind}/{attempt}")
@@ -191,7 +196,17 @@ def _weights(backgrounds: Sequence[str] | Mapping[str, float], split: Split) -> 
             f"backgrounds: no footage of the split {split!r} in the cache: run "
             "`python -m data_pipeline.assets footage`, or leave footage out (data.footage=false)"
         )
-    return given
+    return {name: weight for name, weight in given.items() if weight}
+
+
+def _without_footage(weights: dict[str, float], told: str) -> dict[str, float]:
+    rest = {name: weight for name, weight in weights.items() if name != "footage"}
+    if not rest:
+        raise ValueError(
+            f"backgrounds: {told} tells of all that is seen, and footage shows things of its own; "
+            "name plain or texture as well"
+        )
+    return rest
 
 
 class WorldFrames:

@@ -74,6 +74,19 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def fits(wording: str, article: str) -> bool:
+    """Whether a wording reads well with a thing of this article: of some smoke and of the sun there
+    are not several, and nobody asks whether there is the sun.
+
+    >>> fits("Report every {noun}.", "some"), fits("Is there {a}?", "the"), fits("Is {a} in?", "the")
+    (False, False, True)
+    """
+    if article in ("a", "an"):
+        return True
+    several = any(form in wording for form in ("{s}", "{s2}", "{noun}", "{noun2}"))
+    return not several and not (article == "the" and "there {a}" in wording)
+
+
 def forms(noun: str, article: str = "a") -> dict[str, str]:
     """The forms of a noun that wordings take: {noun}, {a}, {the}, {The}, {s} (plural)."""
     return {

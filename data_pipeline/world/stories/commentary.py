@@ -125,11 +125,11 @@ def cadence(draft: Draft) -> None:
 
 
 KINDS = {
-    "describe": Kind(describe, 2.0),
-    "arrivals": Kind(arrivals),
-    "departures": Kind(departures),
-    "names": Kind(names),
-    "colours": Kind(colours, 1.0, ("colours",)),
+    "describe": Kind(describe, 2.0, all_seen=True),
+    "arrivals": Kind(arrivals, all_seen=True),
+    "departures": Kind(departures, all_seen=True),
+    "names": Kind(names, all_seen=True),
+    "colours": Kind(colours, 1.0, ("colours",), all_seen=True),
 }
 
-CADENCE = {"cadence": Kind(cadence)}
+CADENCE = {"cadence": Kind(cadence, all_seen=True)}

@@ -241,7 +241,7 @@ KINDS = {
     "every": Kind(every),
     "ladder": Kind(ladder),
     "countdown": Kind(countdown),
-    "withhold": Kind(withhold),
+    "withhold": Kind(withhold, all_seen=True),
     "window": Kind(window, 0.7),
     "window_after": Kind(window_after, 0.7),
     "lasted": Kind(lasted),

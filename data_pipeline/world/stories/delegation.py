@@ -24,8 +24,8 @@ ASK_HARD: dict[str, tuple[str, ...]] = {
     "plan": ("{q}", "I need your help: {q}", "Please do this: {q}", "One more thing: {q}",
              "Can you do this: {q}", "A task for you: {q}", "Next: {q}", "Help me with this: {q}"),
     "seen": ("How many {s} are there, times {n}?", "Multiply the number of {s} you see by {n}.",
-             "Count the {s} in view and multiply by {n}.", "What is {n} times the {s} in view?",
-             "Take the {s} you see, times {n}.", "If each of the {s} costs {n}, what do all cost?",
+             "Count the {s} in view and multiply by {n}.", "What is {n} times the number of {s} in view?",
+             "Take the number of {s} you see, times {n}.", "If each of the {s} costs {n}, what do they all cost?",
              "What do the {s} in view cost at {n} each?", "Give me {n} times the number of {s}."),
     "easy": ("What is {x} plus {y}?", "{x} plus {y} is what?", "Add {x} and {y}.",
              "How much is {x} plus {y}?", "Tell me {x} plus {y}.", "What do {x} and {y} make?",
@@ -190,12 +190,15 @@ def _story(draft: Draft, makers: tuple[Maker, ...], alert: bool, easy: bool) -> 
     for beat in draft.beats(2, 2, 4):
         here = draft.present(beat)
         old = [x for x in draft.present(beat) if beat >= x.came + 2]
+        # What is watched for comes as an alert, and never as a further one of its kind.
+        copied = [x.picture.name for x in old if watched is None or x.picture.name != watched[0]]
+        copied = [name for name in copied if name in draft.countable]
         if old and (len(here) > 2 or (len(here) > 1 and rng.random() < 0.6)):
             draft.leave(rng.choice(old), beat)
         elif watched and not draft.recent(watched[0], beat) and rng.random() < 0.5:
             comings.append(draft.enter(watched[0], beat))
-        elif seen in makers and old and rng.random() < 0.5:
-            draft.enter(old[0].picture.name, beat)  # several of one thing, to be counted
+        elif seen in makers and copied and rng.random() < 0.5:
+            draft.enter(copied[0], beat)  # several of one thing, to be counted
         else:
             free = [n for n in pool if not draft.recent(n, beat)]
             draft.enter(rng.choice(free), beat)

@@ -20,7 +20,7 @@ from data_pipeline.world.splits import Split, allowed, composition, group, own_p
 from data_pipeline.world.stories.actor import Actor, Entry
 from data_pipeline.world.stories.backdrop import SHOWS
 from data_pipeline.world.wordings import ASK
-from data_pipeline.world.words import MANY, STATES, forms, polite
+from data_pipeline.world.words import MANY, STATES, fits, forms, polite
 from joyvl_train.timeline import Clip, Event, Rule, Timeline
 
 SIDE = 96
@@ -39,11 +39,13 @@ class Clash(Exception):
 @dataclass(frozen=True)
 class Kind:
     """One kind of stream: `write` tells its story into a draft; `weight` is its share in the
-    family. `needs` is what the picture set must offer: "states", "colours"."""
+    family. `needs` is what the picture set must offer: "states", "colours". `all_seen`: it tells of
+    all that is seen, so it is never told before footage, which shows things of its own."""
 
     write: Callable[[Draft], None]
     weight: float = 1.0
     needs: tuple[str, ...] = ()
+    all_seen: bool = False
 
 
 def stateful(things: Iterable[Picture]) -> tuple[str, ...]:
@@ -125,7 +127,7 @@ class Draft:
     ) -> tuple[str, str]:
         """A (thing, wording) of `event` that belongs to this split, recorded as a composition."""
         wordings = ASK[ask or event] if ask is None or isinstance(ask, str) else tuple(ask)
-        pairs = _pairs(event, tuple(sorted(things)), wordings, self.split)
+        pairs = self._fitting(_pairs(event, tuple(sorted(things)), wordings, self.split))
         if not pairs:
             raise Clash(f"{event}: the split {self.split} holds none of these")
         thing, text = self.rng.choice(pairs)
@@ -140,12 +142,17 @@ class Draft:
         names = tuple(sorted(things))
         splits: tuple[Split, ...] = (self.split, "train")
         for split in splits:
-            pairs = _pairs(event, names, wordings, split)
+            pairs = self._fitting(_pairs(event, names, wordings, split))
             if pairs:
                 thing, text = self.rng.choice(pairs)
                 self.compositions.append(composition(event, thing, text))
                 return thing, text
         raise Clash(f"{event}: the split {self.split} holds none of these")
+
+    def _fitting(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of the pairs that read well; what is no thing by name goes with every wording."""
+        articles = {p.name: p.article for p in self.things}
+        return [(name, text) for name, text in pairs if fits(text, articles.get(name, "a"))]
 
     @property
     def own(self) -> bool:
@@ -166,7 +173,8 @@ class Draft:
 
     def fellows(self, event: str, things: Iterable[str], text: str) -> list[str]:
         """Those of `things` that may be reported under this wording as well."""
-        return [t for t in things if allowed(composition(event, t, text), self.split)]
+        own = [(t, text) for t in things if allowed(composition(event, t, text), self.split)]
+        return [thing for thing, _ in self._fitting(own)]
 
     def record(self, event: str, thing: str, text: str) -> None:
         """Record a further composition; raises `Clash` where the split may not hold it."""
@@ -211,6 +219,12 @@ class Draft:
             found.append(second)
             second += self.rng.randint(low, high)
         return found
+
+    def all_seen(self) -> None:
+        """Raise `Clash` where more is to be seen than the story shows: before footage nobody can
+        say what all there is, what came first or what comes next."""
+        if self.background.kind == "footage":
+            raise Clash("footage shows things of its own")
 
     def present(self, second: int) -> list[Actor]:
         """The actors visible at the end of `second`, in order of coming."""

@@ -32,6 +32,7 @@ def came(draft: Draft, second: int) -> list[Entry]:
 
 
 def ask_now(draft: Draft, second: int) -> None:
+    draft.all_seen()
     here = draft.present(second)
     if len({x.picture.name for x in here}) < len(here):
         raise Clash("several of one thing")
@@ -80,6 +81,7 @@ def ask_was_there(draft: Draft, second: int) -> None:
 
 
 def ask_before(draft: Draft, second: int) -> None:
+    draft.all_seen()
     entries = came(draft, second)
     names = [e.actor.picture.name for e in entries]
     pairs = {
@@ -93,6 +95,7 @@ def ask_before(draft: Draft, second: int) -> None:
 
 
 def ask_left_last(draft: Draft, second: int) -> None:
+    draft.all_seen()
     gone = [e for e in draft.log if e.what == "left" and e.second <= second]
     if not gone:
         raise Clash("nothing has left")
@@ -102,6 +105,7 @@ def ask_left_last(draft: Draft, second: int) -> None:
 
 
 def ask_came_first(draft: Draft, second: int) -> None:
+    draft.all_seen()
     actor = came(draft, second)[0].actor
     _, text = draft.pick("came_first", [actor.picture.name])
     draft.reply(second, f"{capital(actor.a)}.", draft.ask(second, text), named(actor))
@@ -109,6 +113,7 @@ def ask_came_first(draft: Draft, second: int) -> None:
 
 def ask_next(draft: Draft, second: int) -> None:
     """Asked now, answered when the next thing comes."""
+    draft.all_seen()
     coming = [e for e in draft.log if e.what == "came" and e.second > second]
     if not coming:
         raise Clash("nothing comes any more")
@@ -191,7 +196,7 @@ def mixed(draft: Draft) -> None:
 
 KINDS = {
     "present": Kind(present),
-    "backward": Kind(backward),
-    "forward": Kind(forward),
+    "backward": Kind(backward, all_seen=True),
+    "forward": Kind(forward, all_seen=True),
     "mixed": Kind(mixed, 1.5),
 }

@@ -152,6 +152,6 @@ def standing(draft: Draft) -> None:
 
 KINDS = {
     "opening": Kind(opening, 2.0),
-    "within": Kind(within),
+    "within": Kind(within, all_seen=True),
     "standing": Kind(standing),
 }
