@@ -38,6 +38,7 @@ CURVES = {
     "Training loss": ["train/loss"],
     "Validation, free-running": ["validation/onset_f1", "validation/content_accuracy"],
 }
+MARKED = {"What is asked for, found": ["marks/precision", "marks/recall", "marks/labels"]}
 SUMMED = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
 _AS_GOOD = 0.005
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -129,6 +130,7 @@ def train(config: Config, run: Run, source: str) -> None:
 
 def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> None:
     """Free-running measures on held-out streams, beside trivial policies and the base polled."""
+    shown = CURVES | MARKED if config.train.marks else CURVES
     data, rejects = config.data, Rejects(run.dir / "rejects.jsonl")
     cases = held_out_cases(config, "test", data.test_streams, data.test_hours, rejects=rejects)
     run.metrics({"data/rejected": rejects.total})
@@ -137,7 +139,7 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
     if not cases:
         note = "no clip is held out, so nothing is measured; raise data.held_out"
         run.say(note)
-        page(run.report, "Training", [section("Loss", curves(run.read_log(), CURVES))], note)
+        page(run.report, "Training", [section("Loss", curves(run.read_log(), shown))], note)
         return
     # Families that training never held: what transfers.
     own = config.data.kind == "path" or config.data.families
@@ -171,7 +173,7 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
         parts.append(section("Talkativeness, on validation streams", talkativeness(run, bias)))
     parts += [
         section("Second by second", strips(cases, seen, config.eval.strips)),
-        section("Training", curves(run.read_log(), CURVES)),
+        section("Training", curves(run.read_log(), shown)),
         section("Published measures", published(found)),
     ]
     page(run.report, "Held-out streams, free-running", parts, summary(found))
