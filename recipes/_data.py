@@ -10,9 +10,8 @@ from pathlib import Path
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
 from data_pipeline.world.marking import MemoryMarks, still_marks, stream_marks
-from data_pipeline.world.scene import SceneError
 from data_pipeline.world.splits import Split
-from data_pipeline.world.streams import FAMILIES, WorldFrames
+from data_pipeline.world.streams import FAMILIES
 from data_pipeline.world.summaries import summarize
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, UserError
@@ -22,10 +21,9 @@ from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import QuestionSamples, StreamSamples, corpus_parts
 from joyvl_train.sides import Side, SideName
-from joyvl_train.timeline import Clip, Timeline
-from joyvl_train.video import FrameError
+from joyvl_train.timeline import Timeline
 from joyvl_train.weights import LossWeights
-from recipes._world import check_assets, rate, settings
+from recipes._world import check_assets, draw, rate, settings
 
 Cases = Sequence[tuple[Timeline, Frames]]
 
@@ -198,12 +196,5 @@ def _opened(
         size=size,
         multiple=32,
         rejects=Rejects(rejects),
-        render=partial(_draw, side=size),
+        render=partial(draw, side=size),
     )
-
-
-def _draw(clip: Clip, side: int) -> Frames:
-    try:
-        return WorldFrames(Timeline(clip, "", "world"), side)
-    except SceneError as error:
-        raise FrameError("no source", f"clip {clip.id!r}: {error}") from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from data_pipeline.candidates import Candidate
+from data_pipeline.candidates import EVALUATION, Candidate
 from data_pipeline.sources.published import write_published as write_raw
-from data_pipeline.world.streams import WorldFrames
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus import open_corpus
 from joyvl_train.frames import Frames
@@ -16,13 +16,15 @@ from joyvl_train.published import read_published, write_published
 from joyvl_train.records import RecordError, Rejects, StreamLabels, TurnSample
 from joyvl_train.run import Run
 from joyvl_train.shard_reader import Shard, read_index
-from joyvl_train.timeline import Clip, Timeline, TimelineError
-from recipes._world import rate
+from joyvl_train.timeline import Timeline, TimelineError
+from recipes._world import draw, rate
 
 DATA = "data.json"
 REJECTS = "rejects.jsonl"
 NO_STREAM = "no stream"
 """Why a turn-based sample stays behind: the form tells of streams alone."""
+NO_TRAINING = "evaluation only"
+"""Why a benchmark's record stays behind where the form has no place to say that it is one."""
 
 
 def export(config: Config, run: Run) -> None:
@@ -85,7 +87,15 @@ def _candidates(place: Path, rejects: Rejects) -> Iterator[Candidate]:
             except TimelineError as error:
                 rejects.add(where, error.reason, error.detail)
             else:
-                yield Candidate(told.id, told.timeline)
+                yield Candidate(told.id, _marked(told))
+
+
+def _marked(labels: StreamLabels) -> Timeline:
+    """The timeline, which says itself where it is for evaluation alone: `use` doesn't go along."""
+    timeline = labels.timeline
+    if labels.use != EVALUATION:
+        return timeline
+    return replace(timeline, meta={**timeline.meta, "use": EVALUATION})
 
 
 def _with_pictures(
@@ -101,7 +111,7 @@ def _with_pictures(
         frames_per_second="auto" if value == "auto" else int(rate(config)),
         size=size,
         rejects=rejects,
-        render=partial(_drawn, size=size or config.data.size),
+        render=partial(draw, side=size or config.data.size),
     )
     for number in range(len(corpus)):
         try:
@@ -112,9 +122,8 @@ def _with_pictures(
             rejects.add(corpus.where(number), NO_STREAM, sample.id)
             continue
         labels, frames = sample
-        assert isinstance(labels, StreamLabels)
+        if labels.use == EVALUATION:
+            detail = "chats don't say what is never to be trained on; take corpus.form=raw"
+            rejects.add(corpus.where(number), NO_TRAINING, f"{labels.id}: {detail}")
+            continue
         yield labels.timeline, frames
-
-
-def _drawn(clip: Clip, size: int) -> Frames:
-    return WorldFrames(Timeline(clip, "", "world"), size)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from data_pipeline.assets import cache_folder
 from data_pipeline.world import photos
 from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world.scene import SceneError
 from data_pipeline.world.splits import SPLITS
+from data_pipeline.world.streams import WorldFrames
 from joyvl_train.config import Config, UserError
+from joyvl_train.frames import Frames
 from joyvl_train.memory import Limits
 from joyvl_train.stream import StreamSettings
+from joyvl_train.timeline import Clip, Timeline
+from joyvl_train.video import FrameError
 
 
 def check_assets(config: Config) -> None:
@@ -49,3 +54,12 @@ def settings(config: Config) -> StreamSettings:
         dialogue_tokens=stream.dialogue_tokens,
     )
     return StreamSettings(stream.chunk_seconds, stream.lead, limits)
+
+
+def draw(clip: Clip, side: int) -> Frames:
+    """The pictures of a clip of the world, `side` pixels wide and high; `FrameError` where its
+    scene is none."""
+    try:
+        return WorldFrames(Timeline(clip, "", "world"), side)
+    except SceneError as error:
+        raise FrameError("no source", f"clip {clip.id!r}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,41 @@ def test_converted_chats_come_with_their_pictures(corpus: Path, tmp_path: Path) 
     assert len(list((out / "images").rglob("*.jpg"))) == 9 + 9
     record = json.loads((out / "data.json").read_text())[0]
     assert "<50.0 seconds>" in record["messages"][0]["content"]
+
+
+def test_a_benchmarks_record_never_comes_back_for_training(corpus: Path, tmp_path: Path) -> None:
+    tested = tmp_path / "tested"
+    records: list[Any] = list(read_shards(corpus))[:2]
+    write_shards([(replace(labels, use="evaluation"), shown) for labels, shown in records], tested)
+    assert export(tmp_path, f"data.path={tested}") == 0
+    out = tmp_path / "out" / "data.json"
+    back = list(published.read(out))
+    assert [one.use for one in back] == ["evaluation"] * 2  # type: ignore[union-attr]
+    rejects = Rejects()
+    assert not list(read_published(out, rejects)) and rejects.counts == {"evaluation only": 2}
+    # Chats have no place to say so.
+    assert export(tmp_path, f"data.path={tested}", "corpus.form=converted", dir="chats") == 0
+    assert figures(tmp_path, "chats") == {
+        "export/read": 2,
+        "export/written": 0,
+        "export/rejected": 2,
+        "export/rejected/evaluation_only": 2,
+    }
+
+
+def test_a_scene_that_is_none_takes_no_other_record_with_it(tmp_path: Path) -> None:
+    scene = Timeline(Clip("s", 4.0, scene={"seed": "none"}), "qa", "world")
+    shown = Timeline(Clip("p", 2.0, images=("a.jpg", "a.jpg")), "qa", "made")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    path = tmp_path / "timelines.jsonl"
+    path.write_text("".join(json.dumps(to_json(one)) + "\n" for one in (scene, shown)))
+    assert export(tmp_path, f"data.path={path}", "corpus.form=converted") == 0
+    assert figures(tmp_path) == {
+        "export/read": 2,
+        "export/written": 1,
+        "export/rejected": 1,
+        "export/rejected/no_source": 1,
+    }
 
 
 def test_timelines_of_annotations_alone_and_what_can_not_be_held(tmp_path: Path) -> None:
