@@ -52,12 +52,14 @@ def main(config: Config, run: Run) -> None:
     run.use_threads()
     prepare_engine(config.engine)
     if config.command == "evaluate":
+        leave_others()
         start = run.find_checkpoint(["sft", "kept", "base"])
         evaluate(config, run, start.path, None)
     else:
         start = run.find_checkpoint(["kept", "base"])
         if not (run.checkpoint / "config.json").exists():
             train(config, run, start.path)
+        leave_others()  # also where an earlier start has trained
         if run.is_main:
             evaluate(config, run, str(run.checkpoint), start.path)
     run.finish(latest=config.command == "run")
@@ -125,7 +127,6 @@ def train(config: Config, run: Run, source: str) -> None:
     # Before the checkpoint, whose presence says that training is over.
     run.metrics(figures)
     save_final(model, processor, run.checkpoint, source, dtype)
-    leave_others()
 
 
 def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from joyvl_train.checkpoint import control_ids, load, load_for_inference, save
 from joyvl_train.cli import compose
@@ -105,3 +107,23 @@ def test_lora_trains_the_rows_of_added_tokens(bare: Path, tmp_path: Path) -> Non
     before, after = (m.get_input_embeddings().weight for m in (start, trained))
     changed = (before != after).any(dim=1).nonzero().flatten().tolist()
     assert changed == sorted(ids)
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_no_rank_waits_for_another_once_all_is_trained(
+    command: str, bare: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A group that is still there when a rank ends can abort it, and with it the evaluation."""
+    inside: list[bool] = []
+    monkeypatch.setattr(sft, "evaluate", lambda *told: inside.append(dist.is_initialized()))
+    config = smoke(tmp_path, bare, f"command={command}")
+    trained = tmp_path / "run" / "checkpoint"  # by an earlier start
+    shutil.copytree(bare, trained)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with Run(config, ROOT) as run:
+            sft.main(config, run)
+        assert inside == [False] and not dist.is_initialized()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
