@@ -141,6 +141,11 @@ PHOTOS: tuple[Photo, ...] = (
     _photo("earth|globe", "sky", "space/planets/3_earth", article="the"),
 )
 
+WRITTEN = frozenset(
+    ("camera", "clock", "fire truck", "mailbox", "plane", "stop sign", "toolbox"),
+)
+"""Stamps with letters or digits on them, which are never shown mirrored."""
+
 _BY_NAME = {photo.names[0]: photo for photo in PHOTOS}
 
 

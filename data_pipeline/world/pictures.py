@@ -231,7 +231,7 @@ def _sized(
     shape = (max(1, round(master.width * scale)), max(1, round(master.height * scale)))
     # Premultiplied while resizing, else the colour of transparent pixels bleeds into the edge.
     small = master.convert("RGBa").resize(shape, Image.Resampling.LANCZOS)
-    if mirrored:
+    if mirrored and not (picture_set == "photo" and name in photos.WRITTEN):
         small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if angle:
         small = small.rotate(angle, Image.Resampling.BICUBIC, expand=True)

@@ -101,6 +101,18 @@ def test_what_does_not_exist_is_refused() -> None:
             wrong()
 
 
+def test_what_is_written_on_a_photo_is_never_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = Image.new("RGBA", (64, 64), "red")
+    half.paste("blue", (32, 0, 64, 64))
+    monkeypatch.setattr(pictures, "_master", lambda *_: half)
+    monkeypatch.setattr(pictures, "_large_master", lambda *_: half)
+    for name, right in (("stop sign", (0, 0, 255)), ("tiger", (255, 0, 0))):
+        assert {p.names[0] for p in photos.PHOTOS} >= photos.WRITTEN
+        shown = pictures.sprite(name, 64 * 3, mirrored=True, picture_set="photo")
+        assert shown.getpixel((180, 90))[:3] == right
+    assert {"stop sign", "clock"} <= photos.WRITTEN
+
+
 def test_photos_that_were_not_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JOYVL_CACHE", str(tmp_path))
     assert not photos.available()
