@@ -102,7 +102,8 @@ def stream(
 
     kind: one of `kinds(family)`, drawn by weight where None. seconds: the length, 8 or more; drawn
     from `SECONDS` where None. backgrounds: kinds of background ("plain", "texture", "footage") with
-    equal or given weights; before footage nothing is told that claims to be all there is. Raises `ValueError` for what doesn't exist.
+    equal or given weights; nothing that claims to be all there is to see is told before footage.
+    Raises `ValueError` for what doesn't exist.
     """
     check_split(split)
     offered = kinds(family, pictures)

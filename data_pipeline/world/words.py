@@ -78,7 +78,7 @@ def fits(wording: str, article: str) -> bool:
     """Whether a wording reads well with a thing of this article: of some smoke and of the sun there
     are not several, and nobody asks whether there is the sun.
 
-    >>> fits("Report every {noun}.", "some"), fits("Is there {a}?", "the"), fits("Is {a} in?", "the")
+    >>> fits("Report every {noun}.", "some"), fits("Is there {a}?", "the"), fits("See {a}?", "the")
     (False, False, True)
     """
     if article in ("a", "an"):

@@ -60,7 +60,9 @@ class Talk:
     name: str = ""
     favourite: str = ""
     subject: Actor | None = None
-    last: tuple[str, Rule] | None = None
+    last: tuple[str, str, Rule] | None = None
+    """The latest turn: its event, its reply and the rule of that."""
+
     done: set[str] = field(default_factory=set)
 
     def turn(self, second: int, event: str, thing: str, said: str, rule: Rule) -> None:
@@ -68,7 +70,7 @@ class Talk:
         _, text = self.draft.pick(event, [thing], SAY[event])
         query = self.draft.ask(second, text.format(x=thing), plain=True)
         self.draft.reply(second, said, query, rule)
-        self.last = (said, rule)
+        self.last = (event, said, rule)
         self.done.add(event)
 
 
@@ -80,11 +82,15 @@ def _exact(text: str) -> Rule:
 
 
 def _fixed(event: str, said: str, *facts: str) -> Move:
-    """A turn with one reply."""
+    """A turn with one reply, said once."""
 
     def move(talk: Talk, second: int) -> None:
-        if event in talk.done and event != "thanks":
+        if event in talk.done:
             raise Clash(f"{event} was said")
+        if event == "hello" and talk.last is not None:
+            raise Clash("the talk has begun")
+        if event == "thanks" and talk.last is None:
+            raise Clash("nothing to thank for")
         talk.turn(second, event, "you", said, Rule("key_facts", facts) if facts else _exact(said))
 
     return move
@@ -100,8 +106,9 @@ who = _fixed("who", "I watch and tell you what I see.", "watch|see")
 def name(talk: Talk, second: int) -> None:
     if talk.name:
         raise Clash("the name is known")
-    talk.name = talk.draft.rng.choice(PEOPLE)
-    talk.turn(second, "name", talk.name, f"Hello, {talk.name}.", Rule("key_facts", (talk.name,)))
+    person = talk.draft.rng.choice(PEOPLE)
+    talk.turn(second, "name", person, f"Hello, {person}.", Rule("key_facts", (person,)))
+    talk.name = person
 
 
 def name_back(talk: Talk, second: int) -> None:
@@ -114,9 +121,11 @@ def name_back(talk: Talk, second: int) -> None:
 def like(talk: Talk, second: int) -> None:
     if talk.favourite:
         raise Clash("the favourite is known")
-    talk.favourite = talk.draft.rng.choice(talk.draft.countable)
-    said = f"The {talk.favourite} is nice."
-    talk.turn(second, "like", talk.favourite, said, Rule("key_facts", (talk.favourite,)))
+    favourite = talk.draft.rng.choice(talk.draft.countable)
+    said = f"The {favourite} is nice."
+    talk.turn(second, "like", favourite, said, Rule("key_facts", (favourite,)))
+    # From here on "it" would be the favourite.
+    talk.favourite, talk.subject = favourite, None
 
 
 def like_back(talk: Talk, second: int) -> None:
@@ -124,9 +133,11 @@ def like_back(talk: Talk, second: int) -> None:
         raise Clash("no favourite yet")
     rule = Rule("key_facts", (talk.favourite,))
     talk.turn(second, "like_back", talk.favourite, f"The {talk.favourite}.", rule)
+    talk.subject = None
 
 
 def see(talk: Talk, second: int) -> None:
+    talk.draft.all_seen()
     here = talk.draft.present(second)
     if len(here) != 1:
         raise Clash("not one thing to see")
@@ -164,7 +175,9 @@ def it_like(talk: Talk, second: int) -> None:
 def again(talk: Talk, second: int) -> None:
     if talk.last is None:
         raise Clash("nothing was said yet")
-    said, rule = talk.last
+    event, said, rule = talk.last
+    if event == "again":
+        raise Clash("it was said again")
     talk.turn(second, "again", said, said, rule)
 
 
@@ -194,7 +207,7 @@ def _talk(draft: Draft, moves: tuple[Move, ...]) -> None:
                 draft.undo(mark)
                 talk.subject = subject
     if turns and talk.last:
-        move = draft.rng.choice((bye, thanks))
+        move = bye if "thanks" in talk.done else draft.rng.choice((bye, thanks))
         move(talk, turns[-1])
     if len(draft.events) < 4:
         raise Clash("too little was said")
@@ -213,7 +226,11 @@ def memory(draft: Draft) -> None:
     _talk(draft, MEMORY)
 
 
-KINDS = {"small_talk": Kind(small_talk), "looking": Kind(looking), "memory": Kind(memory)}
+KINDS = {
+    "small_talk": Kind(small_talk),
+    "looking": Kind(looking, all_seen=True),
+    "memory": Kind(memory),
+}
 
 
 def texts() -> list[str]:

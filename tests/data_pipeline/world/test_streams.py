@@ -250,10 +250,22 @@ def test_stories_before_footage_leave_out_what_the_footage_shows(
     clip = {"split": "train", "frames": 2, "rate": 10}
     (folder / "clip.json").write_text(json.dumps(clip))
     monkeypatch.setenv("JOYVL_CACHE", str(tmp_path))
-    for timeline in streams("train", 1, 150, backgrounds=("footage",)):
-        assert timeline.meta["background"] == "footage"
-        shown = {track["picture"] for track in timeline.clip.scene["tracks"]}
-        assert not shown & set(backdrop.SHOWS["motorway"])
+    behind = Counter[str]()
+    for timeline in streams("train", 1, 150, backgrounds={"footage": 20, "plain": 1}):
+        behind[timeline.meta["background"]] += 1
+        if timeline.meta["background"] == "footage":
+            shown = {track["picture"] for track in timeline.clip.scene["tracks"]}
+            assert not shown & set(backdrop.SHOWS["motorway"])
+            # Of all that is to be seen nobody speaks: the footage shows things of its own.
+            assert not STORIES[timeline.family][timeline.meta["kind"]].all_seen
+            asked = {key.split(" | ")[0] for key in timeline.meta["compositions"]}
+            assert not asked & {"now", "next", "before", "came_first", "left_last", "see"}
+    assert behind["footage"] > 80
+    # Where there is footage alone, the kinds that can be told before it are drawn.
+    found = {stream("qa", i, "train", backgrounds=("footage",)).meta["kind"] for i in range(20)}
+    assert found == {"present", "mixed"}
+    with pytest.raises(ValueError, match="commentary/.* tells of all that is seen"):
+        stream("commentary", 0, "train", backgrounds=("footage",))
 
 
 def test_the_story_is_the_same_before_plain_and_texture() -> None:

@@ -1,4 +1,5 @@
 import random
+import re
 import string
 
 import pytest
@@ -7,7 +8,7 @@ from data_pipeline.world.languages import LINES, ROMANIZED, WORDS
 from data_pipeline.world.pictures import SETS, picture_set
 from data_pipeline.world.stories import chat, delegation, recall
 from data_pipeline.world.wordings import ASK
-from data_pipeline.world.words import STATES, a, forms, listed, plural, polite
+from data_pipeline.world.words import STATES, a, fits, forms, listed, plural, polite
 
 TABLES = {"ASK": ASK, "chat": chat.SAY, "hard": delegation.ASK_HARD, "memory": recall.ASK_MEMORY}
 
@@ -97,6 +98,23 @@ def test_a_polite_word_keeps_the_order() -> None:
 def test_states_of_drawn_things_can_be_told() -> None:
     told = {s for p in picture_set("drawn") for s in p.states if s in STATES}
     assert {"open", "closed", "on", "off", "red", "green"} <= told
+
+
+def test_of_some_smoke_and_of_the_sun_there_are_not_several() -> None:
+    assert fits("Watch for {s} and report each one.", "an")
+    assert not fits("Watch for {s} and report each one.", "some")
+    assert not fits("Report all {s} and all {s2} as they come.", "the")
+    assert fits("Tell me every time {a} appears.", "some")
+    assert fits("Is there {a} now?", "some") and not fits("Is there {a} now?", "the")
+
+
+def test_wordings_that_no_one_would_say() -> None:
+    for table in TABLES.values():
+        for wordings in table.values():
+            for text in wordings:
+                assert "each {n} seconds" not in text.lower(), text
+                # Of a phone that is ringing nobody says that it gets, goes or turns ringing.
+                assert not re.search(r"(gets?|goe?s?|turns?|becomes?) {state}", text), text
 
 
 def test_lexicon() -> None:
