@@ -24,8 +24,10 @@ ASK_HARD: dict[str, tuple[str, ...]] = {
     "plan": ("{q}", "I need your help: {q}", "Please do this: {q}", "One more thing: {q}",
              "Can you do this: {q}", "A task for you: {q}", "Next: {q}", "Help me with this: {q}"),
     "seen": ("How many {s} are there, times {n}?", "Multiply the number of {s} you see by {n}.",
-             "Count the {s} in view and multiply by {n}.", "What is {n} times the number of {s} in view?",
-             "Take the number of {s} you see, times {n}.", "If each of the {s} costs {n}, what do they all cost?",
+             "Count the {s} in view and multiply by {n}.",
+             "What is {n} times the number of {s} in view?",
+             "Take the number of {s} you see, times {n}.",
+             "If each of the {s} costs {n}, what do they all cost?",
              "What do the {s} in view cost at {n} each?", "Give me {n} times the number of {s}."),
     "easy": ("What is {x} plus {y}?", "{x} plus {y} is what?", "Add {x} and {y}.",
              "How much is {x} plus {y}?", "Tell me {x} plus {y}.", "What do {x} and {y} make?",
@@ -39,20 +41,22 @@ NOTES = {
 }
 
 PLACES = ("Rome", "Paris", "Lyon", "Oslo", "Lima", "Cairo", "Quito", "Porto", "Bern", "Kyoto")
-WHAT = (
-    "the phone number of the station in {p}",
-    "the number of people living in {p}",
-    "the postal code of {p}",
-    "the price of a room in {p} tonight",
-    "the number of the next train to {p}",
-    "the year in which the bridge of {p} was built",
-    "the number of rooms in the museum of {p}",
-    "the height in metres of the tower of {p}",
-)
-TASKS = ("a day in {p}", "a weekend in {p}", "a picnic in {p}", "a walk through {p}",
-         "a dinner in {p}", "a party in {p}", "a tour of {p}", "a morning in {p}")  # fmt: skip
-STEPS = ("museum", "lunch", "park", "market", "castle", "beach", "concert", "garden", "harbour",
-         "library", "church", "dinner")  # fmt: skip
+WHAT = {
+    "the phone number of the station in {p}": (10000, 99999),
+    "the number of visitors in the museum of {p} today": (1000, 9999),
+    "the postal code of {p}": (1000, 99999),
+    "the price in euros of a room in {p} tonight": (60, 480),
+    "the number of the next train to {p}": (1000, 9999),
+    "the year in which the bridge of {p} was built": (1750, 1995),
+    "the number of rooms in the museum of {p}": (20, 400),
+    "the height in metres of the tower of {p}": (30, 320),
+}
+"""What is looked up, and between which numbers the answer lies, so that it could be one."""
+
+TASKS = ("a day in {p}", "a weekend in {p}", "an afternoon in {p}", "a walk through {p}",
+         "an evening in {p}", "a trip to {p}", "a tour of {p}", "a morning in {p}")  # fmt: skip
+STEPS = ("museum", "bridge", "park", "market", "castle", "theatre", "gallery", "garden", "river",
+         "library", "church", "tower")  # fmt: skip
 
 ERROR = 0.06
 """Share of delegations that come back with an error."""
@@ -72,8 +76,11 @@ class Hard:
 
 def _drawn(draft: Draft, kind: str, question: Callable[[], str], first: bool) -> tuple[str, str]:
     """A question and a wording that the split may hold together; the `first` is its own."""
+    asked = {event.question for event in draft.events}
     for _ in range(200):
         thing, text = question(), draft.rng.choice(ASK_HARD[kind])
+        if thing in asked:
+            continue
         owner = group(composition(kind, thing, text))
         if owner == draft.split or (owner == "train" and not first):
             draft.compositions.append(composition(kind, thing, text))
@@ -103,11 +110,13 @@ def arithmetic(draft: Draft, second: int, first: bool) -> Hard:
 def lookup(draft: Draft, second: int, first: bool) -> Hard:
     rng = draft.rng
 
+    bounds = {what.format(p=place): span for what, span in WHAT.items() for place in PLACES}
+
     def question() -> str:
-        return f"What is {rng.choice(WHAT).format(p=rng.choice(PLACES))}?"
+        return f"What is {rng.choice(list(bounds))}?"
 
     thing, text = _drawn(draft, "lookup", question, first)
-    value = rng.randint(1000, 99999)
+    value = rng.randint(*bounds[thing[8:-1]])
     digest = f"{capital(thing[8:-1])} is {value}."
     rule = Rule("key_facts", (str(value),))
     return Hard(text.format(q=thing), NOTES["lookup"], thing, digest, f"It is {value}.", rule)
@@ -121,10 +130,10 @@ def plan(draft: Draft, second: int, first: bool) -> Hard:
 
     thing, text = _drawn(draft, "plan", question, first)
     steps = rng.sample(STEPS, 3)
-    words = ", ".join(steps)
-    digest = f"Plan: {words}."
+    digest = f"Plan: {', '.join(steps)}."
+    answer = f"First the {steps[0]}, then the {steps[1]}, then the {steps[2]}."
     rule = Rule("key_facts", tuple(steps))
-    return Hard(text.format(q=thing), NOTES["plan"], thing, digest, f"First {words}.", rule)
+    return Hard(text.format(q=thing), NOTES["plan"], thing, digest, answer, rule)
 
 
 def seen(draft: Draft, second: int, first: bool) -> Hard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -323,6 +324,71 @@ def test_delegations_return_and_are_answered() -> None:
                 pending_replies += any(a < event.second < b for a, b in spans)
     assert min(delays) >= 3 and max(delays) <= 14 and len(delays) > 6
     assert easy > 50 and alerts > 20 and pending_replies > 30
+
+
+def test_every_coming_of_what_is_watched_for_is_told_beside_delegations() -> None:
+    for kind in ("beside_alerts", "mixed"):
+        for timeline, scene in told("delegation", kind, 60):
+            watched = timeline.of("user")[0]
+            name = next(
+                key.split(" | ")[1]
+                for key in timeline.meta["compositions"]
+                if key.startswith("appear")
+            )
+            came = [
+                s for s, h in watch(scene) for _, t, w in h if w == "came" and t.picture == name
+            ]
+            alerts = [e.second for e in timeline.of("assistant") if e.answers == watched.id]
+            assert alerts == came, timeline.clip.id
+
+
+def test_what_is_looked_up_could_be_so_and_nothing_is_asked_twice() -> None:
+    years = 0
+    for timeline, _ in told("delegation", "lookups", 60):
+        questions = [e.question for e in timeline.of("assistant") if e.question]
+        assert len(set(questions)) == len(questions)
+        for result in timeline.of("background"):
+            if "bridge" in result.text:
+                years += 1
+                assert 1750 <= int(result.text.rstrip(".").split(" ")[-1]) <= 1995
+    assert years > 3
+
+
+def test_a_plan_is_told_in_its_order() -> None:
+    results = 0
+    for timeline, _ in told("delegation", "plans", 20):
+        by_id = {e.id: e for e in timeline.events}
+        for event in timeline.of("assistant"):
+            result = by_id.get(event.answers or "")
+            if result and result.role == "background" and result.text.startswith("Plan"):
+                one, two, three = result.text.removeprefix("Plan: ").rstrip(".").split(", ")
+                assert event.text == f"First the {one}, then the {two}, then the {three}."
+                results += 1
+    assert results > 10
+
+
+def test_talk_begins_with_a_greeting_or_none_and_is_about_what_was_named_last() -> None:
+    replies = {"hello": "Hello!", "thanks": "You are welcome."}
+    refers = 0
+    for kind in kinds("chat"):
+        for timeline, _ in told("chat", kind, 60):
+            turns = [key.split(" | ")[0] for key in timeline.meta["compositions"]]
+            assert len(turns) == len(timeline.of("assistant"))
+            assert replies["hello"] not in [
+                e.text
+                for e, turn in zip(timeline.of("assistant")[1:], turns[1:], strict=True)
+                if turn != "again"
+            ]
+            assert turns.count("thanks") <= 1 and turns[0] not in ("thanks", "again")
+            assert ("again", "again") not in itertools.pairwise(turns)
+            subject = ""
+            for turn in turns:
+                if turn in ("see", "like", "like_back"):
+                    subject = turn
+                if turn.startswith("it_"):
+                    refers += 1
+                    assert subject == "see", timeline.clip.id
+    assert refers > 40
 
 
 def test_hard_sums_are_right() -> None:
