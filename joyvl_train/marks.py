@@ -75,6 +75,16 @@ class Marks(nn.Module):
         self._counts[4] += len(wanted)
         return cross_entropy(logits, wanted) if len(wanted) else None
 
+    @property
+    def counts(self) -> list[int]:
+        """What `figures` will tell, for a saved step."""
+        found: list[int] = self._counts.tolist()
+        return found
+
+    @counts.setter
+    def counts(self, told: Sequence[int]) -> None:
+        self._counts = torch.tensor(told, dtype=torch.long)
+
     def figures(self) -> dict[str, float]:
         """marks/precision and marks/recall since the last call, as far as there was any, and
         marks/labels, the share of labels that were told right."""

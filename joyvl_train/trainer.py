@@ -193,6 +193,12 @@ class RowTrainer(Trainer):
         self.tokens_seen = 0
         self.left_out: dict[str, str] = {}
 
+    @property
+    def marks(self) -> Marks | None:
+        """What reads marks in the module that is trained."""
+        found: Marks | None = self.accelerator.unwrap_model(self.model).marks
+        return found
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The optimizer, made once."""
         if self.optimizer is None:
@@ -262,8 +268,7 @@ class RowTrainer(Trainer):
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model).model
-        marks = self.accelerator.unwrap_model(self.model).marks
-        head = marks.state_dict() if marks is not None else {}
+        head = self.marks.state_dict() if self.marks is not None else {}
         if state_dict is not None:  # gathered from all ranks
             head = {name: state_dict[f"marks.{name}"] for name in head}
             state_dict = {
@@ -292,6 +297,7 @@ class RowTrainer(Trainer):
             "loss": self._of_all(self._tr_loss.item()),
             "tokens": self._of_all(self.tokens_seen),
             "left_out": self.left_out_of_all(),
+            "marks": self._of_all(self.marks.counts if self.marks is not None else None),
             "logged": self._globalstep_last_logged,
         }
 
@@ -314,6 +320,8 @@ class RowTrainer(Trainer):
         rank = self.args.process_index
         if len(position["loss"]) == self.args.world_size:
             self._tr_loss += position["loss"][rank]
+            if self.marks is not None and "marks" in position:
+                self.marks.counts = position["marks"][rank]
         self.tokens_seen = position["tokens"][rank] if rank < len(position["tokens"]) else 0
         self.left_out = dict(position.get("left_out", {}))
         self._globalstep_last_logged = position["logged"]

@@ -251,8 +251,7 @@ class Watch(TrainerCallback):
             names["learning_rate"] = "train/learning_rate"
             values = {names[k]: float(v) for k, v in logs.items() if k in names}
             told = left_out if left_out["train/left_out"] else {}
-            marks = self.trainer.accelerator.unwrap_model(self.trainer.model).marks
-            told |= marks.figures() if marks is not None else {}
+            told |= self.trainer.marks.figures() if self.trainer.marks is not None else {}
             self._log({"step": state.global_step, **values, **told})
             self._bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
             for name, value in values.items():

@@ -53,7 +53,13 @@ class Asked:
 
 
 def trained(
-    folder: Path, share: float, steps: int = 60, *, stop: int = 0, marked: bool = True
+    folder: Path,
+    share: float,
+    steps: int = 60,
+    *,
+    stop: int = 0,
+    marked: bool = True,
+    every: int = 1,
 ) -> tuple[list[dict[str, Any]], Any]:
     """(log lines, the model); stopped after `stop` steps where that is above 0."""
     model, processor = tiny()
@@ -69,7 +75,7 @@ def trained(
         row_tokens=256,
         precision="fp32",
         save_every=4,
-        log_every=1,
+        log_every=every,
         warmup=0,
         learning_rate=3e-3,
         eval_every=1,
@@ -142,6 +148,15 @@ def test_without_a_share_they_change_nothing(tmp_path: Path) -> None:
     assert marked == bare and "marks/recall" not in marked[-1]
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, two.state_dict()[name]), name
+
+
+def test_figures_of_a_resumed_run_count_what_came_before_it(tmp_path: Path) -> None:
+    """Saved after step 4, between the lines of steps 3 and 6."""
+    whole, _ = trained(tmp_path / "whole", 1.0, steps=6, every=3)
+    with pytest.raises(InterruptedError):
+        trained(tmp_path / "cut", 1.0, steps=6, stop=5, every=3)
+    rest, _ = trained(tmp_path / "cut", 1.0, steps=6, every=3)
+    assert rest == whole[1:] and "marks/labels" in whole[1]
 
 
 def test_a_resumed_run_goes_on_alike(tmp_path: Path) -> None:
