@@ -218,12 +218,12 @@ ASK: dict[str, tuple[str, ...]] = {
     "total": (
         "How many {s} have come so far?",
         "What is the number of {s} up to now?",
-        "How many {s} did you see so far?",
+        "How many {s} have you seen so far?",
         "Tell me how many {s} there have been.",
-        "Up to now, how many {s} came?",
+        "Up to now, how many {s} have come?",
         "Give me the total of {s} so far.",
         "So far, how many {s} have appeared?",
-        "Total number of {s} until now?",
+        "What is the total number of {s} until now?",
     ),
     "every": (
         "Tell me the elapsed time every {n} seconds.",

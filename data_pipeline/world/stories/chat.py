@@ -44,7 +44,7 @@ SAY: dict[str, tuple[str, ...]] = {
                  "Has it stayed?", "Is it still in view?", "Can you still see it?",
                  "It is still there, isn't it?", "Still there?"),
     "it_like": ("Do you like it?", "Is it nice?", "Do you find it pretty?", "Does it please you?",
-                "Would you want one?", "Is it to your taste?", "How do you like it?",
+                "Are you fond of it?", "Is it to your taste?", "Is it something you like?",
                 "You like it, don't you?"),
     "again": ("What was that again?", "Say that again.", "Sorry, what did you say?",
               "Could you repeat that?", "Pardon?", "Once more, please.",
@@ -60,13 +60,16 @@ class Talk:
     name: str = ""
     favourite: str = ""
     subject: Actor | None = None
+    liked: Actor | None = None
     last: tuple[str, str, Rule] | None = None
     """The latest turn: its event, its reply and the rule of that."""
 
     done: set[str] = field(default_factory=set)
 
     def turn(self, second: int, event: str, thing: str, said: str, rule: Rule) -> None:
-        """One turn of the user's with its reply."""
+        """One turn of the user's with its reply; nobody asks the same twice running."""
+        if self.last is not None and self.last[0] == event:
+            raise Clash(f"{event} was said just now")
         _, text = self.draft.pick(event, [thing], SAY[event])
         query = self.draft.ask(second, text.format(x=thing), plain=True)
         self.draft.reply(second, said, query, rule)
@@ -168,16 +171,19 @@ def it_there(talk: Talk, second: int) -> None:
 
 def it_like(talk: Talk, second: int) -> None:
     actor = _subject(talk)
+    if actor is talk.liked:
+        raise Clash("that was told of this one")
     said = f"Yes, I like the {actor.picture.name}."
     talk.turn(second, "it_like", actor.picture.name, said, named(actor))
+    talk.liked = actor
 
 
 def again(talk: Talk, second: int) -> None:
     if talk.last is None:
         raise Clash("nothing was said yet")
     event, said, rule = talk.last
-    if event == "again":
-        raise Clash("it was said again")
+    if event == "thanks":
+        raise Clash("nothing to say again")
     talk.turn(second, "again", said, said, rule)
 
 

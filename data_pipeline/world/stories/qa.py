@@ -152,12 +152,20 @@ def _restless(draft: Draft, actor: Actor) -> None:
 
 
 def put(draft: Draft, questions: tuple[Question, ...], start: int = 2) -> None:
-    """Ask as many questions as fit; one that makes no sense at its moment gives way to another."""
+    """Ask as many questions as fit; one that makes no sense at its moment, or that would ask of the
+    past what was answered before, gives way to another."""
+    heard: set[str] = set()
     for second in moments(draft, start):
         order = draft.rng.sample(questions, len(questions))
         for question in order:
-            if try_question(draft, question, second):
+            mark = draft.mark()
+            if not try_question(draft, question, second):
+                continue
+            asked = draft.compositions[-1].rpartition(" | ")[0]
+            if question not in BACKWARD or asked not in heard:
+                heard.add(asked)
                 break
+            draft.undo(mark)
     if not any(e.role == "assistant" for e in draft.events):
         raise Clash("no question fits")
     draft.must_own()

@@ -342,6 +342,17 @@ def test_every_coming_of_what_is_watched_for_is_told_beside_delegations() -> Non
             assert alerts == came, timeline.clip.id
 
 
+@pytest.mark.parametrize("kind", ["backward", "mixed"])
+def test_nobody_asks_again_what_was_answered_of_the_past(kind: str) -> None:
+    past, asked = {"was_there", "before", "left_last", "came_first"}, 0
+    for timeline, _ in told("qa", kind, 60):
+        turns = [key.rpartition(" | ")[0] for key in timeline.meta["compositions"]]
+        turns = [turn for turn in turns if turn.split(" | ")[0] in past]
+        assert len(set(turns)) == len(turns), timeline.clip.id
+        asked += len(turns)
+    assert asked > 80
+
+
 def test_what_is_looked_up_could_be_so_and_nothing_is_asked_twice() -> None:
     years = 0
     for timeline, _ in told("delegation", "lookups", 60):
@@ -380,7 +391,7 @@ def test_talk_begins_with_a_greeting_or_none_and_is_about_what_was_named_last() 
                 if turn != "again"
             ]
             assert turns.count("thanks") <= 1 and turns[0] not in ("thanks", "again")
-            assert ("again", "again") not in itertools.pairwise(turns)
+            assert all(one != other for one, other in itertools.pairwise(turns))
             subject = ""
             for turn in turns:
                 if turn in ("see", "like", "like_back"):
