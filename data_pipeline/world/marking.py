@@ -132,7 +132,7 @@ class MemoryMarks:
                 lines, at = self._lines(self._tokenizer.decode(ids))
                 for last, picture in self._mentions(ids):
                     marks[span.start + last, 0] = picture in known
-                    if picture in lines and picture not in known:
+                    if picture in lines and self._comes(ids, last):
                         marks[span.start + last, 1:6] = lines[picture][:5]  # what came after: later
                     known.add(picture)
             elif known and span.kind == "text":
@@ -144,7 +144,8 @@ class MemoryMarks:
         return marks
 
     def _lines(self, memory: str) -> tuple[dict[str, np.ndarray], dict[int, int]]:
-        """Of each thing that came once, its labels; of each second of a coming, the name's."""
+        """Of each thing that came once, its labels; of each second in which one thing came, the
+        name's."""
         came = [
             (int(match[1]), *thing)
             for match in _CAME.finditer(memory)
@@ -160,7 +161,16 @@ class MemoryMarks:
             after = names[i + 1] if i + 1 < len(names) else 0
             labels = [*digits, COLOUR_LABELS.index(colour), before, after]
             found[name] = np.asarray(labels)
-        return found, {second: label for (second, _, _), label in zip(came, names, strict=True)}
+        seconds = [second for second, _, _ in came]
+        alone = (n for n, second in enumerate(seconds) if seconds.count(second) == 1)
+        return found, {seconds[n]: names[n] for n in alone}
+
+    def _comes(self, ids: Sequence[int], last: int) -> bool:
+        """Whether the name whose last token this is stands in the line that tells of its coming:
+        an instruction before that line names it too, and knows of no second."""
+        told = self._tokenizer.decode(ids[max(0, last - _LINE) : last + 1])
+        further = self._tokenizer.decode(ids[last + 1 : last + 4])
+        return any(match.end(2) == len(told) for match in _CAME.finditer(told + further))
 
     def _mentions(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """(place of its last token, picture) of each name."""
@@ -184,5 +194,8 @@ class MemoryMarks:
                 yield at - 1, value
                 value = None
 
+
+_LINE = 24
+"""Tokens that a line has at most before the name of what came."""
 
 _CAME = re.compile(r"(\d+) s(?: assistant)?: (?:an?|some|the) ([a-z -]+) (?:came|appeared)", re.I)

@@ -169,3 +169,26 @@ def test_labels_tell_of_the_line_that_names_a_thing(renderer: Renderer) -> None:
         for row in fields
         for label, classes in zip(row, marking.fields, strict=True)
     )
+
+
+def test_an_instruction_before_a_line_is_not_told_what_the_line_tells(renderer: Renderer) -> None:
+    memory = "Earlier:\n0 to 60 s: 3 s user: Tell me when the dog or a red car comes.; "
+    memory += "3 s assistant: A dog.; 7 s: A red car appeared.; 36 s assistant: A dog came."
+    rendered = renderer.render_question("When did the dog come?", [], Response("At 36 s."), memory)
+    marks = MemoryMarks(renderer.tokenizer, "drawn")(rendered)
+    (system,) = (span for span in rendered.spans if span.role == "system")
+    named_at = [n for n in range(system.start, system.stop) if marks[n, 0] != UNKNOWN]
+    assert marks[named_at, 0].tolist() == [0, 0, 1, 1, 1]
+    assert marks[named_at, 1:4].tolist() == [
+        *[[UNKNOWN] * 3] * 3,
+        [10, 10, 7],
+        [10, 3, 6],
+    ]
+
+
+def test_a_second_in_which_two_things_came_stands_for_neither(renderer: Renderer) -> None:
+    memory = "7 s: A red car came.\n7 s: A dog came.\n9 s: The moon came."
+    asked, answered = "What came at 7 s?", "At 9 s the moon came."
+    rendered = renderer.render_question(asked, [], Response(answered), memory)
+    marks = MemoryMarks(renderer.tokenizer, "drawn")(rendered)
+    assert set(marks[:, -1]) == {UNKNOWN, name_labels("drawn").index("moon")}
