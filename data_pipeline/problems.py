@@ -78,6 +78,11 @@ def _word(kind: str, question: str, answer: str, result: str) -> Problem:
     return Problem(kind, question, answer, result, Rule("key_facts", (answer,)))
 
 
+def _many(count: int, unit: str) -> str:
+    """The count with its unit: 1 hour, 2 hours."""
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
 def _rounded(value: Decimal, places: str) -> Decimal:
     return value.quantize(Decimal(places), ROUND_HALF_UP)
 
@@ -118,13 +123,17 @@ def _arrival(rng: random.Random) -> Problem:
     clock = f"{stop // 60}:{stop % 60:02d}"
     question = rng.choice(
         (
-            "The train leaves at {a}, travels for {h} hours and {m} minutes, and stands for {w} "
+            "The train leaves at {a}, travels for {h} and {m}, and stands for {w} "
             "minutes on the way. When does it arrive?",
-            "I leave at {a}, drive {h} hours and {m} minutes, and rest for {w} minutes. At what "
-            "time am I there?",
+            "I leave at {a}, drive {h} and {m}, and rest for {w} minutes. At what time am I there?",
         )
     )
-    told = question.format(a=f"{start // 60}:{start % 60:02d}", h=takes // 60, m=takes % 60, w=wait)
+    told = question.format(
+        a=f"{start // 60}:{start % 60:02d}",
+        h=_many(takes // 60, "hour"),
+        m=_many(takes % 60, "minute"),
+        w=wait,
+    )
     return _word("arrival", told, clock, f"The time of arrival is {clock}.")
 
 
@@ -185,13 +194,21 @@ def _days(rng: random.Random) -> Problem:
 
 def _legs(rng: random.Random) -> Problem:
     four, two = rng.randint(7, 38), rng.randint(7, 38)
-    question = rng.choice(
+    question, animals = rng.choice(
         (
-            "A yard holds hens and rabbits: {h} heads and {l} legs. How many rabbits are there?",
-            "There are cows and geese on a meadow, {h} heads and {l} legs in all. How many cows?",
+            (
+                "A yard holds hens and rabbits: {h} heads and {l} legs. How many rabbits "
+                "are there?",
+                "rabbits",
+            ),
+            (
+                "There are cows and geese on a meadow, {h} heads and {l} legs in all. How many of "
+                "them are cows?",
+                "cows",
+            ),
         )
     )
-    told = f"With {four + two} heads and {4 * four + 2 * two} legs, the larger animals are {four}."
+    told = f"There are {four} {animals}."
     return _number("legs", question.format(h=four + two, l=4 * four + 2 * two), four, told)
 
 

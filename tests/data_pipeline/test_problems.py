@@ -101,6 +101,15 @@ def test_money_and_units_are_rounded_as_one_rounds_by_hand():
         assert math.isclose(float(degrees.answer), exact, abs_tol=0.0501)
 
 
+def test_one_is_told_in_the_singular():
+    told = [problems.hard(random.Random(n)) for n in range(3000)]
+    arrivals = [p.question for p in told if p.kind == "arrival"]
+    assert any("1 hour and" in question for question in arrivals)
+    for problem in told:
+        text = f"{problem.question} {problem.result}"
+        assert not re.search(r"(?<![\d.,:])1 (?:hours|minutes|days|years)\b", text), text
+
+
 def test_the_same_numbers_make_the_same_problem_and_others_another():
     made = [problems.hard(random.Random(seed)) for seed in range(200)]
     assert made == [problems.hard(random.Random(seed)) for seed in range(200)]
