@@ -44,7 +44,8 @@ class SourceConfig:
     )
     before: int = _key(
         60,
-        "seconds of a video that are kept before the first thing annotated",
+        "seconds of a video that are kept before the first thing annotated: at most so many, a "
+        "drawn count from half of it on",
         low=5,
         high=86_400,
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from data_pipeline.candidates import Candidate, Refused, id_of
+from data_pipeline.sources.wordings import LATEST_ASK
 from joyvl_train.timeline import Clip, Event
 
 STAGE = "cut"
@@ -19,14 +20,24 @@ STAGE = "cut"
 def cut_around(
     candidates: Iterable[Candidate | Refused], before: int, after: int
 ) -> Iterator[Candidate | Refused]:
-    """Each clip from `before` seconds before the first thing said on it to `after` seconds after
-    all that is told of it, with instructions of the source's own, which come at its start."""
+    """Each clip from at most `before` seconds before the first thing said on it to `after` seconds
+    after all that is told of it, with instructions of the source's own, which come at its start.
+
+    Of a video that begins earlier, a drawn share of `before` is kept, half of it at least: did all
+    clips begin as long before, how long they have run would tell what comes.
+    """
     for one in candidates:
         if isinstance(one, Refused) or not one.timeline.of("assistant"):
             yield one
             continue
         first = min(event.second for event in one.timeline.of("assistant", "background"))
-        yield _cut(one, max(0, first - before), after)
+        yield _cut(one, 0 if first <= before else first - _kept(one.id, before), after)
+
+
+def _kept(id: str, before: int) -> int:
+    """Seconds that the clip of this id has before the first thing said on it: enough to ask in."""
+    least = min(before, max(LATEST_ASK + 1, before // 2))
+    return least + int(id[16:24], 16) % (before - least + 1)
 
 
 def cut_after(
