@@ -167,6 +167,8 @@ def it_there(talk: Talk, second: int) -> None:
     )
     rule = Rule("key_facts", ("yes" if yes else "no",))
     talk.turn(second, "it_there", actor.picture.name, said, rule)
+    if not yes:  # what has left is no more spoken of
+        talk.subject = None
 
 
 def it_like(talk: Talk, second: int) -> None:

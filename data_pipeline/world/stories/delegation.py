@@ -140,9 +140,11 @@ def plan(draft: Draft, second: int, first: bool) -> Hard:
 def seen(draft: Draft, second: int, first: bool) -> Hard:
     """The question rests on what is seen: what is delegated says it, so that it stands alone."""
     here = [x.picture.name for x in draft.present(second) if x.picture.name in draft.countable]
-    if not here:
+    # Once a number is no hard question.
+    several = sorted({name for name in here if here.count(name) > 1})
+    if not several:
         raise Clash("nothing to count")
-    name = draft.rng.choice(here)
+    name = draft.rng.choice(several)
     count, price = here.count(name), draft.rng.randint(1201, 9899)
     wordings = ASK_HARD["seen"]
     _, text = (

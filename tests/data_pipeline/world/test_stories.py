@@ -365,6 +365,18 @@ def test_what_is_looked_up_could_be_so_and_nothing_is_asked_twice() -> None:
     assert years > 3
 
 
+def test_what_is_counted_and_handed_over_is_more_than_one() -> None:
+    counted = 0
+    for timeline, scene in told("delegation", "seen_sums", 60):
+        for event in timeline.of("assistant"):
+            asked = re.fullmatch(r"What is (\d\d?) times (\d+)\?", event.question or "")
+            if asked:
+                counted += 1
+                here = present(scene, event.second)
+                assert int(asked[1]) > 1 and int(asked[1]) in map(here.count, here)
+    assert counted > 20
+
+
 def test_a_plan_is_told_in_its_order() -> None:
     results = 0
     for timeline, _ in told("delegation", "plans", 20):
