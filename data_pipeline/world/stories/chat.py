@@ -124,7 +124,9 @@ def name_back(talk: Talk, second: int) -> None:
 def like(talk: Talk, second: int) -> None:
     if talk.favourite:
         raise Clash("the favourite is known")
-    favourite = talk.draft.rng.choice(talk.draft.countable)
+    draft = talk.draft
+    liked = [name for name in draft.countable if draft.thing(name).category != "person"]
+    favourite = draft.rng.choice(liked)
     said = f"The {favourite} is nice."
     talk.turn(second, "like", favourite, said, Rule("key_facts", (favourite,)))
     # From here on "it" would be the favourite.
@@ -146,7 +148,8 @@ def see(talk: Talk, second: int) -> None:
         raise Clash("not one thing to see")
     (actor,) = here
     talk.turn(second, "see", actor.picture.name, f"I see {actor.a}.", named(actor))
-    talk.subject = actor
+    # Of a person nobody says "it".
+    talk.subject = None if actor.picture.category == "person" else actor
 
 
 def it_colour(talk: Talk, second: int) -> None:

@@ -404,6 +404,10 @@ def test_talk_begins_with_a_greeting_or_none_and_is_about_what_was_named_last() 
             ]
             assert turns.count("thanks") <= 1 and turns[0] not in ("thanks", "again")
             assert all(one != other for one, other in itertools.pairwise(turns))
+            about = [key.split(" | ")[:2] for key in timeline.meta["compositions"]]
+            assert not [
+                it for it in about if it[0].startswith(("it_", "like")) and "person" in it[1]
+            ]
             subject = ""
             for turn in turns:
                 if turn in ("see", "like", "like_back"):
