@@ -215,7 +215,7 @@ class VideoFrames:
         self.start = start
         self._cache = cache
         self._stretches = stretches
-        self._files: dict[int, CacheFile] = {}
+        self._files: dict[int | None, CacheFile] = {}
         numbers = [None] if stretches is None else stretches
         footers = [self._file(number).footer for number in numbers]
         there: float = footers[0]["duration"] - start
@@ -244,14 +244,19 @@ class VideoFrames:
         try:
             return self._read(self._file(number), within)
         except (CacheFileError, FileNotFoundError):
-            self._files[-1 if number is None else number] = self._cache.rebuild(number)
-            return self._read(self._file(number), within)
+            return self._read(self._kept(number, self._cache.rebuild(number)), within)
 
     def _file(self, number: int | None) -> CacheFile:
-        key = -1 if number is None else number
-        if key not in self._files:
-            self._files[key] = CacheFile(self._cache.path(number))
-        return self._files[key]
+        if number not in self._files:
+            self._kept(number, CacheFile(self._cache.path(number)))
+        return self._files[number]
+
+    def _kept(self, number: int | None, file: CacheFile) -> CacheFile:
+        """Keeps a file open, and the one that was opened before it: many clips are open at once,
+        and a long one has hundreds."""
+        others = [(n, other) for n, other in self._files.items() if n != number]
+        self._files = dict([*others[-1:], (number, file)])
+        return file
 
     def _read(self, file: CacheFile, second: int) -> tuple[bytes, ...]:
         first = second * self.frames_per_second

@@ -145,6 +145,19 @@ def test_a_clip_that_is_most_of_its_video_is_read_from_the_whole(long, tmp_path)
     assert not is_part(0, None, 200.0) and not is_part(50, 120.0, 200.0)
 
 
+def test_a_long_clip_keeps_few_files_open(long, tmp_path):
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = opened()
+    clip = open_video(long, 1, cache_dir=tmp_path, start=20, duration=115)
+    expected = [clip.encoded(t) for t in range(115)]
+    assert len(list((tmp_path / "frames").rglob("*.frames"))) == 5
+    assert opened() - before <= 2
+    assert [clip.encoded(t) for t in reversed(range(115))] == expected[::-1]
+    assert opened() - before <= 2
+
+
 def test_a_stretch_that_got_lost_or_damaged_is_built_anew(long, tmp_path):
     clip = open_video(long, 1, cache_dir=tmp_path, start=70, duration=5)
     expected = [clip.encoded(t) for t in range(5)]
