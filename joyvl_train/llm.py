@@ -350,20 +350,25 @@ class Client:
         last, failure = "", LLMError
         prompt = wire.prompt_bound(messages)
         bound = prompt + request["max_tokens"], self._price(prompt, request["max_tokens"])
-        for attempt in range(self.retries + 1):
+        attempt = 0
+        while attempt <= self.retries:
             for budget in budgets:
                 budget.check(*bound)
             for budget in budgets:
                 budget.hold(*bound)
             wait = self.backoff * 2**attempt * random.uniform(0.75, 1.25)
             failure = LLMError
+            enforced = schema is not None and self._speaks_schema
             try:
-                done = await self._try(messages, request, schema)
+                done = await self._try(messages, request, schema, enforced)
             except openai.BadRequestError as error:
-                if schema is None or not self._speaks_schema or "response_format" not in str(error):
+                if not enforced or "response_format" not in str(error):
                     raise self._failed(error) from error
-                self._speaks_schema = False  # the schema goes into the prompt from now on
-                wait = 0.0
+                # The schema goes into the prompt from now on, also of all that is in flight.
+                self._speaks_schema = False
+                for budget in budgets:
+                    budget.usage.retried += 1
+                continue
             except (openai.APIConnectionError, openai.APIStatusError) as error:
                 if not wire.worth_another(error):
                     raise self._failed(error) from error
@@ -387,18 +392,24 @@ class Client:
             finally:
                 for budget in budgets:
                     budget.release(*bound)
-            if attempt < self.retries:
+            attempt += 1
+            if attempt <= self.retries:
                 for budget in budgets:
                     budget.usage.retried += 1
                 await self._sleep(wait)
         raise failure(f"{self.endpoint.url} gave no answer in {self.retries + 1} tries: {last}")
 
     async def _try(
-        self, messages: Sequence[Message], request: Mapping[str, Any], schema: Schema | None
+        self,
+        messages: Sequence[Message],
+        request: Mapping[str, Any],
+        schema: Schema | None,
+        enforced: bool,
     ) -> wire.Completion:
+        """One request; enforced: the endpoint is to see to the schema, not the prompt."""
         await self._wait_for_turn()
         extra: dict[str, Any] = {}
-        if schema is not None and self._speaks_schema:
+        if schema is not None and enforced:
             extra["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "schema": dict(schema), "strict": True},

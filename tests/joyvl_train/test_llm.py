@@ -228,6 +228,25 @@ def test_endpoint_without_response_format() -> None:
     assert "schema" in server.seen[1]["messages"][-1]["content"]
 
 
+@pytest.mark.parametrize("retries", [5, 0])
+def test_all_in_flight_go_without_response_format_where_it_is_refused(retries: int) -> None:
+    class Plain(Server):
+        async def answer(self, request: web.Request) -> web.StreamResponse:
+            if "response_format" in await request.json():
+                await asyncio.sleep(0.05)  # until all that may be in flight are
+                error = {"message": "response_format is not supported"}
+                return web.json_response({"error": error}, status=400)
+            return await super().answer(request)
+
+    async def work(client: Client) -> Any:
+        questions = [[{"role": "user", "content": str(n)}] for n in range(6)]
+        return await client.ask_all(questions, schema=SCHEMA), client.usage
+
+    answers, usage = run(Plain('{"ok": true}'), work, concurrency=4, retries=retries)
+    assert [answer.data for answer in answers] == [{"ok": True}] * 6
+    assert (usage.requests, usage.retried) == (10, 4)
+
+
 def test_rerun_pays_nothing(tmp_path: Any) -> None:
     async def work(client: Client) -> Any:
         first = await client.ask(ASK, schema=SCHEMA)
