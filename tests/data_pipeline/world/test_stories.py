@@ -409,12 +409,14 @@ def test_talk_begins_with_a_greeting_or_none_and_is_about_what_was_named_last() 
                 it for it in about if it[0].startswith(("it_", "like")) and "person" in it[1]
             ]
             subject = ""
-            for turn in turns:
+            for turn, reply in zip(turns, timeline.of("assistant"), strict=True):
                 if turn in ("see", "like", "like_back"):
                     subject = turn
                 if turn.startswith("it_"):
                     refers += 1
                     assert subject == "see", timeline.clip.id
+                if reply.text.startswith("No, "):  # it has left
+                    subject = ""
     assert refers > 40
 
 
