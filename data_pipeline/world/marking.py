@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -102,8 +101,8 @@ class MemoryMarks:
 
     The last token of each name, in questions and answers and in the memory text itself, has a mark:
     was the thing named in the memory text before it? Where it came once it has labels: the digits
-    of the second in which it came, its colour, and what came before and after it. The last digit of
-    the second of a coming has the name of what came.
+    of the second in which it came, from the first on (10: no more), its colour, and what came
+    before and after it. The last digit of the second of a coming has the name of what came.
     """
 
     def __init__(self, tokenizer: Any, pictures: PictureSets) -> None:
@@ -117,8 +116,6 @@ class MemoryMarks:
             self._names[ids[0]].append((ids, picture))
         for several in self._names.values():
             several.sort(key=lambda pair: -len(pair[0]))
-        digits = [tokenizer.encode(digit, add_special_tokens=False) for digit in string.digits]
-        self._digits = {ids[0]: digit for digit, ids in enumerate(digits) if len(ids) == 1}
 
     def __call__(self, rendered: Rendered) -> np.ndarray:
         """The marks [L, 1 + fields] of a sample's tokens."""
@@ -139,7 +136,7 @@ class MemoryMarks:
                 for last, picture in self._mentions(ids):
                     marks[span.start + last, 0] = picture in known
                     marks[span.start + last, 1:-1] = lines.get(picture, UNKNOWN)
-                for last, second in self._numbers(ids):
+                for last, second in self._seconds(ids):
                     marks[span.start + last, -1] = at.get(second, UNKNOWN)
         return marks
 
@@ -156,7 +153,7 @@ class MemoryMarks:
         for i, (second, name, colour) in enumerate(came):
             if names.count(names[i]) > 1:
                 continue
-            digits = [10] * (3 - len(str(second))) + [int(d) for d in str(second)[-3:]]
+            digits = [*map(int, str(second)[:3]), 10, 10][:3]
             before = names[i - 1] if i else 0
             after = names[i + 1] if i + 1 < len(names) else 0
             labels = [*digits, COLOUR_LABELS.index(colour), before, after]
@@ -183,16 +180,21 @@ class MemoryMarks:
                     break
             at += 1
 
-    def _numbers(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """(place of its last token, value) of each number."""
-        value: int | None = None
-        for at, token in enumerate([*ids, -1]):
-            digit = self._digits.get(token)
-            if digit is not None:
-                value = 10 * (value or 0) + digit
-            elif value is not None:
-                yield at - 1, value
-                value = None
+    def _seconds(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """(place of its last digit, value) of each number of seconds: "20 s", "second 20"."""
+        words = [self._tokenizer.decode([token]).strip() for token in ids]
+        start = 0
+        while start < len(words):
+            stop = start
+            while stop < len(words) and words[stop].isdigit():
+                stop += 1
+            before, after = words[start - 1 : start], words[stop : stop + 1]
+            # A space may be a token of its own.
+            if before == [""]:
+                before = words[start - 2 : start - 1]
+            if stop > start and (after in (["s"], ["seconds"]) or before == ["second"]):
+                yield stop - 1, int("".join(words[start:stop]))
+            start = max(stop, start + 1)
 
 
 _LINE = 24

@@ -153,10 +153,10 @@ def test_labels_tell_of_the_line_that_names_a_thing(renderer: Renderer) -> None:
         for token, row in zip(rendered.ids, marks, strict=True)
         if (row != UNKNOWN).any()
     ]
-    there = [1, 10, 3, 6, 0, car, moon, UNKNOWN]
+    there = [1, 3, 6, 10, 0, car, moon, UNKNOWN]
     assert found == [
-        ("car", [0, 10, 10, 7, red, 0, UNKNOWN, UNKNOWN]),
-        ("dog", [0, 10, 3, 6, 0, car, UNKNOWN, UNKNOWN]),
+        ("car", [0, 7, 10, 10, red, 0, UNKNOWN, UNKNOWN]),
+        ("dog", [0, 3, 6, 10, 0, car, UNKNOWN, UNKNOWN]),
         ("moon", [0, 1, 4, 2, 0, dog, UNKNOWN, UNKNOWN]),
         ("dog", [1, *[UNKNOWN] * 7]),
         ("dog", there),
@@ -181,8 +181,8 @@ def test_an_instruction_before_a_line_is_not_told_what_the_line_tells(renderer: 
     assert marks[named_at, 0].tolist() == [0, 0, 1, 1, 1]
     assert marks[named_at, 1:4].tolist() == [
         *[[UNKNOWN] * 3] * 3,
-        [10, 10, 7],
-        [10, 3, 6],
+        [7, 10, 10],
+        [3, 6, 10],
     ]
 
 
@@ -192,3 +192,17 @@ def test_a_second_in_which_two_things_came_stands_for_neither(renderer: Renderer
     rendered = renderer.render_question(asked, [], Response(answered), memory)
     marks = MemoryMarks(renderer.tokenizer, "drawn")(rendered)
     assert set(marks[:, -1]) == {UNKNOWN, name_labels("drawn").index("moon")}
+
+
+def test_a_number_is_a_second_where_it_is_said_to_be(renderer: Renderer) -> None:
+    memory = "7 s: A red car came.\n36 s: A dog came."
+    marking = MemoryMarks(renderer.tokenizer, "drawn")
+    for asked, seconds in {
+        "What came at 36 s?": 1,
+        "At 36 seconds, what came?": 1,
+        "What did you see come at second 36?": 1,
+        "What is 36 plus 7?": 0,
+        "How many are 7?": 0,
+    }.items():
+        marks = marking(renderer.render_question(asked, [], None, memory))
+        assert (marks[:, -1] != UNKNOWN).sum() == seconds, asked
