@@ -37,7 +37,7 @@ def test_it_is_small():
 
 def test_it_answers_when_asked(kept):
     model, renderer = kept
-    found = accuracy(model, renderer, Config(), "test", 300)
+    found = accuracy(model, renderer, Config(), "test", 600)
     assert found["all"][0] >= 0.7
     # What is named in a question is found in the frame.
     for kind, least in {"name": 0.9, "is_there": 0.85, "checklist": 0.75, "where": 0.75}.items():
