@@ -31,11 +31,12 @@ class Drawn:
         self.frames = functools.cache(drawn.frames)
 
 
-_drawn: dict[str, Drawn] = {}
+_drawn: dict[tuple[str, float | None], Drawn] = {}
 
 
 def pictures(timeline: Timeline) -> Drawn:
-    clip = timeline.clip.id
+    # Streams of one seed and of two lengths bear one name.
+    clip = (timeline.clip.id, timeline.clip.duration)
     if clip not in _drawn:
         _drawn[clip] = Drawn(timeline)
     return _drawn[clip]
