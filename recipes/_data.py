@@ -91,7 +91,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         marks=partial(stream_marks, side=data.size, pictures=data.kind) if marked else None,
         text_marks=in_memory,
     )
-    pool = stills.pool("binding")
+    pool = stills.pool("late")
     question = partial(
         stills.at,
         split="train",

@@ -55,11 +55,6 @@ def test_losses():
     assert {plain.silence_first, plain.silence_repeat, plain.response, plain.other} == {1.0}
 
 
-def test_marks_are_for_the_small_model_on_the_world():
-    for overrides, marks in ([], 1.0), (["data.path=mine.json"], 0.0), (["model=joyai_8b"], 0.0):
-        assert compose(ROOT, ["recipe=sft", *overrides]).train.marks == marks
-
-
 def test_zero_stages():
     for stage in (2, 3):
         engine = compose(ROOT, ["recipe=sft", f"engine=zero{stage}"]).engine

@@ -97,7 +97,7 @@ def test_lora_trains_the_rows_of_added_tokens(bare: Path, tmp_path: Path) -> Non
     start, processor = load(bare, control_tokens="add")
     ids = control_ids(processor.tokenizer)
     assert len(ids) == 3
-    config = smoke(tmp_path, bare, "model.lora.rank=2", "train.learning_rate=1e-2")
+    config = smoke(tmp_path, bare, "model.lora.rank=2", "train.learning_rate=1e-2", "train.marks=1")
     with Run(config, ROOT) as run:
         sft.train(config, run, str(bare))
         logged = run.read_log()
