@@ -16,10 +16,11 @@ from data_pipeline.world.summaries import summarize
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus import Corpus, open_corpus, unusable
+from joyvl_train.corpus_samples import corpus_parts
 from joyvl_train.frames import Frames, Rate
 from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
-from joyvl_train.samples import QuestionSamples, StreamSamples, corpus_parts
+from joyvl_train.samples import QuestionSamples, StreamSamples
 from joyvl_train.sides import Side, SideName
 from joyvl_train.timeline import Timeline
 from joyvl_train.weights import LossWeights

@@ -7,9 +7,7 @@ from typing import Any
 from PIL import Image
 
 from joyvl_train.rendering import Renderer
-from joyvl_train.samples import (
-    StreamSamples,
-)
+from joyvl_train.samples import StreamSamples
 from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Clip, Event, Timeline
 from joyvl_train.weights import LossWeights

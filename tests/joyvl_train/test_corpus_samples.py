@@ -11,14 +11,11 @@ import pytest
 from joyvl_train.collate import PackedRows, RowCollator
 from joyvl_train.config import UserError
 from joyvl_train.corpus import Corpus, open_corpus
+from joyvl_train.corpus_samples import CorpusStreams, corpus_parts
 from joyvl_train.memory import Summary
 from joyvl_train.records import Rejects, StreamLabels, TurnSample
 from joyvl_train.rendering import Renderer
-from joyvl_train.samples import (
-    CorpusStreams,
-    chunks_of,
-    corpus_parts,
-)
+from joyvl_train.samples import chunks_of
 from joyvl_train.shards import ShardFrames, write_shards
 from joyvl_train.timeline import Event, Timeline
 from joyvl_train.video import FrameError

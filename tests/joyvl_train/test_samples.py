@@ -17,12 +17,7 @@ from joyvl_train.actions import Response
 from joyvl_train.frames import open_video
 from joyvl_train.marks import UNKNOWN
 from joyvl_train.rendering import Renderer
-from joyvl_train.samples import (
-    QuestionSamples,
-    chunk_counts,
-    chunks_of,
-    frame_sizes,
-)
+from joyvl_train.samples import QuestionSamples, chunk_counts, chunks_of, frame_sizes
 from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Event
 from joyvl_train.video import FrameError

@@ -17,9 +17,9 @@ from PIL import Image
 
 from joyvl_train.config import UserError
 from joyvl_train.corpus import Corpus, open_corpus
+from joyvl_train.corpus_samples import corpus_parts
 from joyvl_train.records import Rejects, StreamLabels, TurnSample, footage, footage_number
 from joyvl_train.rendering import Renderer
-from joyvl_train.samples import corpus_parts
 from joyvl_train.shards import write_shards
 from joyvl_train.sides import VALIDATION, Side, SideName, side_of
 from joyvl_train.stream import StreamSettings
