@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from joyvl_train.model_weights import plain_model
+
 UNKNOWN = -1
 """The mark of a token of which nothing is told; 1: it shows what is asked for, 0: it does not."""
 
@@ -29,7 +31,7 @@ class Marks(nn.Module):
 
     def __init__(self, model: Any, share: float, fields: Sequence[int] = ()) -> None:
         super().__init__()
-        plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+        plain = plain_model(model)
         layers = plain.model.language_model.layers
         self.share = share
         self.fields = tuple(fields)

@@ -7,15 +7,11 @@ how samples are spread over rows, steps and ranks does not move it.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,13 +23,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from joyvl_train import attention
-from joyvl_train.checkpoint import Processor, save
 from joyvl_train.collate import Batch, PackedRows, Row, RowCollator, model_inputs
 from joyvl_train.frozen_vision import FrozenVision
 from joyvl_train.marks import UNKNOWN, Marks
-
-STATE_FILE = "rows.json"
-"""Written last into each saved step: where in the plan of rows and in the log it stands."""
+from joyvl_train.model_weights import load_weights, plain_model
 
 _MARKS_FILE = "marks.pt"
 _HEAD_ROWS = 1024
@@ -62,13 +55,13 @@ class WeightedLoss(nn.Module):
         self.vision = vision
         self.marks = marks
         self._head_rows = head_rows
-        self._packed = packed and attention.use_packed(_plain(model))
+        self._packed = packed and attention.use_packed(plain_model(model))
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """loss: the weighted sum (not the mean), for `RowTrainer` to divide; correct: [K] bools."""
         hidden = self.hidden(batch)
         loss, correct = score(
-            _plain(self.model).get_output_embeddings(),
+            plain_model(self.model).get_output_embeddings(),
             hidden,
             batch["targets"],
             batch["weights"],
@@ -85,7 +78,7 @@ class WeightedLoss(nn.Module):
         """The last hidden states [K, H] at the scored positions of `batch`."""
         inputs = model_inputs(dict(batch))
         extra: dict[str, Any] = {"sample_lengths": batch["sample_lengths"]} if self._packed else {}
-        plain = _plain(self.model)
+        plain = plain_model(self.model)
         if self.vision is not None and batch["image_count"]:
             inputs = {k: v for k, v in inputs.items() if k in ("input_ids", "position_ids")}
             features = self.vision(plain, batch["images"], batch["frame_keys"])
@@ -97,12 +90,7 @@ class WeightedLoss(nn.Module):
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """Recompute activations layer by layer in the backward pass."""
-        _plain(self.model).gradient_checkpointing_enable(gradient_checkpointing_kwargs)
-
-
-def _plain(model: Any) -> Any:
-    """The transformers model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+        plain_model(self.model).gradient_checkpointing_enable(gradient_checkpointing_kwargs)
 
 
 def score(
@@ -328,48 +316,10 @@ class RowTrainer(Trainer):
         self._row_state = position["rows"]
 
 
-def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Mark `folder`, a saved step, as whole."""
-    temporary = folder / (STATE_FILE + ".partial")
-    temporary.write_text(json.dumps(state))
-    os.replace(temporary, folder / STATE_FILE)
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """The state of a whole saved step."""
-    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
-    return state
-
-
-def last_step(folder: Path) -> Path | None:
-    """The newest whole saved step in `folder`: the one with `STATE_FILE`, written last."""
-    steps = [p for p in folder.glob("checkpoint-*") if (p / STATE_FILE).is_file()]
-    return max(steps, key=_step_of, default=None)
-
-
-def resumed_step(folder: Path) -> int:
-    """The step that training in `folder` goes on from; 0 where nothing is saved."""
-    found = last_step(folder)
-    return 0 if found is None else _step_of(found)
-
-
-def drop_partial(folder: Path) -> None:
-    """Remove the saved steps in `folder` that a kill left torn, and older ones than the newest."""
-    newest = last_step(folder)
-    for path in folder.glob("checkpoint-*"):
-        if path != newest:
-            (path / STATE_FILE).unlink(missing_ok=True)
-            shutil.rmtree(path)
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.rpartition("-")[2])
-
-
 @contextmanager
 def generating(model: Any) -> Iterator[Any]:
     """`model` for generation for a while: evaluation mode, plain attention, cache allowed."""
-    plain = _plain(model)
+    plain = plain_model(model)
     was_training = plain.training
     packed = getattr(plain.config, "text_config", plain.config)._attn_implementation
     plain.eval()
@@ -381,140 +331,3 @@ def generating(model: Any) -> Iterator[Any]:
         if packed == attention.TEXT:
             attention.use_packed(plain)
         plain.train(was_training)
-
-
-# -- weights in and out --------------------------------------------------------------------------
-
-
-def load_weights(model: Any, folder: Path) -> None:
-    """Load a saved step's weights, or its LoRA matrices, into `model`; `ValueError` on a misfit."""
-    from safetensors.torch import load_file
-
-    if hasattr(model, "get_base_model"):
-        from peft import load_peft_weights, set_peft_model_state_dict
-
-        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
-        return
-    state: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        state.update(load_file(file))
-    own = dict(model.named_parameters(remove_duplicate=False))
-    tied = {name for name, p in own.items() for n, q in own.items() if p is q and n in state}
-    missing = set(own) - set(state) - tied
-    unexpected = set(state) - set(model.state_dict())
-    if missing or unexpected:
-        raise ValueError(f"{folder} does not fit the model: {sorted(missing | unexpected)[:3]}")
-    with torch.no_grad():
-        for name, values in state.items():
-            target = model.get_parameter(name) if name in own else model.get_buffer(name)
-            with _gathered(target, modified=True):
-                target.copy_(values)
-
-
-def whole_weights(model: Any) -> dict[str, Tensor]:
-    """The weights of `model` by name, on the CPU, gathered where ranks hold parts of them.
-
-    LoRA matrices come merged in, W + (alpha / rank) B A; trained rows of tokens take their places.
-    All ranks call it; the first gets them.
-    """
-    state: dict[str, Tensor] = {}
-    copies: dict[int, Tensor] = {}  # tied weights stay one tensor, and are written once
-    plain = _plain(model)
-    for name, tensor in plain.state_dict(keep_vars=True).items():
-        with _gathered(tensor):
-            if is_first():
-                if id(tensor) not in copies:
-                    copies[id(tensor)] = tensor.detach().cpu().clone()
-                state[name] = copies[id(tensor)]
-    merged: dict[str, Tensor] = {}
-    tables: dict[int, Tensor] = {}
-    for name, tensor in state.items():
-        layer, found, kind = name.partition(".base_layer.")
-        table, of_tokens, _ = layer.partition(".token_adapter")
-        if ".trainable_tokens_" in name:
-            continue
-        if of_tokens:
-            if id(tensor) not in tables:
-                ids = plain.get_submodule(layer).token_indices["default"]
-                tables[id(tensor)] = tensor.clone()
-                rows = state[f"{layer}.trainable_tokens_delta.default"]
-                tables[id(tensor)][ids] = rows.to(tensor.dtype)
-            merged[f"{table}.{kind}"] = tables[id(tensor)]
-        elif found:
-            if kind == "weight":
-                a, b = (state[f"{layer}.lora_{m}.default.weight"].float() for m in "AB")
-                scale = plain.get_submodule(layer).scaling["default"]
-                tensor = (tensor.float() + scale * (b @ a)).to(tensor.dtype)
-            merged[f"{layer}.{kind}"] = tensor
-        elif ".lora_" not in name:
-            merged[name] = tensor
-    return merged
-
-
-def _in_type(state: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """The floating tensors in `dtype`; one that stands under two names stays one."""
-    if dtype is None:
-        return state
-    found = {id(t): t.to(dtype) if t.is_floating_point() else t for t in state.values()}
-    return {name: found[id(tensor)] for name, tensor in state.items()}
-
-
-@contextmanager
-def _gathered(tensor: Any, modified: bool = False) -> Iterator[None]:
-    """`tensor` whole for a while, where ZeRO-3 holds parts of it on every rank."""
-    if not hasattr(tensor, "ds_id"):
-        yield
-        return
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters([tensor], modifier_rank=0 if modified else None):
-        yield
-
-
-def is_first() -> bool:
-    """Whether this is the rank that writes files."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def wait_for_all() -> None:
-    """Returns once every rank is here."""
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-
-
-def leave_others() -> None:
-    """Ends the group of ranks, once every rank is here; from now on each works by itself.
-
-    A group that is still there when the interpreter ends can abort the process: its threads let go
-    of tensors, for which they need an interpreter.
-    """
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
-
-
-def save_final(
-    model: Any,
-    processor: Processor,
-    folder: Path,
-    source: str | Path | None,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """The run's `checkpoint/`: LoRA merged in, loadable by transformers and vLLM as it is.
-
-    dtype: the type that weights are written in, whatever they were trained in; None: as they are.
-    All ranks call it, the first writes; it is there when the call returns.
-    """
-    state = whole_weights(model)
-    if is_first():
-        plain = _plain(model)
-
-        def write(to: Path) -> None:
-            plain.save_pretrained(to, state_dict=_in_type(state, dtype))
-            if dtype is not None:
-                config = json.loads((to / "config.json").read_text())
-                config["dtype"] = str(dtype).removeprefix("torch.")
-                (to / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-        save(SimpleNamespace(save_pretrained=write), processor, folder, source=source)
-    wait_for_all()

@@ -32,6 +32,7 @@ from joyvl_train.collate import PackedRows, Part, RowCollator
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, can_reuse
 from joyvl_train.marks import Marks
+from joyvl_train.model_weights import load_weights
 from joyvl_train.parts import (
     freeze,
     in_bf16,
@@ -40,18 +41,9 @@ from joyvl_train.parts import (
     use_master_weights,
     with_lora,
 )
-from joyvl_train.trainer import (
-    RowTrainer,
-    WeightedLoss,
-    drop_partial,
-    is_first,
-    last_step,
-    load_weights,
-    read_state,
-    resumed_step,
-    wait_for_all,
-    write_state,
-)
+from joyvl_train.ranks import is_first, wait_for_all
+from joyvl_train.saved_steps import drop_partial, last_step, read_state, resumed_step, write_state
+from joyvl_train.trainer import RowTrainer, WeightedLoss
 
 __all__ = [
     "fit",

@@ -36,12 +36,14 @@ from joyvl_train.collate import Part
 from joyvl_train.config import Config, LossConfig, UserError
 from joyvl_train.dense import taught_steps, teach_tower
 from joyvl_train.engine import Engine
+from joyvl_train.model_weights import save_final
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import curves, page, section, table
 from joyvl_train.run import Run
 from joyvl_train.samples import QuestionSamples
-from joyvl_train.trainer import generating, save_final
-from joyvl_train.training import fit, resumed_step
+from joyvl_train.saved_steps import resumed_step
+from joyvl_train.trainer import generating
+from joyvl_train.training import fit
 from recipes._data import memory_marks
 from recipes._world import check_assets
 

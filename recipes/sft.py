@@ -13,7 +13,9 @@ from joyvl_train.checkpoint import control_ids, load, load_for_inference
 from joyvl_train.config import Config, UserError
 from joyvl_train.engine import Engine
 from joyvl_train.heldout import Trace, free_run, metrics, polled, trivial, write_traces
+from joyvl_train.model_weights import save_final
 from joyvl_train.published_timing import measures as published_measures
+from joyvl_train.ranks import leave_others
 from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import (
@@ -29,8 +31,9 @@ from joyvl_train.report import (
     table,
 )
 from joyvl_train.run import Run
-from joyvl_train.trainer import generating, leave_others, save_final
-from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
+from joyvl_train.saved_steps import resumed_step
+from joyvl_train.trainer import generating
+from joyvl_train.training import fit, freeze, prepare_engine, with_lora
 from recipes._data import Cases, held_out_cases, memory_marks, side_of, training_parts
 from recipes._world import settings
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from joyvl_train.trainer import STATE_FILE, last_step, resumed_step
+from joyvl_train.saved_steps import STATE_FILE, last_step, resumed_step
 from tests.tiny_training import ROOT, launch
 
 PLAIN: dict[str, Any] = {"steps": 14, "eval_every": 4, "save_every": 2, "log_every": 3}

@@ -170,8 +170,10 @@ def launch(
 def main(arguments: Sequence[str]) -> None:
     """One run; see the module's text."""
     torch.set_num_threads(1)
-    from joyvl_train.trainer import is_first, leave_others, save_final
-    from joyvl_train.training import fit, freeze, prepare_engine, resumed_step, with_lora
+    from joyvl_train.model_weights import save_final
+    from joyvl_train.ranks import is_first, leave_others
+    from joyvl_train.saved_steps import resumed_step
+    from joyvl_train.training import fit, freeze, prepare_engine, with_lora
 
     folder, options = Path(arguments[0]), json.loads(arguments[1])
     engine = EngineConfig(**options.pop("engine", {}))

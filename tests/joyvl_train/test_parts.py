@@ -16,9 +16,10 @@ from joyvl_train.checkpoint import control_ids, load
 from joyvl_train.collate import collate, model_inputs
 from joyvl_train.config import EngineConfig, LoraConfig, TrainConfig
 from joyvl_train.engine import Engine
+from joyvl_train.model_weights import load_weights, save_final, whole_weights
 from joyvl_train.parts import freeze, with_lora
 from joyvl_train.rendering import Renderer
-from joyvl_train.trainer import generating, load_weights, save_final, whole_weights
+from joyvl_train.trainer import generating
 from joyvl_train.training import fit
 from tests.tiny_training import parts, picture, tiny
 

@@ -18,16 +18,8 @@ from joyvl_train import frozen_vision
 from joyvl_train.collate import PackedRows, Part, Row, RowCollator, collate, model_inputs
 from joyvl_train.config import EngineConfig, LoraConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FrozenVision
-from joyvl_train.trainer import (
-    RankRows,
-    RowTrainer,
-    WeightedLoss,
-    generating,
-    load_weights,
-    save_final,
-    score,
-    whole_weights,
-)
+from joyvl_train.model_weights import load_weights, save_final, whole_weights
+from joyvl_train.trainer import RankRows, RowTrainer, WeightedLoss, generating, score
 from joyvl_train.training import arguments, freeze, with_lora
 from joyvl_train.weights import LossWeights
 from tests.tiny_training import parts, tiny

@@ -18,14 +18,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
-from joyvl_train.training import (
-    fit,
-    freeze,
-    parameter_groups,
-    part_of,
-    resumed_step,
-    schedule,
-)
+from joyvl_train.saved_steps import resumed_step
+from joyvl_train.training import fit, freeze, parameter_groups, part_of, schedule
 from tests.tiny_training import ROOT, launch, parts, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")

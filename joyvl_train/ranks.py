@@ -1,0 +1,29 @@
+"""The ranks of a run: which one writes, and where they wait for one another."""
+
+from __future__ import annotations
+
+import os
+
+import torch.distributed as dist
+
+
+def is_first() -> bool:
+    """Whether this is the rank that writes files."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Returns once every rank is here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
+def leave_others() -> None:
+    """Ends the group of ranks, once every rank is here; from now on each works by itself.
+
+    A group that is still there when the interpreter ends can abort the process: its threads let go
+    of tensors, for which they need an interpreter.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
