@@ -18,9 +18,6 @@ one, two are of a copied video.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import random
 import shutil
 import sys
@@ -36,6 +33,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where it is spawned
 
 from benchmarks.fresh_process import Took, measured
+from benchmarks.result_page import keep, page
 from data_pipeline.balance import Targets
 from data_pipeline.candidates import Candidate, Refused, each_open, id_of
 from data_pipeline.parts import Local, run_parts
@@ -226,29 +224,16 @@ def main() -> None:
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder)
-    versions = (
-        f"Python {platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores "
-        f"({platform.machine()})"
-    )
-    text = "\n".join(
-        [
-            "# Bookkeeping of a corpus: a dry run with tiny frames",
-            "",
-            f"`python benchmarks/corpus_bookkeeping.py --count {job.count} --per-part "
-            f"{job.per_part} --workers {job.workers}`, {datetime.date.today()}. {versions}.",
-            "",
-            *rows,
-            "",
-            "`read` is the source alone, whose time is in `plan` too. Again: a second run on what",
-            "the first one left. Memory is of the process that runs the phase; pages of mapped",
-            "files are the system's, which takes them back at need. The last two columns are",
-            "computed from the same run, in proportion.",
-            "",
-        ]
-    )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
-    print(f"\n{text}")
+    note = [
+        "`read` is the source alone, whose time is in `plan` too. Again: a second run on what",
+        "the first one left. Memory is of the process that runs the phase; pages of mapped",
+        "files are the system's, which takes them back at need. The last two columns are",
+        "computed from the same run, in proportion.",
+    ]
+    command = f"corpus_bookkeeping.py --count {job.count} --per-part {job.per_part}"
+    command += f" --workers {job.workers}"
+    title = "Bookkeeping of a corpus: a dry run with tiny frames"
+    keep(arguments.out, page(title, command, [f"numpy {np.__version__}"], rows, note))
 
 
 if __name__ == "__main__":

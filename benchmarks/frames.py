@@ -16,9 +16,7 @@ cached         open the video again and decode every second's pictures from the 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +28,9 @@ import numpy as np
 import PIL
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.result_page import keep, page
 from joyvl_train.frames import open_video
 from joyvl_train.video import probe
 
@@ -162,30 +163,21 @@ def main() -> None:
                 best, size = measure(path, rate, arguments.rounds)
                 rows.append(row(path, rate, best, size))
                 print(rows[-1], flush=True)
-    versions = (
-        f"Python {platform.python_version()}, PyAV {av.__version__}, decord {decord.__version__}, "
-        f"Pillow {PIL.__version__}, {os.cpu_count()} cores ({platform.machine()})"
-    )
-    text = "\n".join(
-        [
-            "# Frames: decoding, cache size, second pass",
-            "",
-            f"`python benchmarks/frames.py --seconds {arguments.seconds} "
-            f"--rounds {arguments.rounds}`, {datetime.date.today()}. {versions}.",
-            "",
-            *rows,
-            "",
-            "Columns 3-6: seconds of video a second by the clock and, in brackets, a second of",
-            "processor time; columns 7-10: ratios of those. Raw decord hashes, checks, resizes,",
-            "encodes and writes nothing; ours does all of these; cached reads the pictures back.",
-            f"Frames are kept at {LONGEST_SIDE} pixels on the longest side. The cache file's size",
-            "is also given as a share of the video's.",
-            "",
-        ]
-    )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
-    print(f"\n{text}")
+    packages = [
+        f"PyAV {av.__version__}",
+        f"decord {decord.__version__}",
+        f"Pillow {PIL.__version__}",
+    ]
+    note = [
+        "Columns 3-6: seconds of video a second by the clock and, in brackets, a second of",
+        "processor time; columns 7-10: ratios of those. Raw decord hashes, checks, resizes,",
+        "encodes and writes nothing; ours does all of these; cached reads the pictures back.",
+        f"Frames are kept at {LONGEST_SIDE} pixels on the longest side. The cache file's size",
+        "is also given as a share of the video's.",
+    ]
+    command = f"frames.py --seconds {arguments.seconds} --rounds {arguments.rounds}"
+    title = "Frames: decoding, cache size, second pass"
+    keep(arguments.out, page(title, command, packages, rows, note))
 
 
 if __name__ == "__main__":

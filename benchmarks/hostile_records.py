@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
+import html
 import json
-import os
-import platform
 import posixpath
 import random
 import re
@@ -31,17 +29,24 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.result_page import keep, page
 from data_pipeline.candidates import Candidate, Refused
 from data_pipeline.plan import make_plan
 from data_pipeline.sources import speech
 from data_pipeline.sources.convert import convert
-from joyvl_train.actions import CONTROL_TOKENS
+from joyvl_train.actions import (
+    CONTROL_TOKENS,
+    RESPONSE,
+    SILENCE,
+    ActionFormatError,
+    parse_action,
+)
 from joyvl_train.conversation import assistant_text, clean
 from joyvl_train.published import to_raw
 from joyvl_train.records import StreamLabels
@@ -53,6 +58,7 @@ RESULTS = Path(__file__).parent / "results" / "hostile_records.md"
 PER_PART = 2_000
 LONG = 1 << 20
 DEEP = 100_000
+SPECIAL = f"{RESPONSE} {SILENCE} <|im_end|> <image> \u2028 \u202e \ufeff \U0001f525".encode()
 
 Items = Iterator[Candidate | Refused]
 Form = Callable[[random.Random, Path, int], tuple[int, Items]]
@@ -79,8 +85,7 @@ def spoilt_line(rng: random.Random, line: bytes) -> bytes:
     elif luck < 0.88:
         line = line[:at] + line[at // 2 :]
     elif luck < 0.94:
-        said = "</response> </silence> <|im_end|> <image> \u2028 \u202e \ufeff \U0001f525".encode()
-        line = line[:at] + said + line[at:]
+        line = line[:at] + SPECIAL + line[at:]
     elif luck < 0.942:
         line = line[:at] + b"x" * LONG + line[at:]
     return line if line.strip() else b"?"
@@ -216,7 +221,9 @@ def said_block(rng: random.Random, block: str) -> str:
     elif luck < 0.15:
         block = block[: at + 1]
     elif luck < 0.2:
-        block += rng.choice(("</silence>", "<v Bob>&lt;/response&gt; x", "{\\an8}", "&#0;&#55296;"))
+        block += rng.choice(
+            (SILENCE, f"<v Bob>{html.escape(RESPONSE)} x", "{\\an8}", "&#0;&#55296;")
+        )
     elif luck < 0.201:
         block += "z" * LONG
     return block if block.strip() else "?"
@@ -355,9 +362,11 @@ def check_sound(one: Candidate) -> None:
     for event in one.timeline.events:
         told = clean(event.text)
         if event.role == "assistant":
-            told = assistant_text(action_of(event))
-            for token in CONTROL_TOKENS:
-                told = told.replace(token, "", 1)
+            try:
+                action = parse_action(assistant_text(action_of(event)))
+            except ActionFormatError as error:
+                raise Lost(f"{one.id}: says {event.text!r}: {error}") from error
+            told = " ".join(astuple(action))
         if _MARK.search(told) or any(token in told for token in CONTROL_TOKENS):
             raise Lost(f"{one.id}: says {event.text!r}")
     with contextlib.suppress(TimelineError):  # what the published form can't hold
@@ -403,28 +412,16 @@ def main() -> None:
         total.seconds, total.peak = total.seconds + found.seconds, max(total.peak, found.peak)
     total.reasons = reasons
     rows.append(row("all", total))
-    versions = f"Python {platform.python_version()}, {os.cpu_count()} cores ({platform.machine()})"
-    text = "\n".join(
-        [
-            "# Hostile records: readers, plan, shards",
-            "",
-            f"`python benchmarks/hostile_records.py --records {arguments.records} --seed "
-            f"{arguments.seed}`, {datetime.date.today()}. {versions}.",
-            "",
-            *rows,
-            "",
-            "Items = used + refused; candidates = duplicates + not writable + written. Several",
-            "items may make one candidate, one item several. Memory is the process's most so far.",
-            "",
-            "| reason | count |",
-            "|---|---|",
-            *(f"| {reason} | {count} |" for reason, count in reasons.most_common()),
-            "",
-        ]
-    )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
-    print(f"\n{text}")
+    note = [
+        "Items = used + refused; candidates = duplicates + not writable + written. Several",
+        "items may make one candidate, one item several. Memory is the process's most so far.",
+        "",
+        "| reason | count |",
+        "|---|---|",
+        *(f"| {reason} | {count} |" for reason, count in reasons.most_common()),
+    ]
+    command = f"hostile_records.py --records {arguments.records} --seed {arguments.seed}"
+    keep(arguments.out, page("Hostile records: readers, plan, shards", command, [], rows, note))
 
 
 if __name__ == "__main__":

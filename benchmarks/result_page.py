@@ -1,0 +1,31 @@
+"""The page of a benchmark's results, as it is kept under results/."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from joyvl_train.run import write_text
+
+
+def page(
+    title: str, command: str, packages: Sequence[str], rows: Sequence[str], note: Sequence[str]
+) -> str:
+    """A page in Markdown: the command, the day, versions and machine, the table, what it means.
+
+    packages: names with their versions; Python's own is added.
+    """
+    versions = ", ".join([f"Python {platform.python_version()}", *packages])
+    machine = f"{os.cpu_count()} cores ({platform.machine()})"
+    told = f"`python benchmarks/{command}`, {datetime.date.today()}. {versions}, {machine}."
+    return "\n".join([f"# {title}", "", told, "", *rows, "", *note, ""])
+
+
+def keep(out: Path, text: str) -> None:
+    """Writes a page, whole or not at all, and shows it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, text)
+    print(f"\n{text}")
