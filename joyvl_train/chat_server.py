@@ -38,7 +38,8 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from joyvl_train.actions import CONTROL_TOKENS
-from joyvl_train.engine import Engine, Reply
+from joyvl_train.engine import Engine
+from joyvl_train.reply import Reply
 from joyvl_train.sampling import Sampling
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")

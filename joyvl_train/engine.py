@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from joyvl_train.actions import Action, ActionFormatError, Silence, parse_action
-from joyvl_train.engine_state import Prompt, Row, after, shared, whole_prompt
+from joyvl_train.actions import Silence
+from joyvl_train.engine_state import Prompt, Row, after, batches, shared, whole_prompt
 from joyvl_train.kv_cache import (
     Rows,
     Store,
@@ -28,7 +28,9 @@ from joyvl_train.kv_cache import (
     grouped_attention,
     takes_increments,
 )
+from joyvl_train.model_weights import plain_model
 from joyvl_train.rendering import Rendered, Renderer, Segment
+from joyvl_train.reply import Reply, read_reply
 from joyvl_train.sampling import Draw, Sampling, choose, generate_whole
 from joyvl_train.stream import Stream
 from joyvl_train.vision_features import Images, VisionFeatures
@@ -36,29 +38,6 @@ from joyvl_train.vision_features import Images, VisionFeatures
 _KEPT_FEATURES = 2**28
 """Bytes of vision features that are kept, for the turns that the next chunk carries over and for
 forks that see the same frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the model said in one second.
-
-    text: the whole text, without the end-of-turn token. action: what it says by the grammar; None
-    where it is malformed, and then `error` is the reason. A text cut at the token limit
-    (`truncated`) is closed where it was cut and read like any other. tokens: the ids generated, the
-    end-of-turn id included. prompt_tokens: how long the whole prompt was. logprobs: per token,
-    under the distribution at the engine's temperature (1 where greedy), before top-p; empty unless
-    the engine was asked for details. gaps: likewise, how far the best log-probability lay above the
-    second best.
-    """
-
-    text: str
-    action: Action | None
-    error: str | None
-    tokens: tuple[int, ...]
-    truncated: bool
-    prompt_tokens: int
-    logprobs: tuple[float, ...] = ()
-    gaps: tuple[float, ...] = ()
 
 
 class Engine:
@@ -89,7 +68,7 @@ class Engine:
         incremental: bool = True,
         silence_bias: float = 0.0,
     ) -> None:
-        core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+        core = plain_model(model)
         self.model = core
         self.renderer = renderer
         self.sampling = Sampling(max_new_tokens, temperature, top_p)
@@ -182,7 +161,10 @@ class Engine:
                     self._generate_whole(row, draw)
         for row in rows:
             row.ready = None
-        return [self._reply(row, draw) for row, draw in zip(rows, draws, strict=True)]
+        return [
+            read_reply(self.renderer, draw, row.prompt_length)
+            for row, draw in zip(rows, draws, strict=True)
+        ]
 
     def prefill(self, handles: Sequence[int]) -> None:
         """Encode the open turns without answering, so that forks made now share the work.
@@ -195,7 +177,7 @@ class Engine:
         with self._inference(rows):
             prompts = [self._new_prompt(row) for row in rows]
             rests = [Prompt(p.ids[:-1], p.positions[:, :-1], p.images) for p in prompts]
-            for batch in self._batches(rows, rests):
+            for batch in batches(rows, rests, self.batch_tokens):
                 self._read([rows[i] for i in batch], [rests[i] for i in batch], 1)
         for row, prompt in zip(rows, prompts, strict=True):
             row.ready = Prompt(prompt.ids[-1:], prompt.positions[:, -1:])
@@ -230,7 +212,10 @@ class Engine:
                     else:
                         for i, draw in zip(part, draws, strict=True):
                             self._whole(prompts[i], draw)
-                replies += [self._reply(row, draw) for row, draw in zip(rows, draws, strict=True)]
+                replies += [
+                    read_reply(self.renderer, draw, row.prompt_length)
+                    for row, draw in zip(rows, draws, strict=True)
+                ]
             finally:
                 for handle in reversed(handles):
                     self.close(handle)
@@ -365,7 +350,7 @@ class Engine:
         forgotten. So it never changes a reply.
         """
         guessing = [p.plus(guess) for p in prompts]
-        for batch in self._batches(rows, guessing):
+        for batch in batches(rows, guessing, self.batch_tokens):
             part, drawn = [rows[i] for i in batch], [draws[i] for i in batch]
             logits = self._read(part, [guessing[i] for i in batch], len(guess) + 1)
             going = list(range(len(part)))
@@ -411,21 +396,6 @@ class Engine:
                 live = [i for i in live if not going[i][1].done]
             cache.save()
             going = [going[i] for i in live]
-
-    def _batches(self, rows: Sequence[Row], prompts: Sequence[Prompt]) -> Iterator[list[int]]:
-        """Indices of rows to be read together: of about one length, within `batch_tokens`."""
-        batch: list[int] = []
-        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
-            length = len(prompts[i].ids)
-            if batch and (
-                length > 2 * len(prompts[batch[0]].ids) + 32
-                or length * (len(batch) + 1) > self.batch_tokens
-            ):
-                yield sorted(batch, key=lambda i: rows[i].slot)
-                batch = []
-            batch.append(i)
-        if batch:
-            yield sorted(batch, key=lambda i: rows[i].slot)
 
     def _read(self, rows: Sequence[Row], prompts: Sequence[Prompt], keep: int) -> Tensor:
         """Add the prompts to the rows' caches; the logits `[rows, keep, vocabulary]` at their ends.
@@ -489,6 +459,12 @@ class Engine:
     def _choose(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         return choose(logits, draws, self._stops, self.details)
 
+    def _replies(self, rows: Sequence[Row], draws: Sequence[Draw]) -> list[Reply]:
+        return [
+            read_reply(self.renderer, draw, row.prompt_length)
+            for row, draw in zip(rows, draws, strict=True)
+        ]
+
     # Without increments
 
     def _generate_whole(self, row: Row, draw: Draw) -> None:
@@ -508,27 +484,3 @@ class Engine:
         else:
             inputs = {name: tensor[None] for name, tensor in inputs.items()}
         generate_whole(self.model, ids, inputs, draw, self._stops, self.details)
-
-    # Replies
-
-    def _reply(self, row: Row, draw: Draw) -> Reply:
-        tokens = draw.tokens[:-1] if draw.ended else draw.tokens
-        text = self.renderer.read(tokens)
-        if not draw.ended:
-            # A cut may fall after a space or within a character, which is not the model's fault.
-            text = text.rstrip("\ufffd").rstrip()
-        action, error = None, None
-        try:
-            action = parse_action(text)
-        except ActionFormatError as problem:
-            error = problem.reason
-        return Reply(
-            text=text,
-            action=action,
-            error=error,
-            tokens=tuple(draw.tokens),
-            truncated=not draw.ended,
-            prompt_tokens=row.prompt_length,
-            logprobs=tuple(draw.logprobs),
-            gaps=tuple(draw.gaps),
-        )

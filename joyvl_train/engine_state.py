@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,3 +80,20 @@ def shared(first: Sequence[int], second: Sequence[int]) -> int:
             break
         count += 1
     return count
+
+
+def batches(
+    rows: Sequence[Row], prompts: Sequence[Prompt], batch_tokens: int
+) -> Iterator[list[int]]:
+    """Indices of rows to be read together: of about one length, within `batch_tokens`."""
+    batch: list[int] = []
+    for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
+        length = len(prompts[i].ids)
+        if batch and (
+            length > 2 * len(prompts[batch[0]].ids) + 32 or length * (len(batch) + 1) > batch_tokens
+        ):
+            yield sorted(batch, key=lambda i: rows[i].slot)
+            batch = []
+        batch.append(i)
+    if batch:
+        yield sorted(batch, key=lambda i: rows[i].slot)

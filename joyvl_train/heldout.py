@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class Answer(Protocol):
-    """What is read of an `engine.Reply`."""
+    """What is read of an `reply.Reply`."""
 
     @property
     def text(self) -> str: ...

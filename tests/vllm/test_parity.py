@@ -30,8 +30,9 @@ from joyvl_train import checkpoint
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
 from joyvl_train.conversation import messages
-from joyvl_train.engine import Engine, Reply
+from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
+from joyvl_train.reply import Reply
 from joyvl_train.stream import Stream, StreamSettings
 
 ROOT = Path(__file__).parents[2]
