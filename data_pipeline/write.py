@@ -11,7 +11,6 @@ A shard hangs on its part alone and is written once: a later run takes it as it 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -87,8 +86,11 @@ class ParquetShards:
                 f"{self.path(part)}: was lost, and can't be written with the same bytes again (by "
                 f"other versions of libraries?); delete {self.folder} and start again"
             )
+        # Of a shard that was there nothing was taken: all are, before the first is given on, so that
+        # the rejects come in the same order.
+        taken.extend(candidates)
         rejected = {int(item["item"]): item for item in entry["rejected"]}
-        for number, candidate in enumerate(itertools.chain(taken, candidates)):
+        for number, candidate in enumerate(taken):
             if number in rejected:
                 item = rejected[number]
                 yield candidate.rejected(STAGE, item["reason"], item["detail"])

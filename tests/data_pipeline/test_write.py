@@ -253,6 +253,25 @@ def test_a_shard_that_is_whole_is_taken_without_opening_a_video(tmp_path):
     assert files(tmp_path) == whole
 
 
+def test_rejects_that_a_kill_took_come_in_the_same_order_beside_a_shard_that_is_there(tmp_path):
+    unbroken = made(tmp_path / "unbroken", 150, 30)
+    here = tmp_path / "killed"
+    plan = make_plan(source(150), here / "plan", 30, "made 150")
+    work = StageWork(plan, here / "work", SlowShop(0.0), "judge 1")
+    run_parts(plan.sizes, work, Local(), here / "work", progress=False)
+    done = settle(work, here / "chosen", TARGETS)
+    killed = writing(done, here / "corpus", here / "rejects", open_cut_short, "as they are")
+    for part in range(len(plan.parts)):
+        killed(part, lambda count: None)
+        for ending in ("json", "jsonl"):
+            killed.path(part, ending).unlink()
+        assert killed.write.done(part) and not killed.done(part)
+        killed(part, lambda count: None)
+    finish(killed)
+    assert unbroken.funnel().stages["write"].rejected  # as do others, before them
+    assert files(here) == files(tmp_path / "unbroken")
+
+
 def test_another_corpus_is_refused(tmp_path):
     admission = made(tmp_path, 30, 30)
     other = writing(
