@@ -4,7 +4,8 @@
     stretches  the seconds that a stream would have summarized, as `joyvl_train.stream` cuts them,
                and what is said in each
     summaries  a text for each: of rendered scenes from their own log, of all else from an agent
-               that sees the pictures; checked by rule, and an agent's by another agent
+               that sees the pictures, or the one that a published record tells; checked by rule,
+               and all but the log's by another agent
 
 A record with a stretch that nobody can vouch for is unverified, "no summary": in training a text
 made from the words alone would stand there, as if nothing had been seen.
@@ -23,6 +24,7 @@ from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
 from data_pipeline.families import Own, Step, asking, looking
 from data_pipeline.families.looks import measured, seconds_of
+from data_pipeline.sources.published import TOLD_SUMMARIES
 from data_pipeline.sources.wordings import LANGUAGES
 from data_pipeline.verify import every, newest
 from data_pipeline.world.summaries import summarize
@@ -123,18 +125,23 @@ async def summaries(
 ) -> Candidate:
     """An agent writes, another one checks; nothing in a text comes from after its stretch."""
     agents = f"{desk.agent('summarizer').key} {desk.agent('summary_verifier').key}"
+    before = {(a, b): text for a, b, text in candidate.work.get(TOLD_SUMMARIES, ())}
     told = []
     for start, stop, said in candidate.work["stretches"]:
         where = f"[{start}, {stop}) s"
+        given = before.get((start, stop))
         try:
-            text, wrong = await _written(desk, settings, words, tries, candidate, start, stop, said)
+            text, wrong = await _written(
+                desk, settings, words, tries, candidate, start, stop, said, given
+            )
         except Unverified as error:
             detail = f"{where}: {error.reason}: {error.detail}"
             return candidate.unverified("summaries", NO_SUMMARY, detail, error.agent)
         if wrong:
             return candidate.unverified("summaries", NO_SUMMARY, f"{where}: {wrong}", agents)
         told.append((start, stop, text))
-    detail = f"{len(told)} by an agent"
+    kept = sum(before.get((start, stop)) == text for start, stop, text in told)
+    detail = f"{len(told) - kept} by an agent" + (f", {kept} of the record's own" if kept else "")
     return candidate.changed("summaries", None, detail, agents, summaries=tuple(told))
 
 
@@ -147,8 +154,10 @@ async def _written(
     start: int,
     stop: int,
     said: Sequence[str],
+    given: str | None = None,
 ) -> tuple[str, str]:
-    """A text that holds, and ""; or the last one with what is wrong with it."""
+    """A text that holds, and ""; or the last one with what is wrong with it. One that is `given`
+    is tried first."""
     writer, checker = desk.agent("summarizer"), desk.agent("summary_verifier")
     most = min(writer.most_pictures, checker.most_pictures)
     shown = [range(start, stop)[i] for i in thinned(range(start, stop), most)]
@@ -161,9 +170,12 @@ async def _written(
         "language": LANGUAGES.get(candidate.language[:2], candidate.language),
     }
     text = wrong = ""
-    for sample in range(tries):
-        data = await writer.data(asked, pictures, sample=sample)
-        text = clean(data["summary"])
+    for sample in range(0 if given is None else -1, tries):
+        if sample < 0:
+            text = clean(given or "")
+        else:
+            data = await writer.data(asked, pictures, sample=sample)
+            text = clean(data["summary"])
         wrong = flaw(text, stop, settings.limits.summary_chars)
         if not wrong:
             verdict = await checker.judge({**span, "summary": text}, pictures)

@@ -86,8 +86,8 @@ class ParquetShards:
                 f"{self.path(part)}: was lost, and can't be written with the same bytes again (by "
                 f"other versions of libraries?); delete {self.folder} and start again"
             )
-        # Of a shard that was there nothing was taken: all are, before the first is given on, so that
-        # the rejects come in the same order.
+        # Of a shard that was there nothing was taken. All are, before the first is given on: the
+        # rejects come in the same order then.
         taken.extend(candidates)
         rejected = {int(item["item"]): item for item in entry["rejected"]}
         for number, candidate in enumerate(taken):

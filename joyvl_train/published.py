@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,13 @@ def write_published(
 ) -> int:
     """Write `data.json` in the converted form and its pictures under `images/`; how many records.
 
-    A record that the form can't hold, or without pictures, goes to `rejects`.
+    A record that the form can't hold, or without pictures, goes to `rejects`. Pictures of records
+    that were written into `directory` before are taken away.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("images/" + "[0-9]" * 6):
+        shutil.rmtree(left)
     temporary = folder / "data.json.tmp"
     written = 0
     with temporary.open("w", encoding="utf-8") as file:

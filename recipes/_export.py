@@ -87,15 +87,22 @@ def _candidates(place: Path, rejects: Rejects) -> Iterator[Candidate]:
             except TimelineError as error:
                 rejects.add(where, error.reason, error.detail)
             else:
-                yield Candidate(told.id, _marked(told))
+                yield _candidate(told)
 
 
-def _marked(labels: StreamLabels) -> Timeline:
-    """The timeline, which says itself where it is for evaluation alone: `use` doesn't go along."""
+def _candidate(labels: StreamLabels) -> Candidate:
+    """A corpus's record as a candidate again. Its timeline says itself where it is for evaluation
+    alone: `use` doesn't go along."""
     timeline = labels.timeline
-    if labels.use != EVALUATION:
-        return timeline
-    return replace(timeline, meta={**timeline.meta, "use": EVALUATION})
+    if labels.use == EVALUATION:
+        timeline = replace(timeline, meta={**timeline.meta, "use": EVALUATION})
+    return Candidate(
+        labels.id,
+        timeline,
+        licence=labels.licence,
+        language=labels.language,
+        summaries=tuple((each.start, each.stop, each.text) for each in labels.summaries),
+    )
 
 
 def _with_pictures(

@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "disabled"
 
 import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.bad_places import Place
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and children take that over.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no clock: a loaded machine changes no result.
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)

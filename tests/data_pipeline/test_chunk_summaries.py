@@ -13,6 +13,7 @@ from data_pipeline.candidates import Candidate, candidate_from_json, candidate_t
 from data_pipeline.chunk_summaries import NO_SUMMARY, flaw, stages, unsaid
 from data_pipeline.desk import Desk
 from data_pipeline.families import chained
+from data_pipeline.sources.published import TOLD_SUMMARIES
 from data_pipeline.world.streams import stream
 from joyvl_train.stream import StreamSettings, training_chunks
 from joyvl_train.timeline import Clip, Event, Timeline
@@ -51,6 +52,7 @@ def summed(
     timeline: Timeline,
     answers: dict[str, Callable[[Ask], Any]] | None = None,
     faults: dict[str, tuple[float, Any]] | None = None,
+    told: list[list[Any]] | None = None,
     **settings: Any,
 ) -> tuple[Candidate, Oracle]:
     given = {"summarizer": write(), "summary_verifier": lambda ask: verdict(True)}
@@ -59,7 +61,8 @@ def summed(
         world = stream("commentary", 0, "train", seconds=12)
         oracle.knows(replace(world, clip=replace(world.clip, id="v")), pictures)
         desk = Desk(lambda _: pictures, oracle.agents())
-        (out,) = chained(stages(desk, CUT, **settings), [Candidate("c", timeline)])
+        work = {TOLD_SUMMARIES: told} if told else {}
+        (out,) = chained(stages(desk, CUT, **settings), [Candidate("c", timeline, work=work)])
     return out, oracle
 
 
@@ -139,6 +142,20 @@ def test_another_try_may_hold() -> None:
 
     out, oracle = summed(footage(30), {"summary_verifier": second_time})
     assert out.status == "open" and oracle.asked["summarizer"] == 2
+
+
+def test_a_records_own_text_is_checked_and_written_anew_where_it_does_not_hold() -> None:
+    told = [[0, 16, "Two dogs."], [16, 36, "At 40 s a dog."], [5, 9, "Of no stretch."]]
+    out, oracle = summed(footage(50), told=told)
+    assert out.summaries == ((0, 16, "Two dogs."), (16, 36, "Some dogs came."))
+    assert oracle.asked == {"summarizer": 1, "summary_verifier": 2}
+    assert out.history[-1].detail == "1 by an agent, 1 of the record's own"
+    refuse = {"summary_verifier": lambda ask: verdict(False, "No dogs.")}
+    out, oracle = summed(footage(50), refuse, told=told)
+    assert (out.status, out.reason) == ("unverified", NO_SUMMARY)
+    assert oracle.asked == {"summarizer": 2, "summary_verifier": 3}
+    # Where none is needed none comes in unchecked.
+    assert summed(footage(20), told=told)[0].summaries == ()
 
 
 @pytest.mark.parametrize("agent", ["summarizer", "summary_verifier"])

@@ -15,7 +15,8 @@ from data_pipeline.sources import published
 from joyvl_train.cli import main
 from joyvl_train.corpus import open_corpus
 from joyvl_train.frames import open_video
-from joyvl_train.published import read_published
+from joyvl_train.memory import Summary
+from joyvl_train.published import read_published, write_published
 from joyvl_train.records import Rejects, StreamLabels, TurnSample
 from joyvl_train.shards import read_shards, write_shards
 from joyvl_train.timeline import Clip, Event, Rule, Timeline, actions, to_json
@@ -70,7 +71,8 @@ def corpus(tmp_path: Path) -> Path:
     for told in timelines():
         cut = {"start": told.clip.offset, "duration": told.clip.duration}
         frames = open_video(video, 1, cache_dir=tmp_path / "cache", **cut)  # type: ignore[arg-type]
-        records.append((StreamLabels(told, language="en"), frames))
+        memory = (Summary(0, 4, "It was lit."),) if told.clip.id == "a" else ()
+        records.append((StreamLabels(told, memory, language="de", licence="CC0"), frames))
     records.append(TurnSample("t", "What is it?", "A dot.", (Image.new("RGB", (8, 8)),)))
     write_shards(records, tmp_path / "corpus")
     return tmp_path / "corpus"
@@ -85,12 +87,18 @@ def test_raw_records_come_back_equal(corpus: Path, tmp_path: Path) -> None:
         "export/rejected/no_stream": 1,
     }
     out = tmp_path / "out" / "data.json"
-    assert [one.timeline for one in published.read(out)] == timelines()  # type: ignore[union-attr]
+    back: list[Any] = list(published.read(out, licence="other"))
+    assert [one.timeline for one in back] == timelines()
+    assert {(one.language, one.licence) for one in back} == {("de", "CC0")}
+    # Its memory text comes along, to be vouched for like any.
+    assert [one.summaries for one in back] == [(), ()]
+    own = [one.work.get(published.TOLD_SUMMARIES) for one in back]
+    assert own == [[[0, 4, "It was lit."]], None]
     first = json.loads(out.read_text())[0]
     assert first["response"][0]["time"] == "54.3" and first["clip_offset"] == 50
     # It is a source of recipe=corpus, and what sft reads.
-    back = open_corpus(out, tmp_path, cache_dir=tmp_path / "cache")
-    pictures = [frames for _, frames in back]  # type: ignore[misc]
+    again = open_corpus(out, tmp_path, cache_dir=tmp_path / "cache")
+    pictures = [frames for _, frames in again]  # type: ignore[misc]
     for (_, stored), read in zip(read_shards(corpus), pictures, strict=False):  # type: ignore[misc]
         seconds = range(stored.seconds)
         shown = [np.asarray(read.frames(t)[0]) for t in seconds]
@@ -109,6 +117,10 @@ def test_converted_chats_come_with_their_pictures(corpus: Path, tmp_path: Path) 
     assert len(list((out / "images").rglob("*.jpg"))) == 9 + 9
     record = json.loads((out / "data.json").read_text())[0]
     assert "<50.0 seconds>" in record["messages"][0]["content"]
+    # Into the same folder again, with less: no picture stays that no record names.
+    one = list(read_shards(corpus))[:1]
+    assert write_published([(labels.timeline, shown) for labels, shown in one], out, rejects) == 1
+    assert len(list((out / "images").rglob("*.jpg"))) == 9
 
 
 def test_a_benchmarks_record_never_comes_back_for_training(corpus: Path, tmp_path: Path) -> None:

@@ -184,6 +184,32 @@ def test_the_published_fields_alone_tell_what_is_said_when():
     assert actions(timeline_of(record)) == actions(timeline)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        {"language": 1},
+        {"licence": ""},
+        {"summaries": "text"},
+        {"summaries": [[0, 4]]},
+        {"summaries": [[0, 4.5, "text"]]},
+        {"summaries": [[0, True, "text"]]},
+        {"summaries": [[0, 4, " "]]},
+        {"more": 1},
+    ],
+)
+def test_what_a_record_tells_beside_its_timeline_is_looked_at(told, tmp_path):
+    ask = Event("ask", 0, "user", "What is it?")
+    record = json.loads(raw_text(Timeline(Clip("c", 9.0, video="c.mp4"), "qa", "made", (ask,))))
+    path = tmp_path / "data.json"
+    for item, kind in ((record, Candidate), ({**record, "record": told}, Refused)):
+        path.write_text(json.dumps([item]))
+        (found,) = published.read(path)
+        assert isinstance(found, kind)
+    assert found.reason in ("shape", "no object", "empty text")
+
+
 def test_published_times_are_the_videos_and_ours_the_clips():
     events = (
         Event("ask", 1.25, "user", "Tell me while it burns."),
