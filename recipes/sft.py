@@ -57,7 +57,8 @@ def main(config: Config, run: Run) -> None:
     if config.command == "evaluate":
         leave_others()
         start = run.find_checkpoint(["sft", "kept", "base"])
-        evaluate(config, run, start.path, None)
+        if run.is_main:
+            evaluate(config, run, start.path, None)
     else:
         start = run.find_checkpoint(["kept", "base"])
         if not (run.checkpoint / "config.json").exists():

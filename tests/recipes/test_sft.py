@@ -127,3 +127,18 @@ def test_no_rank_waits_for_another_once_all_is_trained(
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_evaluates(
+    rank: int, command: str, bare: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(sft, "evaluate", lambda *told: done.append(rank))
+    config = smoke(tmp_path, bare, f"command={command}")
+    shutil.copytree(bare, tmp_path / "run" / "checkpoint")  # of an earlier start
+    with Run(config, ROOT) as run:
+        monkeypatch.setattr(run, "is_main", rank == 0)
+        sft.main(config, run)
+    assert done == ([0] if rank == 0 else [])
