@@ -8,6 +8,7 @@ audio or video stream, which is where players count from.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from PIL import Image
 
 from joyvl_train.video import (
     MAX_PIXELS,
+    DamagedPacketError,
     FrameError,
     Probe,
     decoded,
@@ -78,6 +80,15 @@ class Decoding:
         return max(0, math.floor(since * self.frames_per_second))
 
     def _by_pyav(self) -> Iterator[Image.Image | None]:
+        given = 0
+        try:
+            for picture in self._pictures(side_by_side=True):
+                yield picture
+                given += 1
+        except DamagedPacketError:  # what has been given came before it
+            yield from itertools.islice(self._pictures(side_by_side=False), given, None)
+
+    def _pictures(self, *, side_by_side: bool) -> Iterator[Image.Image | None]:
         source = self.source
         where = repr(str(source.path))
         damage = [0]
@@ -85,7 +96,7 @@ class Decoding:
         shown: Image.Image | None = None
         latest: Any = None
         stamp = None
-        for frame in self._from_key(damage):
+        for frame in self._from_key(damage, side_by_side):
             now = frame.pts if frame.pts is not None else frame.dts
             if now is None:
                 raise FrameError("no time stamps", where)
@@ -114,7 +125,7 @@ class Decoding:
             detail = f"{where}: {self.damaged} of {packets:.0f} packets do not decode"
             raise FrameError("damaged", detail)
 
-    def _from_key(self, damage: list[int]) -> Iterator[Any]:
+    def _from_key(self, damage: list[int], side_by_side: bool) -> Iterator[Any]:
         """The frames from a key frame at or before the first second on; from the very first one
         where no such key frame can be gone to."""
         source, where = self.source, repr(str(self.source.path))
@@ -124,7 +135,7 @@ class Decoding:
             damage[0] = 0
             with opened(source.path) as container:
                 stream = video_stream(container, where)
-                frames = decoded(container, stream, damage)
+                frames = decoded(container, stream, damage, side_by_side=side_by_side)
                 if back is None:
                     yield from frames
                     return
@@ -189,11 +200,11 @@ def decoders(source: Probe, wanted: Decoder = "auto") -> tuple[Literal["decord",
 
 def _keys_decode(path: Path) -> bool:
     """Whether all key frames decode strictly."""
-    damage = [0]
     with opened(path) as container:
         stream = video_stream(container, repr(str(path)))
         stream.codec_context.skip_frame = "NONKEY"
-        first = True
-        for _ in decoded(container, stream, damage):
-            first = False
-        return not first and damage[0] == 0
+        try:
+            frames = sum(1 for _ in decoded(container, stream, [0], side_by_side=True))
+        except DamagedPacketError:
+            return False
+    return frames > 0

@@ -315,7 +315,10 @@ def open_video(
         if start >= length:
             raise FrameError("past the end", f"{str(full)!r}: from {start} s of {length:.3f} s")
         if is_part(start, duration, length):
-            if cache.open() is not None:
+            # Of a damaged video it hangs on where decoding began what can be shown, and whether too
+            # much is lost: its clips come from stretches, whether the whole is kept or not.
+            whole = cache.open()
+            if whole is not None and not whole.footer["damaged"]:
                 return VideoFrames(cache, None, start, duration)
             stop = length if duration is None else min(length, start + duration)
             last = math.ceil(stop - 1e-6) - 1

@@ -304,20 +304,31 @@ def _turn(path: Path, where: str) -> Image.Transpose | None:
     raise FrameError("no frames", where)
 
 
-def decoded(container: Any, stream: Any, damage: list[int]) -> Iterator[Any]:
+class DamagedPacketError(Exception):
+    """A packet does not decode; where frames are decoded side by side none after it would."""
+
+
+def decoded(
+    container: Any, stream: Any, damage: list[int], *, side_by_side: bool = False
+) -> Iterator[Any]:
     """The frames that decode, in the order shown; `damage[0]` counts the packets that don't.
 
     Damaged pictures are errors here, not concealed. Packets before the first good frame are not
     counted: a recording that starts inside a group of pictures can't show those.
+
+    side_by_side: several frames at a time, which is faster; ends with `DamagedPacketError` at the
+    first packet that does not decode: FFmpeg then gives up all that come after, sound ones too.
     """
-    stream.thread_type = "AUTO"
+    stream.thread_type = "AUTO" if side_by_side else "SLICE"
     stream.codec_context.options = {"err_detect": "explode"}
     begun = False
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            if side_by_side:
+                raise DamagedPacketError from error
             damage[0] += 1
             return
         if packet is None:
@@ -326,5 +337,7 @@ def decoded(container: Any, stream: Any, damage: list[int]) -> Iterator[Any]:
             for frame in packet.decode():
                 begun = True
                 yield frame
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            if side_by_side:
+                raise DamagedPacketError from error
             damage[0] += begun

@@ -7,6 +7,7 @@ import pickle
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,8 +42,8 @@ def decoded(monkeypatch) -> list[int]:
     count = [0]
     frames = decoding.decoded
 
-    def counted(*args):
-        for frame in frames(*args):
+    def counted(*args, **kwargs):
+        for frame in frames(*args, **kwargs):
             count[0] += 1
             yield frame
 
@@ -135,6 +136,24 @@ def test_the_cache_of_the_whole_serves_its_parts_and_says_the_same(long, tmp_pat
     assert decoded[0] == 0 and clip.seconds == part.seconds == 30
     for second in range(30):
         assert clip.encoded(second) == part.encoded(second) == whole.encoded(100 + second)
+
+
+def test_a_clip_of_a_damaged_video_is_the_same_whether_the_whole_is_kept_or_not(folder, tmp_path):
+    path = make_video(folder / "little.mp4", [k / 4 for k in range(4 * 300)], g="30", crf="1")
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    broken = next(packet for packet in packets[4 * 140 :] if not packet.is_keyframe)
+    for k in range(broken.pos + 6, broken.pos + broken.size):
+        data[k] ^= 0xFF
+    path.write_bytes(bytes(data))
+    apart = open_video(path, 1, cache_dir=tmp_path / "part", start=130, duration=30)
+    whole = open_video(path, 1, cache_dir=tmp_path)
+    beside = open_video(path, 1, cache_dir=tmp_path, start=130, duration=30)
+    assert 1 <= apart.damaged <= whole.damaged <= 2  # what comes after decodes
+    assert beside.damaged == apart.damaged
+    for second in range(30):
+        assert beside.encoded(second) == apart.encoded(second)
 
 
 def test_a_clip_that_is_most_of_its_video_is_read_from_the_whole(long, tmp_path):
