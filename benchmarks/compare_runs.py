@@ -6,8 +6,10 @@
 
 A run folder holds `config.yaml`, `metrics.json` and `traces.jsonl` (a `heldout.Trace` a line). Runs
 that agree in the `--arm` key of their config form an arm; each arm takes the learning rate with the
-best mean of `--choose` over its seeds, which is measured on the validation clips, never on those
-that are compared. All arms must have the same rates, seeds, steps and clips.
+best mean of `--choose`, which is measured on the validation clips, never on those that are
+compared. The rate is chosen over the seeds that all rates were run with, and compared is what was
+run at it: the other rates can do with fewer seeds. All arms must have the same rates, steps and
+clips, and the same seeds to choose by and to compare.
 Prints Markdown: the arms, then each arm minus the first (or `--base`), with 95 % intervals of a
 bootstrap over clips and seeds.
 """
@@ -104,7 +106,16 @@ def names(runs: Sequence[Finished], key: str) -> list[str]:
     return [", ".join(each) or f"{key} as it comes" for each in told]
 
 
-def best(runs: Sequence[Finished], rate: str, seed: str, choose: str) -> list[Finished]:
+@dataclass(frozen=True)
+class Arm:
+    """The runs of an arm: those at its best learning rate, and the seeds that it was chosen by."""
+
+    runs: Sequence[Finished]
+    chosen_by: Sequence[int]
+    seeds: Sequence[int]
+
+
+def best(runs: Sequence[Finished], rate: str, seed: str, choose: str) -> Arm:
     """The runs of the learning rate with the best mean of `choose`, by seed."""
     by_rate: dict[float, dict[int, Finished]] = {}
     for run in runs:
@@ -114,16 +125,17 @@ def best(runs: Sequence[Finished], rate: str, seed: str, choose: str) -> list[Fi
             both = f"{seeds[number].folder} and {run.folder}"
             raise CompareError(f"{both} are the same arm, rate and seed")
         seeds[number] = run
-    seeds_of = {value: set(found) for value, found in by_rate.items()}
-    if len(set(map(frozenset, seeds_of.values()))) > 1:
-        raise CompareError(f"learning rates differ in their seeds: {seeds_of}")
+    shared = sorted(set.intersection(*(set(found) for found in by_rate.values())))
+    if not shared:
+        seeds_of = {value: sorted(found) for value, found in by_rate.items()}
+        raise CompareError(f"learning rates have no seed in common: {seeds_of}")
 
     def mean(value: float) -> float:
-        return statistics.fmean(run.figure(choose) for run in by_rate[value].values())
+        return statistics.fmean(by_rate[value][number].figure(choose) for number in shared)
 
     # Of a single rate nothing is to be chosen.
     chosen = by_rate[max(sorted(by_rate), key=mean) if len(by_rate) > 1 else next(iter(by_rate))]
-    return [chosen[number] for number in sorted(chosen)]
+    return Arm([chosen[number] for number in sorted(chosen)], shared, sorted(chosen))
 
 
 def compare(
@@ -161,23 +173,24 @@ def tables(
         raise CompareError(f"no arm {base!r}; there are {'; '.join(by_arm)}")
     alike: dict[str, Callable[[Finished], float]] = {
         "learning rates": lambda run: float(run.at(rate)),
-        "seeds": lambda run: int(run.at(seed)),
         "steps": lambda run: run.metrics.get("train/steps", 0),
     }
     for what, of in alike.items():
-        each = {name: sorted(set(map(of, found))) for name, found in by_arm.items()}
-        if any(value != each[base] for value in each.values()):
-            raise CompareError(f"the arms differ in {what}: {each}")
-    chosen = {name: best(found, rate, seed, choose) for name, found in by_arm.items()}
+        _same(what, {name: sorted(set(map(of, found))) for name, found in by_arm.items()})
+    arms = {name: best(found, rate, seed, choose) for name, found in by_arm.items()}
+    _same("seeds", {name: arm.seeds for name, arm in arms.items()})
+    _same("seeds that the rate is chosen by", {name: arm.chosen_by for name, arm in arms.items()})
+    chosen = {name: arm.runs for name, arm in arms.items()}
     scores = {name: [run.scores() for run in found] for name, found in chosen.items()}
     rates = sorted({float(run.at(rate)) for found in by_arm.values() for run in found})
     first = chosen[base][0]
     which = (
-        f"each at its best of the learning rates {', '.join(f'{r:g}' for r in rates)} (by {choose})"
+        f"each at its best of the learning rates {', '.join(f'{r:g}' for r in rates)} (by {choose}"
+        f" of seed {_listed(arms[base].chosen_by)})"
     )
     lines = [
         f"Arms by {told}, {which if len(rates) > 1 else f'learning rate {rates[0]:g}'}; "
-        f"seeds {', '.join(str(run.at(seed)) for run in chosen[base])}; "
+        f"seeds {_listed(arms[base].seeds)}; "
         f"{first.metrics.get('train/steps', 0):.0f} steps; {len(scores[base][0])} clips.",
         "",
         _row(["arm", "learning rate", *(NAMES[m] for m in measures)]),
@@ -199,6 +212,17 @@ def tables(
         if name != base:
             lines.append(_row([f"{name} − {base}", *map(_shown, differences[name])]))
     return "\n".join(lines) + "\n"
+
+
+def _same(what: str, each: Mapping[str, Sequence[float]]) -> None:
+    """`CompareError` where the arms aren't alike in this."""
+    first = next(iter(each.values()))
+    if any(value != first for value in each.values()):
+        raise CompareError(f"the arms differ in {what}: {dict(each)}")
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _shown(d: Difference) -> str:

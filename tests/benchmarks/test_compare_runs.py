@@ -77,6 +77,15 @@ def test_each_arm_takes_its_best_rate(sweep: Path, capsys: pytest.CaptureFixture
     assert "silence_repeat=0.4 − silence_repeat=1.0 | +0.32 [0." in difference
 
 
+def test_other_rates_can_do_with_fewer_seeds(sweep: Path) -> None:
+    """The rates are chosen by seed 0; what is compared has both seeds."""
+    left_out = ("w-low-1", "p-high-1")
+    runs = [each for each in find([sweep]) if each.folder.name not in left_out]
+    table = compare(runs, "loss.silence_repeat", "1.0", measures=["recall"], samples=50)
+    assert "(by validation/onset_f1 of seed 0); seeds 0, 1; 100 steps" in table
+    assert "| 0.4 | 0.001 | 0.82 |" in table and "| 1.0 | 0.0001 | 0.50 |" in table
+
+
 def test_the_rate_is_chosen_on_validation_clips_alone(tmp_path: Path) -> None:
     run(tmp_path / "a-low", 0.4, 1e-4, 0, 4, validation=0.9)
     run(tmp_path / "a-high", 0.4, 1e-3, 0, 16, validation=0.3)
@@ -84,7 +93,7 @@ def test_the_rate_is_chosen_on_validation_clips_alone(tmp_path: Path) -> None:
     run(tmp_path / "b-high", 1.0, 1e-3, 0, 2)
     table = compare(find([tmp_path]), "loss.silence_repeat", measures=["recall"], samples=50)
     assert "| 0.4 | 0.0001 | 0.20 |" in table and "| 1.0 | 0.0001 | 0.40 |" in table
-    assert "(by validation/onset_f1)" in table
+    assert "(by validation/onset_f1 of seed 0)" in table
 
 
 def test_a_single_key_names_its_arms(sweep: Path) -> None:
@@ -117,8 +126,10 @@ def test_what_can_not_be_compared(
         compare(runs, "loss", base="x")
     with pytest.raises(CompareError, match="differ in seeds"):
         compare([r for r in runs if r.folder.name not in ("w-low-1", "w-high-1")], "loss")
-    with pytest.raises(CompareError, match="learning rates differ in their seeds"):
+    with pytest.raises(CompareError, match="differ in seeds that the rate is chosen by"):
         compare([r for r in runs if r.folder.name != "w-low-1"], "loss")
+    with pytest.raises(CompareError, match="no seed in common"):
+        compare([r for r in runs if r.folder.name not in ("w-low-1", "w-high-0")], "loss")
     with pytest.raises(CompareError, match="are the same arm, rate and seed"):
         compare([*runs, runs[0]], "loss")
     with pytest.raises(CompareError, match="has no 'eval/x'.*train.eval_every above 0"):
