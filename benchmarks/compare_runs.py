@@ -2,7 +2,7 @@
 
     python -m joyvl_train -m recipe=sft loss=weighted,plain seed=0,1,2 \\
         train.learning_rate=3e-4,1e-3,3e-3 train.eval_every=1000
-    python benchmarks/compare_runs.py multirun/... --arm loss
+    python benchmarks/compare_runs.py outputs/sft/* --arm loss
 
 A run folder holds `config.yaml`, `metrics.json` and `traces.jsonl` (a `heldout.Trace` a line). Runs
 that agree in the `--arm` key of their config form an arm; each arm takes the learning rate with the

@@ -51,6 +51,7 @@ from data_pipeline.world.corpus import PLAIN_MIX, family_weights
 from data_pipeline.world.streams import WorldFrames
 from joyvl_train.cli import compose, main
 from joyvl_train.frames import encode, open_video
+from joyvl_train.run import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "corpus.md"
@@ -397,7 +398,7 @@ def run() -> None:
     ]
     if arguments.results:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text("\n".join(text), encoding="utf-8")
+        write_text(RESULTS, "\n".join(text))
         print(f"written to {RESULTS}")
 
 

@@ -10,13 +10,13 @@ whole pass is. Figures of an arm: supervised seconds (turns that are scored) a s
 resident memory, and how much of it lies above what the process held with its model loaded; the
 tokens computed, padding included.
 
-TRL gets its inputs from our collator, padded, so that its own image processing is not counted
-against it, with streams ordered by length, so that it pads least; it knows no token weights. Its
-settings are searched: batch size and gradient checkpointing; its head is the fused one, which
-scores supervised positions only. It refuses packing and padding-free batches for vision data; its
-words are in the table. Then each of our gains is switched off in turn, each against the same arm
-with it on, on streams short enough for both. The floor is forward and backward of our packed rows
-alone: rendered before, no optimizer.
+TRL gets what our renderer makes of the streams, padded, so that its own image processing is not
+counted against it, with streams ordered by length, so that it pads least; it knows no token
+weights. Its settings are searched: batch size and gradient checkpointing; its head is the fused
+one, which scores supervised positions only. It refuses packing and padding-free batches for vision
+data; its words are in the table. Then each of our gains is switched off in turn, each against the
+same arm with it on, on streams short enough for both. The floor is forward and backward of our
+packed rows alone: rendered before, no optimizer.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.sft_streams import build, make_video
+from joyvl_train.run import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "sft_throughput.md"
@@ -201,7 +202,7 @@ def main() -> None:
     if given.quick or given.model:
         return
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    write_text(RESULTS, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ from data_pipeline.world.pictures import PictureSet
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import FAMILIES, WorldFrames, stream
 from joyvl_train.llm import Client
+from joyvl_train.run import write_text
 from joyvl_train.timeline import Timeline
 
 RESULTS = Path(__file__).parent / "results" / "verifiers.md"
@@ -440,7 +441,7 @@ explains itself in its first lines.
 {table(["agent", "setting", "in together"], settings)}"""
     print(text)
     arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
+    write_text(arguments.out, text)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from joyvl_train.actions import Silence
 from joyvl_train.engine_state import Prompt, Row, after, batches, shared, whole_prompt
 from joyvl_train.kv_cache import (
     Rows,
@@ -83,7 +82,7 @@ class Engine:
         self._by_slot: list[int] = []  # slot -> handle; the slots in use are 0..n-1
         self._next_handle = 0
         self._stops = frozenset(renderer.stop_ids)
-        self._silence = renderer.assistant(Silence()).ids[:-1]
+        self._silence = renderer.silence_ids
         self._first = self._bias(silence_bias)
         self._mrope = renderer.processor.mrope
         self._axes = 3 if self._mrope else 1
@@ -148,7 +147,8 @@ class Engine:
 
         The streams are not changed: the caller closes each turn with `stream.act`, with the reply's
         action or with what was shown instead. Raises `ValueError` for a handle that is closed or
-        twice in the list, and for a turn that is not open or was stepped already.
+        twice in the list, for a turn that is not open or was stepped already, and where an earlier
+        second was prefilled and never stepped.
         """
         rows = self._waiting(handles)
         with self._inference(rows):
@@ -161,18 +161,16 @@ class Engine:
                     self._generate_whole(row, draw)
         for row in rows:
             row.ready = None
-        return [
-            read_reply(self.renderer, draw, row.prompt_length)
-            for row, draw in zip(rows, draws, strict=True)
-        ]
+        return self._replies(rows, draws)
 
     def prefill(self, handles: Sequence[int]) -> None:
         """Encode the open turns without answering, so that forks made now share the work.
 
-        The next step of these streams and of their forks goes on from here.
+        The next step of these streams and of their forks goes on from here; it must be that of the
+        same second. Raises `ValueError` as `step` does.
         """
-        rows = self._waiting(handles)
-        if not self.incremental:
+        rows = [row for row in self._waiting(handles) if row.ready is None]
+        if not self.incremental or not rows:
             return
         with self._inference(rows):
             prompts = [self._new_prompt(row) for row in rows]
@@ -210,12 +208,9 @@ class Engine:
                         ready = [whole_prompt(prompts[i]) for i in part]
                         self._generate(rows, ready, draws, ())
                     else:
-                        for i, draw in zip(part, draws, strict=True):
-                            self._whole(prompts[i], draw)
-                replies += [
-                    read_reply(self.renderer, draw, row.prompt_length)
-                    for row, draw in zip(rows, draws, strict=True)
-                ]
+                        for i, row, draw in zip(part, rows, draws, strict=True):
+                            self._whole(row, prompts[i], draw)
+                replies += self._replies(rows, draws)
             finally:
                 for handle in reversed(handles):
                     self.close(handle)
@@ -273,9 +268,14 @@ class Engine:
             stream = self._stream(row)
             if stream.open_turn is None:
                 raise ValueError("a stream's last turn is not open: observe a second first")
+            second = stream.turns[-1].second
             same = row.chunk == stream.chunk and row.turns == len(stream.turns)
             if same and row.ready is None:
-                raise ValueError(f"second {stream.turns[-1].second} was stepped already")
+                raise ValueError(f"second {second} was stepped already")
+            if row.ready is not None and not same:
+                raise ValueError(
+                    f"second {second}: an earlier one was prefilled and not stepped; step it first"
+                )
         return rows
 
     @contextmanager
@@ -470,12 +470,12 @@ class Engine:
     def _generate_whole(self, row: Row, draw: Draw) -> None:
         stream = self._stream(row)
         prompt = self.renderer.render(stream.memory_text, stream.turns, self.system)
-        self._whole(prompt, draw)
-        row.prompt_length = len(prompt.ids)
+        self._whole(row, prompt, draw)
         row.chunk, row.turns = stream.chunk, len(stream.turns)
 
-    def _whole(self, prompt: Rendered, draw: Draw) -> None:
+    def _whole(self, row: Row, prompt: Rendered, draw: Draw) -> None:
         """Generate from a whole prompt, on a cache of the model's own."""
+        row.prompt_length = len(prompt.ids)
         device = self.model.device
         ids = torch.tensor([prompt.ids], device=device)
         inputs = {name: tensor.to(device) for name, tensor in prompt.images.items()}

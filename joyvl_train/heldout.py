@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class Answer(Protocol):
-    """What is read of an `reply.Reply`."""
+    """What is read of a `reply.Reply`."""
 
     @property
     def text(self) -> str: ...
@@ -438,6 +438,17 @@ def polled(
         _trace(timeline, policy, steps[index].values(), due(timeline, {}, early, late))
         for index, (timeline, _) in enumerate(cases)
     ]
+
+
+def on_turns_of(traces: Sequence[Trace], model: Sequence[Trace]) -> list[Trace]:
+    """`traces` of the clips of `model`, without the seconds that were no turns to it for want of a
+    frame: policies that look at no frames are measured on the same seconds."""
+    found = []
+    for trace, shown in zip(traces, model, strict=True):
+        turns = {step.second for step in shown.steps}
+        steps = tuple(step for step in trace.steps if step.second in turns)
+        found.append(replace(trace, steps=steps))
+    return found
 
 
 # Trivial policies, without a model

@@ -87,11 +87,13 @@ class Marks(nn.Module):
     def counts(self, told: Sequence[int]) -> None:
         self._counts = torch.tensor(told, dtype=torch.long)
 
-    def figures(self) -> dict[str, float]:
+    def figures(self, counts: Sequence[Sequence[int]] | None = None) -> dict[str, float]:
         """marks/precision and marks/recall since the last call, as far as there was any, and
-        marks/labels, the share of labels that were told right."""
-        hits, found, wanted, right, labels = self._counts.tolist()
+        marks/labels, the share of labels that were told right. `counts`: those of each rank, where
+        there are several."""
+        told_by = [self.counts] if counts is None else counts
         self._counts.zero_()
+        hits, found, wanted, right, labels = (sum(column) for column in zip(*told_by, strict=True))
         told = {"marks/precision": (hits, found), "marks/recall": (hits, wanted)}
         told["marks/labels"] = (right, labels)
         return {name: part / whole for name, (part, whole) in told.items() if whole}

@@ -179,6 +179,11 @@ class Renderer:
         """An assistant turn: the action's text and the end-of-turn token."""
         return self._assistant(self.processor.harmless(assistant_text(action)), second)
 
+    @property
+    def silence_ids(self) -> tuple[int, ...]:
+        """What a turn of silence is written with; one token where it is a control token."""
+        return tuple(self.assistant(Silence()).ids[:-1])
+
     def segments(
         self, memory_text: str, turns: Iterable[Turn], system: str = ""
     ) -> Iterator[Segment]:

@@ -2,7 +2,8 @@
 
 The loss is sum(weight * cross entropy) over the supervised tokens of the whole global batch (ranks
 and accumulation steps included), divided by that batch's one denominator (`LossWeights`), so that
-how samples are spread over rows, steps and ranks does not move it.
+how samples are spread over rows, steps and ranks does not move it. The loss of marks, where there
+are some, is added to it; that is a mean of each row, and does hang on what rows hold.
 """
 
 from __future__ import annotations
@@ -297,6 +298,12 @@ class RowTrainer(Trainer):
         """The broken samples that all ranks have met, each with its reason. All ranks call it."""
         return {name: why for each in self._of_all(self.left_out) for name, why in each.items()}
 
+    def marks_of_all(self) -> dict[str, float]:
+        """The figures of all ranks' marks since the last call. All ranks call it."""
+        if self.marks is None:
+            return {}
+        return self.marks.figures(self._of_all(self.marks.counts))
+
     def _of_all(self, value: Any) -> list[Any]:
         values = [value] * self.args.world_size
         if self.args.world_size > 1:
@@ -304,15 +311,22 @@ class RowTrainer(Trainer):
         return values
 
     def go_on_from(self, position: Mapping[str, Any]) -> None:
-        """Take up a `position` of this many ranks; once training has begun."""
+        """Take up a `position`; once training has begun.
+
+        Of another number of ranks the sums since the last logged step are let go: the next one is
+        of the steps that follow.
+        """
         rank = self.args.process_index
         if len(position["loss"]) == self.args.world_size:
             self._tr_loss += position["loss"][rank]
             if self.marks is not None and "marks" in position:
                 self.marks.counts = position["marks"][rank]
-        self.tokens_seen = position["tokens"][rank] if rank < len(position["tokens"]) else 0
+            self.tokens_seen = position["tokens"][rank]
+            self._globalstep_last_logged = position["logged"]
+        else:
+            self.tokens_seen = 0 if rank else sum(position["tokens"])
+            self._globalstep_last_logged = self.state.global_step
         self.left_out = dict(position.get("left_out", {}))
-        self._globalstep_last_logged = position["logged"]
         self._row_state = position["rows"]
 
 

@@ -32,7 +32,7 @@ from joyvl_train.collate import PackedRows, Part, RowCollator
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, can_reuse
 from joyvl_train.marks import Marks
-from joyvl_train.model_weights import load_weights
+from joyvl_train.model_weights import load_weights, plain_model
 from joyvl_train.parts import (
     freeze,
     in_bf16,
@@ -42,7 +42,7 @@ from joyvl_train.parts import (
     with_lora,
 )
 from joyvl_train.ranks import is_first, wait_for_all
-from joyvl_train.saved_steps import drop_partial, last_step, read_state, resumed_step, write_state
+from joyvl_train.saved_steps import drop_partial, last_step, read_state, write_state
 from joyvl_train.trainer import RowTrainer, WeightedLoss
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "parameter_groups",
     "part_of",
     "prepare_engine",
-    "resumed_step",
     "schedule",
     "with_lora",
 ]
@@ -238,13 +237,13 @@ class Watch(TrainerCallback):
         """One line of the run's log for each logged step."""
         assert self.trainer is not None
         left_out = self.left_out(self.trainer.left_out_of_all())
+        marked = self.trainer.marks_of_all() if logs and "loss" in logs else {}
         if state.is_world_process_zero and logs and "loss" in logs:
             names = {"loss": "train/loss", "grad_norm": "train/grad_norm"}
             names["learning_rate"] = "train/learning_rate"
             values = {names[k]: float(v) for k, v in logs.items() if k in names}
             told = left_out if left_out["train/left_out"] else {}
-            told |= self.trainer.marks.figures() if self.trainer.marks is not None else {}
-            self._log({"step": state.global_step, **values, **told})
+            self._log({"step": state.global_step, **values, **told, **marked})
             self._bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
             for name, value in values.items():
                 if not math.isfinite(value):
@@ -434,7 +433,7 @@ def _vision(
     model: Any, engine: EngineConfig, wanted: bool | None, folder: Path, space: int
 ) -> FrozenVision | None:
     """The kept features of a frozen tower; under ZeRO-3 ranks must call the tower in step."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = plain_model(model)
     spread = engine.deepspeed.get("zero_optimization", {}).get("stage") == 3
     if wanted and spread:
         raise UserError("vision features can't be reused under engine=zero3; use zero2 or ddp")

@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
 from data_pipeline.world.cells import CELL
 from data_pipeline.world.streams import HELD_OUT
-from joyvl_train.checkpoint import control_ids, load, load_for_inference
+from joyvl_train.checkpoint import control_ids, load
 from joyvl_train.config import Config, UserError
-from joyvl_train.engine import Engine
-from joyvl_train.heldout import Trace, free_run, metrics, polled, trivial, write_traces
+from joyvl_train.heldout import (
+    Trace,
+    metrics,
+    on_turns_of,
+    polled,
+    trivial,
+    write_traces,
+)
 from joyvl_train.model_weights import save_final
 from joyvl_train.published_timing import measures as published_measures
 from joyvl_train.ranks import leave_others
 from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import (
-    NAMES,
-    Html,
     curves,
     measures,
     page,
-    paragraph,
     published,
     section,
     strips,
-    table,
 )
 from joyvl_train.run import Run
 from joyvl_train.saved_steps import resumed_step
-from joyvl_train.trainer import generating
 from joyvl_train.training import fit, freeze, prepare_engine, with_lora
-from recipes._data import Cases, held_out_cases, memory_marks, side_of, training_parts
-from recipes._world import settings
+from recipes._data import held_out_cases, memory_marks, training_parts
+from recipes._speaking import (
+    SUMMED,
+    check_bias,
+    chosen_bias,
+    engine_of,
+    speaker,
+    stream_model,
+    talkativeness,
+)
 
 CURVES = {
     "Training loss": ["train/loss"],
     "Validation, free-running": ["validation/onset_f1", "validation/content_accuracy"],
 }
 MARKED = {"What is asked for, found": ["marks/precision", "marks/recall", "marks/labels"]}
-SUMMED = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
-_AS_GOOD = 0.005
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -91,6 +97,7 @@ def train(config: Config, run: Run, source: str) -> None:
     tokens = control_ids(processor.tokenizer)
     model = with_lora(model, **vars(config.model.lora), token_ids=tokens, seed=config.seed)
     renderer = Renderer(processor)
+    check_bias(config, renderer)
     side = config.data.size
     if config.train.marks and renderer.shape((side, side)).grid != (side // CELL, side // CELL):
         raise UserError(
@@ -151,6 +158,7 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
     count = max(8, len(cases) // 10)
     apart = [] if own else held_out_cases(config, "test", count, families=HELD_OUT)
     model, renderer = speaker(config, checkpoint)
+    check_bias(config, renderer)
     bias = chosen_bias(config, run, model, renderer)
     run.metrics({"eval/silence_bias": bias})
     seen = stream_model(model, renderer, config, cases, bias)
@@ -161,11 +169,12 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
     window = {"early": config.eval.early, "late": config.eval.late}
     timelines = [timeline for timeline, _ in cases]
     for policy, traces in trivial(timelines, config.eval.poll_seconds, **window).items():
-        rows[f"baseline/{policy}"] = traces
+        rows[f"baseline/{policy}"] = on_turns_of(traces, seen)
     if base is not None:
         engine = engine_of(*speaker(config, base), config)
         period, batch = config.eval.poll_seconds, config.eval.batch
-        rows["baseline/base_polled"] = polled(engine, cases, period=period, batch=batch, **window)
+        asked = polled(engine, cases, period=period, batch=batch, **window)
+        rows["baseline/base_polled"] = on_turns_of(asked, seen)
     found: dict[str, float] = dict(published_measures(seen))
     for prefix, traces in rows.items():
         found |= metrics(traces, prefix, samples=config.eval.bootstrap)
@@ -183,90 +192,6 @@ def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> Non
     ]
     page(run.report, "Held-out streams, free-running", parts, summary(found))
     run.say(summary(found))
-
-
-def speaker(config: Config, path: str) -> tuple[Any, Renderer]:
-    """The checkpoint at `path` on the run's device, once those before are gone."""
-    model, processor = load_for_inference(
-        path,
-        config.model.dtype,
-        min_pixels=config.model.min_pixels,
-        max_pixels=config.model.max_pixels,
-    )
-    return model, Renderer(processor)
-
-
-def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> float:
-    """The bias towards silence that the test is run with: `eval.silence_bias`, or where there are
-    `eval.silence_biases` the one with the best onset F1 on validation streams, and of those that
-    come within `_AS_GOOD` of it the most silent."""
-    biases, given = sorted(config.eval.silence_biases), config.eval.silence_bias
-    if not biases:
-        return given
-    rejects = Rejects()
-    none = config.data.kind == "path" and not len(side_of(config, "validation", rejects))
-    count = config.eval.bias_streams
-    cases = [] if none else held_out_cases(config, "validation", count, rejects=rejects)
-    found: dict[float, float] = {}
-    for bias in biases:
-        traces = stream_model(model, renderer, config, cases, bias)
-        measured = metrics(traces, "validation", samples=1)
-        known = [n for n in SUMMED if f"validation/{n}" in measured]
-        run.metrics({f"validation/bias_{bias:g}/{n}": measured[f"validation/{n}"] for n in known})
-        if "onset_f1" not in known:
-            run.say(f"no onset to validate on: eval.silence_bias={given:g} stays")
-            return given
-        found[bias] = measured["validation/onset_f1"]
-    best = max(bias for bias in biases if found[bias] >= max(found.values()) - _AS_GOOD)
-    run.say(f"eval.silence_bias={best:g}: onset F1 {found[best]:.3f} on {len(cases)} streams")
-    return best
-
-
-def talkativeness(run: Run, chosen: float) -> Html:
-    """What each bias towards silence gave."""
-    measured = run.read_metrics()
-    biases = sorted({k.split("/")[1] for k in measured if k.startswith("validation/bias_")})
-    rows = [
-        [f"{name[5:]} (chosen)" if float(name[5:]) == chosen else name[5:]]
-        + [measured.get(f"validation/{name}/{n}") for n in SUMMED]
-        for name in sorted(biases, key=lambda name: float(name[5:]))
-    ]
-    if not rows:
-        return paragraph(f"No onset to validate on: the bias {chosen:g} stays.")
-    return table(["silence bias", *(NAMES[n] for n in SUMMED)], rows)
-
-
-def engine_of(model: Any, renderer: Renderer, config: Config, bias: float = 0.0) -> Engine:
-    """`model` streaming, as the run asks for it."""
-    return Engine(
-        model,
-        renderer,
-        max_new_tokens=config.eval.max_new_tokens,
-        temperature=config.eval.temperature,
-        silence_bias=bias,
-        system=config.prompt.system,
-    )
-
-
-def stream_model(
-    model: Any,
-    renderer: Renderer,
-    config: Config,
-    cases: Cases,
-    bias: float = 0.0,
-    progress: bool = True,
-) -> list[Trace]:
-    """The traces of `model` on `cases`, its own past in its history."""
-    with generating(model) as plain:
-        return free_run(
-            engine_of(plain, renderer, config, bias),
-            cases,
-            settings(config),
-            batch=config.eval.batch,
-            early=config.eval.early,
-            late=config.eval.late,
-            progress=progress,
-        )
 
 
 def summary(found: Mapping[str, float]) -> str:

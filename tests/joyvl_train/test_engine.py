@@ -166,6 +166,32 @@ def test_draws_follow_the_distribution() -> None:
         assert first.logprobs[0] == pytest.approx(logits[0].log_softmax(-1)[tokens[0]].item())
 
 
+def test_a_second_that_was_prefilled_is_stepped_before_the_next(qwen3: Any) -> None:
+    engine = Engine(*qwen3, max_new_tokens=4)
+    rng = random.Random(6)
+    stream = Stream()
+    handle = engine.open(stream)
+    stream.observe(0, [picture(rng)], ["fire now"])
+    engine.prefill([handle])
+    engine.prefill([handle])  # again does nothing
+    stream.act(Response("wait"))
+    stream.observe(1, [picture(rng)], [])
+    for act in (engine.step, engine.prefill):
+        with pytest.raises(ValueError, match="second 1: an earlier one was prefilled and not step"):
+            act([handle])
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+def test_replies_to_questions_tell_the_length_of_their_prompts(
+    qwen3: Any, incremental: bool
+) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer, max_new_tokens=2, incremental=incremental)
+    prompts = [renderer.render_question(text, []) for text in ("fire", "fire now or wait")]
+    replies = engine.generate_batch(prompts)
+    assert [reply.prompt_tokens for reply in replies] == [len(prompt.ids) for prompt in prompts]
+
+
 def test_fork_goes_on_from_what_is_encoded(qwen3: Any) -> None:
     model, renderer = qwen3
     engine = Engine(model, renderer, max_new_tokens=8)

@@ -23,6 +23,7 @@ from joyvl_train.heldout import (
     free_runs,
     from_json,
     metrics,
+    on_turns_of,
     polled,
     read_traces,
     to_json,
@@ -368,6 +369,21 @@ def test_polled_asks_the_newest_query_and_says_the_answer() -> None:
     assert [s.second for s in trace.steps if s.malformed] == [14]
     assert trace.steps[13].queries == (now,)
     assert trace.policy == "polled"
+
+
+def test_policies_are_measured_on_the_models_turns() -> None:
+    timelines = [alerting(), alerting("b")]
+    pairs = [(timelines[0], Pictures(30, missing=(24, 25))), (timelines[1], Pictures(30))]
+    model = free_run(Scripted(replay(timelines)), pairs, progress=False)
+    for traces in trivial(timelines).values():
+        assert [len(trace.steps) for trace in traces] == [30, 30]
+        found = on_turns_of(traces, model)
+        assert [len(trace.steps) for trace in found] == [28, 30]
+        assert found[1] == traces[1]
+        for trace, shown in zip(found, model, strict=True):
+            assert trace.score().seconds == shown.score().seconds
+    with pytest.raises(ValueError, match="longer"):
+        on_turns_of(model[:1], model)
 
 
 def test_polled_asks_nothing_before_a_query() -> None:

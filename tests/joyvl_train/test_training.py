@@ -222,6 +222,13 @@ def outcome(folder: Path) -> tuple[list[Any], dict[str, torch.Tensor]]:
     return lines, load_file(folder / "checkpoint" / "model.safetensors")
 
 
+def marked(folder: Path) -> list[dict[str, float]]:
+    """What each logged step tells of marks."""
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    told = [{k: v for k, v in line.items() if k.startswith("marks/")} for line in log]
+    return [each for each in told if each]
+
+
 def assert_close(found: Path, wanted: Path) -> None:
     (lines, weights), (wanted_lines, wanted_weights) = outcome(found), outcome(wanted)
     assert len(lines) == len(wanted_lines)
@@ -266,6 +273,17 @@ def test_two_ranks_train_resume_and_save_as_one(name: str, single: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_run_of_two_ranks_goes_on_alone(single: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "resumed"
+    launch(folder, ranks=2, engine=engine("ddp"), stop=2, **RANKED)
+    launch(folder, accumulation=2, **RANKED)
+    assert_close(folder, single)
+    figures = [json.loads((path / "figures.json").read_text()) for path in (folder, single)]
+    tokens = [each["train/tokens"] for each in figures]
+    assert tokens[0] == tokens[1] > 0
+
+
+@pytest.mark.slow
 def test_two_ranks_share_features_and_stop_together(tmp_path: Path) -> None:
     options = {**RANKED, "steps": 1000, "minutes": 1e-6, "freeze": ["vision", "projector"]}
     options["vision_cache"] = str(tmp_path / "features")
@@ -305,6 +323,8 @@ def test_marks_on_two_ranks(name: str, tmp_path: Path) -> None:
     launch(tmp_path / "ranks", ranks=2, engine=engine(name), stop=2, **options)
     launch(tmp_path / "ranks", ranks=2, engine=engine(name), **options)
     assert_close(tmp_path / "ranks", tmp_path / "single")
+    told, wanted = (marked(tmp_path / folder) for folder in ("ranks", "single"))
+    assert told == wanted and len(told) == 4
     unmarked = options | {"fit": {}}
     launch(tmp_path / "unmarked", accumulation=2, **unmarked)
     with pytest.raises(AssertionError):

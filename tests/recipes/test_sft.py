@@ -15,7 +15,7 @@ from joyvl_train.checkpoint import control_ids, load, load_for_inference, save
 from joyvl_train.cli import compose
 from joyvl_train.heldout import polled
 from joyvl_train.run import Run
-from recipes import sft
+from recipes import _speaking, sft
 from tests.joyvl_train.conftest import build
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def test_models_are_held_one_at_a_time_and_asked_with_the_system_text(
         return found
 
     monkeypatch.setattr(sft, "load", trained_one)
-    monkeypatch.setattr(sft, "load_for_inference", only_one)
+    monkeypatch.setattr(_speaking, "load_for_inference", only_one)
     monkeypatch.setattr(sft, "polled", noted)
     changes = ("model.dtype=bfloat16", "model.max_pixels=8192", "prompt.system='Be brief.'")
     config = smoke(tmp_path, bare, *changes)

@@ -1,0 +1,124 @@
+"""A checkpoint on held-out streams, free-running, as talkative as the run asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from joyvl_train.checkpoint import load_for_inference
+from joyvl_train.config import Config, UserError
+from joyvl_train.engine import Engine
+from joyvl_train.heldout import Trace, free_run, metrics
+from joyvl_train.records import Rejects
+from joyvl_train.rendering import Renderer
+from joyvl_train.report import NAMES, Html, paragraph, table
+from joyvl_train.run import Run
+from joyvl_train.shard_reader import CorpusError
+from joyvl_train.trainer import generating
+from recipes._data import Cases, held_out_cases, side_of
+from recipes._world import settings
+
+SUMMED = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
+_AS_GOOD = 0.005
+
+
+def speaker(config: Config, path: str) -> tuple[Any, Renderer]:
+    """The checkpoint at `path` on the run's device, once those before are gone."""
+    model, processor = load_for_inference(
+        path,
+        config.model.dtype,
+        min_pixels=config.model.min_pixels,
+        max_pixels=config.model.max_pixels,
+    )
+    return model, Renderer(processor)
+
+
+def engine_of(model: Any, renderer: Renderer, config: Config, bias: float = 0.0) -> Engine:
+    """`model` streaming, as the run asks for it."""
+    return Engine(
+        model,
+        renderer,
+        max_new_tokens=config.eval.max_new_tokens,
+        temperature=config.eval.temperature,
+        silence_bias=bias,
+        system=config.prompt.system,
+    )
+
+
+def stream_model(
+    model: Any,
+    renderer: Renderer,
+    config: Config,
+    cases: Cases,
+    bias: float = 0.0,
+    progress: bool = True,
+) -> list[Trace]:
+    """The traces of `model` on `cases`, its own past in its history."""
+    with generating(model) as plain:
+        return free_run(
+            engine_of(plain, renderer, config, bias),
+            cases,
+            settings(config),
+            batch=config.eval.batch,
+            early=config.eval.early,
+            late=config.eval.late,
+            progress=progress,
+        )
+
+
+def check_bias(config: Config, renderer: Renderer) -> None:
+    """Raises `UserError` where a bias is wanted that this model can't be given."""
+    bias, pieces = config.eval.silence_bias, len(renderer.silence_ids)
+    if bias and pieces > 1:
+        raise UserError(
+            f"eval.silence_bias={bias:g}: this model's tokenizer reads silence in {pieces} pieces, "
+            "of which the first begins other replies too; take it out"
+        )
+
+
+def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> float:
+    """The bias towards silence that the test is run with: `eval.silence_bias`, or where there are
+    `eval.silence_biases` the one with the best onset F1 on validation streams, and of those that
+    come within `_AS_GOOD` of it the most silent."""
+    biases, given = sorted(config.eval.silence_biases), config.eval.silence_bias
+    if not biases:
+        return given
+    if len(renderer.silence_ids) > 1:
+        run.say(f"silence is no single token to this model: eval.silence_bias={given:g} stays")
+        return given
+    rejects = Rejects(run.dir / "rejects.jsonl")
+    try:
+        none = config.data.kind == "path" and not len(side_of(config, "validation", rejects))
+        count = config.eval.bias_streams
+        cases = [] if none else held_out_cases(config, "validation", count, rejects=rejects)
+    except CorpusError as error:  # training is over: what it has made is still to be measured
+        run.say(f"nothing to validate on ({error}): eval.silence_bias={given:g} stays")
+        return given
+    if rejects.total:
+        run.say(f"left out of the validation data: {rejects}; see {rejects.path}")
+    found: dict[float, float] = {}
+    for bias in biases:
+        traces = stream_model(model, renderer, config, cases, bias)
+        measured = metrics(traces, "validation", samples=1)
+        known = [n for n in SUMMED if f"validation/{n}" in measured]
+        run.metrics({f"validation/bias_{bias:g}/{n}": measured[f"validation/{n}"] for n in known})
+        if "onset_f1" not in known:
+            run.say(f"no onset to validate on: eval.silence_bias={given:g} stays")
+            return given
+        found[bias] = measured["validation/onset_f1"]
+    best = max(bias for bias in biases if found[bias] >= max(found.values()) - _AS_GOOD)
+    run.say(f"eval.silence_bias={best:g}: onset F1 {found[best]:.3f} on {len(cases)} streams")
+    return best
+
+
+def talkativeness(run: Run, chosen: float) -> Html:
+    """What each bias towards silence gave."""
+    measured = run.read_metrics()
+    biases = sorted({k.split("/")[1] for k in measured if k.startswith("validation/bias_")})
+    rows = [
+        [f"{name[5:]} (chosen)" if float(name[5:]) == chosen else name[5:]]
+        + [measured.get(f"validation/{name}/{n}") for n in SUMMED]
+        for name in sorted(biases, key=lambda name: float(name[5:]))
+    ]
+    if not rows:
+        return paragraph(f"There was nothing to choose it by: the bias {chosen:g} stays.")
+    return table(["silence bias", *(NAMES[n] for n in SUMMED)], rows)
