@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from joyvl_train.actions import (
+    CONTROL_TOKENS,
     Action,
+    ActionFormatError,
     Delegation,
     Response,
     Silence,
+    fold,
     format_action,
     parse_action,
     spoken,
@@ -393,8 +396,8 @@ def polled(
     """A turn-based model, asked the newest query anew in the last of every `period` seconds.
 
     The prompt is that query with the frames of the one second, the opening memory as context, and
-    the engine's system text; nothing is asked before the first query. What is answered is said;
-    nothing it delegates is done.
+    the engine's system text; nothing is asked before the first query. What is answered is said, in
+    the grammar or, by a model that knows none, in plain words; nothing it delegates is done.
     """
     if period < 1 or batch < 1:
         raise ValueError(f"period is {period} and batch {batch}; each must be 1 or more")
@@ -424,10 +427,11 @@ def polled(
             ]
             replies = engine.generate_batch(prompts) if prompts else []
             for ((index, second, _), _), reply in zip(shown, replies, strict=True):
-                malformed = None if reply.action is not None else (reply.error or "malformed")
+                action = reply.action or _in_plain_words(reply.text)
+                malformed = None if action is not None else (reply.error or "malformed")
                 steps[index][second] = Step(
                     second,
-                    reply.action if reply.action is not None else Silence(),
+                    action or Silence(),
                     steps[index][second].queries,
                     malformed=malformed,
                     reply=None if malformed is None else reply.text,
@@ -438,6 +442,16 @@ def polled(
         _trace(timeline, policy, steps[index].values(), due(timeline, {}, early, late))
         for index, (timeline, _) in enumerate(cases)
     ]
+
+
+def _in_plain_words(text: str) -> Response | None:
+    """An answer without any control string, as a model gives that was never taught them."""
+    if any(token in text for token in CONTROL_TOKENS):
+        return None
+    try:
+        return Response(fold(text))
+    except ActionFormatError:
+        return None
 
 
 def on_turns_of(traces: Sequence[Trace], model: Sequence[Trace]) -> list[Trace]:

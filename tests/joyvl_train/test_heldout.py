@@ -360,7 +360,7 @@ def test_polled_asks_the_newest_query_and_says_the_answer() -> None:
         events=(*alerting().events, Event("q2", 13.0, "user", "And now?")),
         opening="It rains.",
     )
-    engine = Questions("</response> A car.", "</silence>", "a car")
+    engine = Questions("</response> A car.", "</silence>", "a </response> car")
     (trace,) = polled(engine, [(timeline, Pictures(30, missing=(24,)))], batch=2, progress=False)
     first, now = "Tell me when a car comes.", "And now?"
     assert engine.asked == [(q, 1, "It rains.") for q in (first, first, now, now, now)]
@@ -384,6 +384,14 @@ def test_policies_are_measured_on_the_models_turns() -> None:
             assert trace.score().seconds == shown.score().seconds
     with pytest.raises(ValueError, match="longer"):
         on_turns_of(model[:1], model)
+
+
+def test_a_polled_model_that_knows_no_grammar_says_what_it_answers() -> None:
+    engine = Questions("a car", "", "Yes.\nA car.", "no </silence>")
+    (trace,) = polled(engine, [(alerting(), Pictures(30))], progress=False)
+    said = [(e.second, e.text) for e in trace.emissions]
+    assert said[:2] == [(4, "a car"), (14, "Yes. A car.")]
+    assert [s.second for s in trace.steps if s.malformed][:2] == [9, 19]
 
 
 def test_polled_asks_nothing_before_a_query() -> None:
