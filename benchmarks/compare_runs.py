@@ -10,13 +10,14 @@ best mean of `--choose`, which is measured on the validation clips, never on tho
 compared. The rate is chosen over the seeds that all rates were run with, and compared is what was
 run at it: the other rates can do with fewer seeds. All arms must have the same rates, steps and
 clips, and the same seeds to choose by and to compare.
-Prints Markdown: the arms, then each arm minus the first (or `--base`), with 95 % intervals of a
-bootstrap over clips and seeds.
+Prints Markdown, or keeps it in a page (`--out`): the arms, then each arm minus the first (or
+`--base`), with 95 % intervals of a bootstrap over clips and seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import statistics
 import sys
@@ -27,6 +28,9 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.result_page import keep, page
 from joyvl_train.heldout import read_traces
 from joyvl_train.report import NAMES, figure
 from joyvl_train.timing import Difference, Run, paired_difference
@@ -246,21 +250,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--measures", nargs="+", default=MEASURES, choices=sorted(NAMES))
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
+    parser.add_argument("--out", type=Path, help="a page to keep the tables in, Markdown")
     given = parser.parse_args(arguments)
     try:
-        runs = find(given.folders)
-        print(
-            compare(
-                runs,
-                given.arm,
-                given.base,
-                given.rate,
-                given.seed,
-                given.choose,
-                given.measures,
-                given.samples,
-            )
+        text = compare(
+            find(given.folders),
+            given.arm,
+            given.base,
+            given.rate,
+            given.seed,
+            given.choose,
+            given.measures,
+            given.samples,
         )
+        if given.out is None:
+            print(text)
+        else:
+            packages = [f"{n} {importlib.metadata.version(n)}" for n in ("torch", "transformers")]
+            command = f"compare_runs.py RUNS --arm {given.arm}"
+            keep(given.out, page(f"Arms by `{given.arm}`", command, packages, [text], []))
     except (OSError, ValueError) as error:
         print(f"compare_runs: {error}", file=sys.stderr)
         return 2

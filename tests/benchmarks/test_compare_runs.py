@@ -77,6 +77,14 @@ def test_each_arm_takes_its_best_rate(sweep: Path, capsys: pytest.CaptureFixture
     assert "silence_repeat=0.4 − silence_repeat=1.0 | +0.32 [0." in difference
 
 
+def test_the_tables_are_kept_in_a_page(sweep: Path, tmp_path: Path) -> None:
+    page = tmp_path / "results" / "page.md"
+    arguments = [str(sweep), "--arm", "loss.silence_repeat", "--samples", "20"]
+    assert main([*arguments, "--out", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("# Arms by `loss.silence_repeat`\n") and "| 0.4 | 0.001 |" in text
+
+
 def test_other_rates_can_do_with_fewer_seeds(sweep: Path) -> None:
     """The rates are chosen by seed 0; what is compared has both seeds."""
     left_out = ("w-low-1", "p-high-1")
