@@ -324,7 +324,9 @@ def test_marks_on_two_ranks(name: str, tmp_path: Path) -> None:
     launch(tmp_path / "ranks", ranks=2, engine=engine(name), **options)
     assert_close(tmp_path / "ranks", tmp_path / "single")
     told, wanted = (marked(tmp_path / folder) for folder in ("ranks", "single"))
-    assert told == wanted and len(told) == 4
+    assert len(told) == len(wanted) == 4
+    for line, other in zip(told, wanted, strict=True):
+        assert line == pytest.approx(other, abs=0.05)  # a logit at the border may fall either way
     unmarked = options | {"fit": {}}
     launch(tmp_path / "unmarked", accumulation=2, **unmarked)
     with pytest.raises(AssertionError):
