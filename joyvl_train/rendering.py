@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from joyvl_train.actions import CONTROL_TOKENS, DELEGATION, SILENCE, Action, Silence
+from joyvl_train.chat_template import TEXT_MARK, apply_template, compile_template, user_body
 from joyvl_train.conversation import (
     assistant_text,
     next_content,
@@ -32,7 +33,6 @@ from joyvl_train.stream import Turn
 
 Kind = Literal["header", "text", "image", "control", "end"]
 
-_MARK = "qxTURNxq"
 _CACHED_SEGMENTS = 8192
 
 
@@ -79,19 +79,6 @@ class Rendered:
         return len(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """The fixed strings of a chat template around the texts of its turns."""
-
-    opening: str  # before the first user turn, without a system message
-    system: tuple[str, str]  # around the text of a system message
-    user: str  # before a user turn's body
-    prompt: str  # between a user turn's body and the generation prompt's end
-    lead: str  # what an assistant turn writes before its text
-    end: str  # the end-of-turn token
-    rest: str  # what follows it
-
-
 class Renderer:
     """Renders turns for one checkpoint; see the module's text for the invariant it keeps.
 
@@ -103,7 +90,7 @@ class Renderer:
     def __init__(self, processor: Processor) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self._template = _compile(processor)
+        self._template = compile_template(processor)
         self.end_id = self._single(self._template.end)
         stops = (self.end_id, self.tokenizer.eos_token_id)
         self.stop_ids = tuple(dict.fromkeys(i for i in stops if i is not None))
@@ -140,7 +127,8 @@ class Renderer:
         chat = [("system", "memory")]
         for turn in turns:
             chat += [("user", user_content(turn)[0]["text"]), ("assistant", SILENCE)]
-        whole = self.tokenizer.encode(_apply(self.processor, chat), add_special_tokens=False)
+        text = apply_template(self.processor, chat)
+        whole = self.tokenizer.encode(text, add_special_tokens=False)
         if apart != whole[: len(apart)]:
             raise CheckpointError(
                 "the tokenizer reads a turn differently alone than in its chat; "
@@ -303,7 +291,7 @@ class Renderer:
         self, text: str, shapes: tuple[Any, ...], first: bool
     ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
         text = self.processor.harmless(text)
-        body = self._body(len(shapes)).replace(_MARK, text.removesuffix("\n"))
+        body = self._body(len(shapes)).replace(TEXT_MARK, text.removesuffix("\n"))
         image = self.processor.image_token
         pieces = body.split(image)
         if len(pieces) != len(shapes) + 1:
@@ -318,7 +306,7 @@ class Renderer:
 
     def _body(self, images: int) -> str:
         if images not in self._bodies:
-            self._bodies[images] = _body(self.processor, self._template, images)
+            self._bodies[images] = user_body(self.processor, self._template, images)
         return self._bodies[images]
 
     def _tokenize_assistant(self, text: str, second: int) -> Segment:
@@ -426,77 +414,3 @@ def _cuts(
         yield "control", begins_before(at + len(DELEGATION))
     yield "text", length - 1
     yield "end", length
-
-
-def _apply(processor: Processor, turns: list[tuple[str, str]], prompt: bool = False) -> str:
-    messages = [{"role": role, "content": [{"type": "text", "text": t}]} for role, t in turns]
-    return processor.chat(messages, prompt)
-
-
-def _compile(processor: Processor) -> _Template:
-    users, answers = ["qxU0xq", "qxU1xq", "qxU2xq"], ["qxA0xq", "qxA1xq", "qxA2xq"]
-    turns = [
-        pair
-        for u, a in zip(users, answers, strict=True)
-        for pair in (("user", u), ("assistant", a))
-    ]
-    full = _apply(processor, turns)
-    marks = [mark for pair in zip(users, answers, strict=True) for mark in pair]
-    pieces = []
-    rest = full
-    for mark in marks:
-        before, found, rest = rest.partition(mark)
-        if not found:
-            raise CheckpointError(f"the chat template loses a turn's text: {full!r}")
-        pieces.append(before)
-    pieces.append(rest)
-    first, ask0, sep1, ask1, sep2, ask2, last = pieces
-    if not (ask0 == ask1 == ask2 and sep1 == sep2 and sep1.startswith(last.rstrip("\n"))):
-        raise CheckpointError(f"the chat template does not read the same in every turn: {full!r}")
-    prompted = _apply(processor, turns[:1], prompt=True)
-    prefix = first + marks[0]
-    if not prompted.startswith(prefix) or not ask0.startswith(prompted[len(prefix) :]):
-        raise CheckpointError(f"the chat template's generation prompt starts no turn: {prompted!r}")
-    prompt = prompted[len(prefix) :]
-    lead = ask0[len(prompt) :]
-    end = next((s for s in processor.specials if sep1.startswith(s)), None)
-    if end is None:
-        raise CheckpointError(
-            f"the chat template ends a turn with {sep1!r}, which is no special token"
-        )
-    with_system = _apply(processor, [("system", "qxSYSxq"), *turns[:1]])
-    before, found, after = with_system.partition("qxSYSxq")
-    # A turn's head is what all user turns share: the longest common end of first and later heads.
-    user = _common_end(first, sep1[len(end) :], after.partition(marks[0])[0] if found else first)
-    after = after.partition(marks[0])[0].removesuffix(user)
-    return _Template(
-        opening=first.removesuffix(user),
-        system=(before, after),
-        user=user,
-        prompt=prompt,
-        lead=lead,
-        end=end,
-        rest=sep1[len(end) :].removesuffix(user),
-    )
-
-
-def _common_end(*texts: str) -> str:
-    shortest = min(texts, key=len)
-    for size in range(len(shortest), 0, -1):
-        if all(text.endswith(shortest[-size:]) for text in texts):
-            return shortest[-size:]
-    return ""
-
-
-def _body(processor: Processor, template: _Template, images: int) -> str:
-    """A user turn's body with `images` images; `_MARK` stands for its text, less the line break."""
-    content = [{"type": "text", "text": f"{_MARK}\n"}, *({"type": "image"},) * images]
-    text = processor.chat([{"role": "user", "content": content}], True)
-    head, tail = template.opening + template.user, template.prompt
-    # Templates may word the head by what comes first; it must still be the same head.
-    if not text.startswith(template.opening):
-        raise CheckpointError(f"the chat template opens differently with images: {text!r}")
-    body = text.removeprefix(head) if text.startswith(head) else ""
-    if not body.endswith(tail) or _MARK not in body:
-        raise CheckpointError(f"the chat template can't take text and {images} images: {text!r}")
-    return body.removesuffix(tail)

@@ -8,16 +8,10 @@ import torch
 
 from data_pipeline.world.cells import CELL
 from data_pipeline.world.streams import HELD_OUT
+from joyvl_train.baselines import on_turns_of, polled, trivial
 from joyvl_train.checkpoint import control_ids, load
 from joyvl_train.config import Config, UserError
-from joyvl_train.heldout import (
-    Trace,
-    metrics,
-    on_turns_of,
-    polled,
-    trivial,
-    write_traces,
-)
+from joyvl_train.heldout import Trace, metrics, write_traces
 from joyvl_train.model_weights import save_final
 from joyvl_train.published_timing import measures as published_measures
 from joyvl_train.ranks import leave_others

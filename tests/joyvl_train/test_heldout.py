@@ -1,21 +1,16 @@
-"""The free-running loop with scripted engines, which meet the engine's interface without a model.
-
-What an engine would read is what the stream holds: the scripts look there and nowhere else.
-"""
+"""The free-running loop, with scripted engines that meet the engine's interface."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from joyvl_train import heldout
-from joyvl_train.actions import Action, Delegation, Response, Silence, parse_action
+from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.background import ERROR_DIGEST
+from joyvl_train.baselines import polled
 from joyvl_train.heldout import (
     Step,
     Trace,
@@ -23,100 +18,20 @@ from joyvl_train.heldout import (
     free_runs,
     from_json,
     metrics,
-    on_turns_of,
-    polled,
     read_traces,
     to_json,
-    trivial,
     write_traces,
 )
 from joyvl_train.stream import Stream, StreamSettings
-from joyvl_train.timeline import Clip, Event, Rule, Timeline, action_of, action_seconds
-
-PICTURE = Image.new("RGB", (4, 4))
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """One picture a second, but in the `missing` ones."""
-
-    seconds: int
-    missing: tuple[int, ...] = ()
-
-    def frames(self, second: int) -> tuple[Image.Image, ...]:
-        assert 0 <= second < self.seconds
-        return () if second in self.missing else (PICTURE,)
-
-
-@dataclass(frozen=True)
-class Reply:
-    text: str = ""
-    action: Action | None = None
-    error: str | None = None
-    truncated: bool = False
-
-
-Script = Callable[[Stream, int], Reply]
-
-
-class Scripted:
-    """`script(stream, seed)` answers for each stream; the rest is bookkeeping to check the loop."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.streams: dict[int, tuple[Stream, int]] = {}
-        self.opened = 0
-        self.steps: list[int] = []
-
-    def open(self, stream: Stream, seed: int | None = None) -> int:
-        self.opened += 1
-        assert seed is not None
-        self.streams[self.opened] = (stream, seed)
-        return self.opened
-
-    def step(self, handles: Sequence[int]) -> list[Reply]:
-        assert len(set(handles)) == len(handles) > 0
-        assert all(self.streams[h][0].open_turn is not None for h in handles)
-        self.steps.append(len(handles))
-        return [self.script(*self.streams[h]) for h in handles]
-
-    def close(self, handle: int) -> None:
-        del self.streams[handle]
-
-
-def replay(timelines: Sequence[Timeline], shift: int = 0) -> Script:
-    """Says the gold action of `shift` seconds ago."""
-    due = [action_seconds(timeline.events) for timeline in timelines]
-
-    def script(stream: Stream, index: int) -> Reply:
-        turn = stream.open_turn
-        assert turn is not None
-        return Reply(action=action_of(due[index].get(turn.second - shift)))
-
-    return script
-
-
-def alerting(name: str = "a", seconds: int = 30) -> Timeline:
-    events = (
-        Event("q", 1.2, "user", "Tell me when a car comes."),
-        Event("e", 9.5, "assistant", "A car.", until=14.0, answers="q", rule=Rule("exact")),
-        Event("f", 20.0, "assistant", "A bus.", answers="q", rule=Rule("exact")),
-    )
-    return Timeline(Clip(name, duration=float(seconds)), "alerting", "test", events)
-
-
-def delegating(name: str = "d") -> Timeline:
-    events = (
-        Event("q", 2.0, "user", "How many in all?"),
-        Event("d", 3.0, "assistant", "One moment.", question="Count.", answers="q"),
-        Event("r", 10.0, "background", "42 in all", answers="d"),
-        Event("s", 11.0, "assistant", "42.", answers="r", rule=Rule("number")),
-    )
-    return Timeline(Clip(name, duration=30.0), "delegation", "test", events)
-
-
-def cases(*timelines: Timeline) -> list[Any]:
-    return [(t, Pictures(t.clip.seconds or 0)) for t in timelines]
+from tests.joyvl_train.scripted import (
+    Pictures,
+    Reply,
+    Scripted,
+    alerting,
+    cases,
+    delegating,
+    replay,
+)
 
 
 def test_gold_replayed_is_perfect() -> None:
@@ -308,138 +223,22 @@ def test_a_line_that_is_no_trace_is_named(tmp_path: Path) -> None:
 # Policies without a stream of their own
 
 
-def test_trivial_policies() -> None:
-    found = trivial([alerting(), alerting("b"), delegating()], period=5)
-    assert set(found) == {"always_silent", "always_speaking", "poll"}
-    silent, speaking, poll = (
-        metrics(found[name], f"baseline/{name}", samples=20) for name in found
-    )
-    assert silent["baseline/always_silent/onset_f1"] == 0
-    assert silent["baseline/always_silent/silence_accuracy"] == 1
-    assert speaking["baseline/always_speaking/recall"] == 1
-    assert speaking["baseline/always_speaking/silence_accuracy"] == 0
-    # "A bus." and "A car." are equally frequent: the first by the alphabet.
-    assert {e.text for e in found["always_speaking"][0].emissions} == {"A bus."}
-    assert {e.text for e in found["always_speaking"][2].emissions} == {"42."}
-    assert [e.second for e in found["poll"][0].emissions] == [4, 9, 14, 19, 24, 29]
-    # The state of 9 to 14 is hit at 9; 14 is past it; 20 is hit by none.
-    assert poll["baseline/poll/alerting/recall"] == 0.5
-    # Nothing was delegated, so no answer is due.
-    assert all([o.id for o in traces[2].onsets] == ["d"] for traces in found.values())
-
-
-class Questions:
-    """A turn-based engine: what it is asked, it writes down; what it says, is given."""
-
-    def __init__(self, *texts: str) -> None:
-        self.renderer: Any = self
-        self.system = "Be brief."
-        self.asked: list[tuple[str, int, str]] = []
-        self.batches: list[int] = []
-        self.texts = texts
-
-    def render_question(
-        self, question: str, frames: Sequence[Any], context: str = "", system: str = ""
-    ) -> Any:
-        assert system == self.system
-        self.asked.append((question, len(frames), context))
-        return SimpleNamespace(number=len(self.asked) - 1)
-
-    def generate_batch(self, prompts: Sequence[Any]) -> list[Reply]:
-        self.batches.append(len(prompts))
-        texts = [self.texts[p.number % len(self.texts)] for p in prompts]
-        return [
-            Reply(text, parse_action(text)) if text.startswith("<") else Reply(text, None, "bad")
-            for text in texts
-        ]
-
-
-def test_polled_asks_the_newest_query_and_says_the_answer() -> None:
-    timeline = replace(
-        alerting(),
-        events=(*alerting().events, Event("q2", 13.0, "user", "And now?")),
-        opening="It rains.",
-    )
-    engine = Questions("</response> A car.", "</silence>", "a </response> car")
-    (trace,) = polled(engine, [(timeline, Pictures(30, missing=(24,)))], batch=2, progress=False)
-    first, now = "Tell me when a car comes.", "And now?"
-    assert engine.asked == [(q, 1, "It rains.") for q in (first, first, now, now, now)]
-    assert engine.batches == [2, 2, 1]
-    assert [(e.second, e.text) for e in trace.emissions] == [(4, "A car."), (19, "A car.")]
-    assert [s.second for s in trace.steps if s.malformed] == [14]
-    assert trace.steps[13].queries == (now,)
-    assert trace.policy == "polled"
-
-
-def test_policies_are_measured_on_the_models_turns() -> None:
-    timelines = [alerting(), alerting("b")]
-    pairs = [(timelines[0], Pictures(30, missing=(24, 25))), (timelines[1], Pictures(30))]
-    model = free_run(Scripted(replay(timelines)), pairs, progress=False)
-    for traces in trivial(timelines).values():
-        assert [len(trace.steps) for trace in traces] == [30, 30]
-        found = on_turns_of(traces, model)
-        assert [len(trace.steps) for trace in found] == [28, 30]
-        assert found[1] == traces[1]
-        for trace, shown in zip(found, model, strict=True):
-            assert trace.score().seconds == shown.score().seconds
-    with pytest.raises(ValueError, match="longer"):
-        on_turns_of(model[:1], model)
-
-
-def test_a_polled_model_that_knows_no_grammar_says_what_it_answers() -> None:
-    engine = Questions("a car", "", "Yes.\nA car.", "no </silence>")
-    (trace,) = polled(engine, [(alerting(), Pictures(30))], progress=False)
-    said = [(e.second, e.text) for e in trace.emissions]
-    assert said[:2] == [(4, "a car"), (14, "Yes. A car.")]
-    assert [s.second for s in trace.steps if s.malformed][:2] == [9, 19]
-
-
-def test_polled_asks_nothing_before_a_query() -> None:
-    engine = Questions("</response> A car.")
-    quiet = replace(alerting(), events=())
-    (trace,) = polled(engine, [(quiet, Pictures(30))], progress=False)
-    assert engine.asked == []
-    assert trace.emissions == []
-
-
-def test_periods_are_checked() -> None:
-    with pytest.raises(ValueError, match="period is 0"):
-        trivial([alerting()], period=0)
-    with pytest.raises(ValueError, match="period is 0"):
-        polled(Questions(), [], period=0)
-    with pytest.raises(ValueError, match="clip 'a' is unknown"):
-        trivial([replace(alerting(), clip=Clip("a"))])
-
-
 def test_windows_of_the_run_hold_for_onsets_without_their_own() -> None:
     timeline = alerting()
     engine = Scripted(replay([timeline], shift=2))
     (trace,) = free_run(engine, cases(timeline), late=2, progress=False)
     assert trace.score().matched == 2
-    assert heldout.trivial([timeline], late=3)["poll"][0].onsets[0].late == 3
 
 
 def test_a_real_engine_meets_the_interface_and_batches_change_nothing() -> None:
     import torch
 
-    from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
+    from joyvl_train.checkpoint import build_tiny, train_tokenizer
     from joyvl_train.engine import Engine
     from joyvl_train.rendering import Renderer
+    from tests.tiny_training import SHAPE
 
-    shape = TinyShape(
-        vocabulary=400,
-        hidden=32,
-        layers=2,
-        heads=2,
-        kv_heads=1,
-        feed_forward=48,
-        vision_hidden=32,
-        vision_layers=2,
-        vision_heads=2,
-        vision_feed_forward=48,
-        deepstack=(0,),
-        side=64,
-    )
+    shape = replace(SHAPE, vocabulary=400, hidden=32, heads=2, kv_heads=1, feed_forward=48)
     tokenizer = train_tokenizer(["a red car comes, tell me seconds"] * 3, shape.vocabulary)
     model, processor = build_tiny(tokenizer, shape, 0)
     with torch.no_grad():
@@ -463,4 +262,6 @@ def test_a_real_engine_meets_the_interface_and_batches_change_nothing() -> None:
     assert len(engine) == 0
     asked = polled(engine, pairs, batch=2, progress=False)
     assert [t.clip for t in asked] == ["0", "1", "2"]
-    assert all(step.second % 5 == 4 for t in asked for step in t.steps if step.reply is not None)
+    told = [step.second for t in asked for step in t.steps if step.reply is not None]
+    told += [emission.second for t in asked for emission in t.emissions]
+    assert told and all(second % 5 == 4 for second in told)

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from joyvl_train.baselines import polled
 from joyvl_train.checkpoint import control_ids, load, load_for_inference, save
 from joyvl_train.cli import compose
-from joyvl_train.heldout import polled
 from joyvl_train.run import Run
 from recipes import _speaking, sft
 from tests.joyvl_train.conftest import build
