@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,26 +22,14 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 
 from joyvl_train import checkpoint
 from joyvl_train.actions import Delegation, Response, Silence
-from joyvl_train.checkpoint import Processor, TinyShape, build_tiny, train_tokenizer
+from joyvl_train.checkpoint import Processor, build_tiny, train_tokenizer
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import Turn
+from tests import tiny_training
 
 ARCHITECTURES = ("qwen3_vl", "qwen2_5_vl", "idefics3")
 TEXTS = ["the red ball rolls left and a dog runs by", "<7.0 seconds> fire now", "[Background 1] ok"]
-SHAPE = TinyShape(
-    vocabulary=360,
-    hidden=48,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    feed_forward=64,
-    vision_hidden=32,
-    vision_layers=2,
-    vision_heads=2,
-    vision_feed_forward=48,
-    deepstack=(0,),
-    side=64,
-)
+SHAPE = replace(tiny_training.SHAPE, vocabulary=360, feed_forward=64)
 # The template that Idefics3 and SmolVLM checkpoints carry.
 IDEFICS_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
@@ -104,7 +92,7 @@ def build(name: str, *, control_tokens: bool = True, seed: int = 0) -> Speaker:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "qwen3_vl":
-            shape = TinyShape(**{**SHAPE.__dict__, "vocabulary": len(tokenizer)})
+            shape = replace(SHAPE, vocabulary=len(tokenizer))
             model, processor = build_tiny(tokenizer, shape, seed)
         else:
             make = _qwen2_5 if name == "qwen2_5_vl" else _idefics3

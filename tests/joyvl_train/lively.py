@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import torch
 from PIL import Image
 
-from joyvl_train.actions import (
-    Delegation,
-    Response,
-    Silence,
-)
-from joyvl_train.checkpoint import TinyShape
+from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import Stream, StreamSettings
+from tests import tiny_training
+from tests.tiny_training import WORDS
 
 LIMIT = 10
 TIE = 1e-4  # two logits closer than this may swap between two orders of summation
-WORDS = ["the red ball rolls left and a dog runs by", "seconds", "fire now", "[Background 1] ok"]
-SHAPE = TinyShape(
-    vocabulary=420,
-    hidden=48,
-    layers=3,
-    heads=4,
-    kv_heads=2,
-    feed_forward=96,
-    vision_hidden=32,
-    vision_layers=2,
-    vision_heads=2,
-    vision_feed_forward=48,
-    deepstack=(0,),
-    side=64,
-)
+SHAPE = replace(tiny_training.SHAPE, layers=3)
 
 
 def enliven(model: Any, renderer: Renderer, steps: int = 100) -> Any:
