@@ -128,12 +128,11 @@ def write_published(
     """Write `data.json` in the converted form and its pictures under `images/`; how many records.
 
     A record that the form can't hold, or without pictures, goes to `rejects`. Pictures of records
-    that were written into `directory` before are taken away.
+    that were written into `directory` before are taken away in the end.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("images/" + "[0-9]" * 6):
-        shutil.rmtree(left)
+    named: set[str] = set()
     temporary = folder / "data.json.tmp"
     written = 0
     with temporary.open("w", encoding="utf-8") as file:
@@ -145,22 +144,31 @@ def write_published(
             except (TimelineError, FrameError, RecordError) as error:
                 rejects.add(f"record {number}", error.reason, error.detail)
                 continue
+            named.add(f"{number:06d}")
             file.write(",\n" if written else "\n")
             json.dump(item, file, ensure_ascii=False)
             written += 1
         file.write("\n]\n")
     temporary.replace(folder / "data.json")
+    for left in folder.glob("images/" + "[0-9]" * 6):
+        if left.name not in named:
+            shutil.rmtree(left)
     return written
 
 
 def _write_pictures(frames: Frames, folder: Path, number: int, quality: int) -> list[list[str]]:
     """Paths, relative to `folder`, of the pictures of each second."""
     paths = []
-    (folder / f"images/{number:06d}").mkdir(parents=True, exist_ok=True)
+    place = folder / f"images/{number:06d}"
+    place.mkdir(parents=True, exist_ok=True)
     for second in range(frames.seconds):
         names = []
         for i, picture in enumerate(frames.frames(second)):
             names.append(f"images/{number:06d}/{second:05d}.{i}.jpg")
             (folder / names[-1]).write_bytes(encode(picture.convert("RGB"), quality))
         paths.append(names)
+    named = {Path(name).name for names in paths for name in names}
+    for left in place.glob("*.jpg"):
+        if left.name not in named:
+            left.unlink()
     return paths

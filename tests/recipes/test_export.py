@@ -14,7 +14,7 @@ from PIL import Image
 from data_pipeline.sources import published
 from joyvl_train.cli import main
 from joyvl_train.corpus import open_corpus
-from joyvl_train.frames import open_video
+from joyvl_train.frames import ImageFrames, open_video
 from joyvl_train.memory import Summary
 from joyvl_train.published import read_published, write_published
 from joyvl_train.records import Rejects, StreamLabels, TurnSample
@@ -119,8 +119,19 @@ def test_converted_chats_come_with_their_pictures(corpus: Path, tmp_path: Path) 
     assert "<50.0 seconds>" in record["messages"][0]["content"]
     # Into the same folder again, with less: no picture stays that no record names.
     one = list(read_shards(corpus))[:1]
-    assert write_published([(labels.timeline, shown) for labels, shown in one], out, rejects) == 1
+    one = [(replace(labels.timeline, events=()), shown) for labels, shown in one]
+    assert write_published(one, out, rejects) == 1
     assert len(list((out / "images").rglob("*.jpg"))) == 9
+    for name in ("00009.0.jpg", "00000.1.jpg"):
+        (out / "images" / "000000" / name).write_bytes(b"of a longer record, or a higher rate")
+    # Those that are read from there while they are written are there until they are.
+    again = [(told, shown_from(out, told)) for told in read_published(out / "data.json", rejects)]
+    assert write_published(again, out, rejects) == 1
+    assert len(list((out / "images").rglob("*.jpg"))) == 9 and not rejects.total
+
+
+def shown_from(folder: Path, told: Timeline) -> ImageFrames:
+    return ImageFrames(told.clip.images, 1.0, root=folder)
 
 
 def test_a_benchmarks_record_never_comes_back_for_training(corpus: Path, tmp_path: Path) -> None:
