@@ -206,8 +206,13 @@ def source_signature(config: Config) -> str:
         told |= {"footage": data.footage, "rate": data.frames_per_second, "seed": config.seed}
     elif source.annotations and (place := Path(source.annotations)).exists():
         found = subtitles.files(place) if place.is_dir() else [place]
-        # By name too: that of a subtitle file says which video it belongs to.
-        told["content"] = [(path.name, file_hash(path)) for path in found if path.is_file()]
+        # By place too: that of a subtitle file says which video it belongs to.
+        above = place if place.is_dir() else place.parent
+        told["content"] = [
+            (path.relative_to(above).as_posix(), file_hash(path))
+            for path in found
+            if path.is_file()
+        ]
     elif source.kind in ("folder", "speech"):
         told["content"] = _names(videos(config))
     return json.dumps(told, sort_keys=True)

@@ -388,6 +388,11 @@ def test_changed_annotations_are_noticed_in_a_folder_too(tmp_path: Path) -> None
         path.write_text(path.read_text().replace("day", "night"))
         assert own.source_signature(config) != before, given
         path.write_text(path.read_text().replace("night", "day"))
+    # The folder's case is the last: a subtitle's name says which video it belongs to.
+    moved = tmp_path / "other" / "talk.srt"
+    moved.parent.mkdir()
+    path.rename(moved)
+    assert own.source_signature(config) != before
 
 
 @pytest.mark.parametrize(
