@@ -169,19 +169,23 @@ async def _written(
         "words": words,
         "language": LANGUAGES.get(candidate.language[:2], candidate.language),
     }
-    text = wrong = ""
-    for sample in range(0 if given is None else -1, tries):
-        if sample < 0:
-            text = clean(given or "")
-        else:
-            data = await writer.data(asked, pictures, sample=sample)
-            text = clean(data["summary"])
-        wrong = flaw(text, stop, settings.limits.summary_chars)
-        if not wrong:
-            verdict = await checker.judge({**span, "summary": text}, pictures)
-            wrong = "" if verdict.yes else f"not right: {verdict.reason}"
+
+    async def wrong_with(text: str) -> str:
+        found = flaw(text, stop, settings.limits.summary_chars)
+        if found:
+            return found
+        verdict = await checker.judge({**span, "summary": text}, pictures)
+        return "" if verdict.yes else f"not right: {verdict.reason}"
+
+    text, wrong = clean(given or ""), "empty"
+    if given is not None:
+        wrong = await wrong_with(text)
+    for sample in range(tries):
         if not wrong:
             break
+        data = await writer.data(asked, pictures, sample=sample)
+        text = clean(data["summary"])
+        wrong = await wrong_with(text)
     return text, wrong
 
 
