@@ -17,7 +17,6 @@ Prints Markdown, or keeps it in a page (`--out`): the arms, then each arm minus 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import statistics
 import sys
@@ -30,7 +29,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.result_page import keep, page
+from benchmarks.result_page import keep, page, row, versions
 from joyvl_train.heldout import read_traces
 from joyvl_train.report import NAMES, figure
 from joyvl_train.timing import Difference, Run, paired_difference
@@ -197,8 +196,8 @@ def tables(
         f"seeds {_listed(arms[base].seeds)}; "
         f"{first.metrics.get('train/steps', 0):.0f} steps; {len(scores[base][0])} clips.",
         "",
-        _row(["arm", "learning rate", *(NAMES[m] for m in measures)]),
-        _row(["---"] * (2 + len(measures))),
+        row(["arm", "learning rate", *(NAMES[m] for m in measures)]),
+        row(["---"] * (2 + len(measures))),
     ]
     differences = {
         name: [paired_difference(scores[name], scores[base], m, samples) for m in measures]
@@ -206,15 +205,15 @@ def tables(
     }
     for name, found in chosen.items():
         values = [figure(d.measure, d.a) for d in differences[name]]
-        lines.append(_row([name, f"{float(found[0].at(rate)):g}", *values]))
+        lines.append(row([name, f"{float(found[0].at(rate)):g}", *values]))
     lines += [
         "",
-        _row(["difference", *(NAMES[m] for m in measures)]),
-        _row(["---"] * (1 + len(measures))),
+        row(["difference", *(NAMES[m] for m in measures)]),
+        row(["---"] * (1 + len(measures))),
     ]
     for name in chosen:
         if name != base:
-            lines.append(_row([f"{name} − {base}", *map(_shown, differences[name])]))
+            lines.append(row([f"{name} − {base}", *map(_shown, differences[name])]))
     return "\n".join(lines) + "\n"
 
 
@@ -232,10 +231,6 @@ def _listed(numbers: Iterable[int]) -> str:
 def _shown(d: Difference) -> str:
     low, high = figure(d.measure, d.low), figure(d.measure, d.high)
     return f"{'+' if d.value > 0 else ''}{figure(d.measure, d.value)} [{low}, {high}]"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -266,8 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.out is None:
             print(text)
         else:
-            packages = [f"{n} {importlib.metadata.version(n)}" for n in ("torch", "transformers")]
             command = f"compare_runs.py RUNS --arm {given.arm}"
+            packages = versions("torch", "transformers")
             keep(given.out, page(f"Arms by `{given.arm}`", command, packages, [text], []))
     except (OSError, ValueError) as error:
         print(f"compare_runs: {error}", file=sys.stderr)

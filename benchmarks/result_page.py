@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from joyvl_train.run import write_text
+
+
+def row(cells: Iterable[str]) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def versions(*names: str) -> list[str]:
+    """What is installed of these packages, for `page`."""
+    return [f"{name} {importlib.metadata.version(name)}" for name in names]
 
 
 def page(

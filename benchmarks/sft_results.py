@@ -11,7 +11,6 @@ of `metrics.json`; nothing is run.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.result_page import keep, page
+from benchmarks.result_page import keep, page, row, versions
 from joyvl_train.report import NAMES, figure, interval
 
 RESULTS = Path(__file__).parent / "results" / "sft.md"
@@ -42,10 +41,6 @@ RIVAL = "base_polled"
 
 def shown(metrics: Mapping[str, float], key: str) -> str:
     return figure(key, metrics[key]) if key in metrics else "–"
-
-
-def row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def families(metrics: Mapping[str, float], prefix: str) -> list[str]:
@@ -75,13 +70,13 @@ def told(metrics: Mapping[str, float], config: Mapping[str, Any]) -> str:
 def section(name: str, metrics: Mapping[str, float], config: Mapping[str, Any]) -> list[str]:
     """The tables of a run."""
     lines = [f"## {name}", "", told(metrics, config), ""]
-    lines += [row("measure", "", "95 % interval"), row("---", "---", "---")]
+    lines += [row(["measure", "", "95 % interval"]), row(["---"] * 3)]
     for measure in WHOLE:
         key = f"eval/{measure}"
         if key in metrics:
-            lines.append(row(NAMES[measure], shown(metrics, key), interval(metrics, key)))
+            lines.append(row([NAMES[measure], shown(metrics, key), interval(metrics, key)]))
     head = ["family", *(NAMES[m] for m in BY_FAMILY), "best trivial F1", "base polled F1"]
-    lines += ["", row(*head), row(*["---"] * len(head))]
+    lines += ["", row(head), row(["---"] * len(head))]
     for family in families(metrics, "eval"):
         trivial = best_trivial(metrics, family)
         own = [shown(metrics, f"eval/{family}/{measure}") for measure in BY_FAMILY]
@@ -89,10 +84,10 @@ def section(name: str, metrics: Mapping[str, float], config: Mapping[str, Any]) 
             "–" if trivial is None else figure("onset_f1", trivial),
             shown(metrics, f"baseline/{RIVAL}/{family}/onset_f1"),
         ]
-        lines.append(row(family, *own, *rivals))
+        lines.append(row([family, *own, *rivals]))
     for family in families(metrics, "transfer"):
         own = [shown(metrics, f"transfer/{family}/{measure}") for measure in BY_FAMILY]
-        lines.append(row(f"{family} (never trained on)", *own, "", ""))
+        lines.append(row([f"{family} (never trained on)", *own, "", ""]))
     return [*lines, ""]
 
 
@@ -108,7 +103,7 @@ def write(runs: Mapping[str, Path]) -> str:
         if "eval/hours" not in metrics:
             raise ValueError(f"{folder} was not measured; let recipe=sft end")
         lines += section(name, metrics, config)
-    packages = [f"{n} {importlib.metadata.version(n)}" for n in ("torch", "transformers")]
+    packages = versions("torch", "transformers")
     note = [
         "The best trivial policy is chosen by family after the fact, which flatters it. Minutes",
         "are by the clock, of training alone.",
