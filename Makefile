@@ -7,8 +7,8 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 VLLM := .venv-vllm
 
-# Threads that spin while they wait make a shared machine many times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Tests run side by side, where threads that spin while they wait take each other's cores.
+test slow: export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup demo test slow lint format lock vllm-env
 

@@ -22,9 +22,11 @@ def _start() -> int:
     others = [entry for entry in inherited if entry and entry != str(root)]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
 
-    # Threads that spin while they wait make a shared machine many times slower; read by the OpenMP
-    # runtime when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read by the OpenMP runtime when torch is imported. Threads that sleep at once cost a step of
+    # training half its speed; threads that spin for long, as by default, take the core from what
+    # prepares the data.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
     from joyvl_train.cli import main
 
