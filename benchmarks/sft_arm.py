@@ -47,10 +47,13 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     from joyvl_train.collate import Part, Row, RowCollator
     from joyvl_train.config import EngineConfig, TrainConfig
     from joyvl_train.frozen_vision import FrozenVision
+    from joyvl_train.host_memory import keep_freed_memory
     from joyvl_train.trainer import RowTrainer, WeightedLoss, score
     from joyvl_train.training import arguments, freeze, parameter_groups, prepare_engine
 
     prepare_engine(EngineConfig())
+    if not arm["keep_memory"]:
+        keep_freed_memory(False)
     model, processor = build(arm["model"])
     if arm["frozen"]:
         freeze(model, ["vision", "projector"])
@@ -58,7 +61,7 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     lengths = {index: source.length(index) for index in range(len(source))}
     row = max(lengths.values()) if arm["packing"] else 1
     rows = pack(lengths, row)
-    shortest = min(lengths, key=lambda i: lengths[i])
+    shortest, longest = (pick(lengths, key=lambda i: lengths[i]) for pick in (min, max))
 
     class AllLogits(WeightedLoss):
         """Logits of every position, held at once; those that are not scored weigh nothing."""
@@ -80,8 +83,9 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     if arm["kind"] == "floor":
         return floor(loss, [collator([Row(tuple(("streams", i) for i in r), {})]) for r in rows])
 
-    # As many rows in the step that is not timed; with kept features, all of them, to keep.
-    first = rows if arm["reuse"] else [[shortest]] * len(rows)
+    # As many rows in the step that is not timed, one of them the longest, as a run's later steps
+    # find the memory of earlier ones; with kept features, all of them, to keep.
+    first = rows if arm["reuse"] else [[longest], *[[shortest]] * (len(rows) - 1)]
 
     class Twice(IterableDataset[Row]):
         def __iter__(self) -> Iterator[Row]:
@@ -151,7 +155,7 @@ def trl_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     base = resident()
 
     def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        samples = [source.render(item["index"]) for item in items]
+        samples = [source.render(index) for item in items for index in item["index"]]
         longest = max(len(rendered) for rendered, _ in samples)
         ids = torch.full((len(samples), longest), processor.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
@@ -171,14 +175,15 @@ def trl_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
             **images,
         }
 
-    # The pass that is not timed has as many batches, of the shortest stream.
-    plan = [index for batch in batches for index in [order[0]] * len(batch)] + order
+    # An item is a batch, as the last one may be smaller. The pass that is not timed has as many:
+    # the last, with the longest stream, and others of the shortest.
+    plan = [batches[-1], *([order[0]] * len(batch) for batch in batches[1:]), *batches]
     timer = clock()
     with tempfile.TemporaryDirectory() as folder:
         args = SFTConfig(
             output_dir=folder,
             max_steps=2,
-            per_device_train_batch_size=size,
+            per_device_train_batch_size=1,
             gradient_accumulation_steps=len(batches),
             gradient_checkpointing=arm["checkpointing"],
             learning_rate=1e-3,
