@@ -126,7 +126,8 @@ def floor(loss: Any, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
     base = resident()
     taken = []
-    for batch in (batches[-1], *batches):
+    longest = max(batches, key=lambda batch: batch["input_ids"].numel())
+    for batch in (longest, *batches):
         begun = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16):
             value = loss(**{k: v for k, v in batch.items() if k != "state"})["loss"]
