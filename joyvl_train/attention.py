@@ -10,13 +10,14 @@ eleven times as long there, forward and backward, at the lengths of a small mode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
@@ -67,6 +68,8 @@ _GROUP_TOKENS = 1024
 """Samples of like length are computed together up to so many tokens, so that scores stay cached."""
 _BLOCK = 256
 """Queries are taken so many at a time, each block against the keys up to its end."""
+_LONG = 1024
+"""Tokens of a sample above which its probabilities are not held for the backward pass."""
 
 
 @lru_cache(maxsize=64)
@@ -110,8 +113,9 @@ def _causal_groups(
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))  # [T, H, D]
     done = []
     for count, place in places:
-        rows = [t[place].view(count, -1, *t.shape[1:]).transpose(1, 2) for t in (q, k, v)]
-        done.append(_causal(rows[0], rows[1], rows[2], scale).transpose(1, 2).flatten(0, 1))
+        a, b, c = (t[place].view(count, -1, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
+        attend = _LongCausal.apply if a.shape[2] > _LONG else _causal
+        done.append(attend(a, b, c, scale).transpose(1, 2).flatten(0, 1))
     return torch.cat(done)[went].unsqueeze(0)
 
 
@@ -124,19 +128,66 @@ def _future(queries: int, keys: int, dtype: torch.dtype) -> Tensor:
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """[B, H, L, D], [B, Hkv, L, D] twice -> [B, H, L, D]: softmax of masked products."""
-    batch, heads, length, width = query.shape
-    shared = heads // key.shape[1]
-    k, v = (t.reshape(-1, length, width) for t in (key, value))
-    q = query.reshape(-1, shared, length, width)
     out = []
+    for rows, near, keys, values in _blocks(query, key, value):
+        seen = _probabilities(near, keys, rows, scale) @ values
+        out.append(seen.view(*query.shape[:2], -1, query.shape[3]))
+    return torch.cat(out, dim=2)
+
+
+class _LongCausal(torch.autograd.Function):
+    """`_causal`, whose probabilities are computed again in the backward pass, not held.
+
+    Held, they grow with the square of a sample's length, and are most of the memory of a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        out = _causal(query, key, value, scale)
+        ctx.save_for_backward(query, key, value, out)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, out = ctx.saved_tensors
+        batch = key.shape[0] * key.shape[1]
+        of_query = torch.empty(query.shape, dtype=query.dtype)
+        of_key, of_value = (t.new_zeros(batch, *t.shape[2:]) for t in (key, value))
+        # The gradient of softmax: probabilities times (their own gradient less its mean over them).
+        means = (slope.float() * out).sum(-1, keepdim=True).to(slope.dtype)
+        for rows, near, keys, values in _blocks(query, key, value):
+            seen = _probabilities(near, keys, rows, ctx.scale)
+            given, mean = (_shared(t, rows, batch) for t in (slope, means))
+            of_value[:, : rows.stop] += seen.transpose(1, 2) @ given
+            inner = (given @ values.transpose(1, 2)).sub_(mean).mul_(seen).mul_(ctx.scale)
+            of_key[:, : rows.stop] += inner.transpose(1, 2) @ near
+            of_query[:, :, rows] = (inner @ keys).view(*query.shape[:2], -1, query.shape[3])
+        return of_query, of_key.view(key.shape), of_value.view(value.shape), None
+
+
+def _blocks(
+    query: Tensor, key: Tensor, value: Tensor
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """(rows, their queries, keys and values up to the last of them), each as [B * Hkv, ., D]."""
+    batch, length = key.shape[0] * key.shape[1], key.shape[2]
+    keys, values = (t.reshape(batch, length, -1) for t in (key, value))
     for start in range(0, length, _BLOCK):
-        stop = min(length, start + _BLOCK)
-        block = q[:, :, start:stop].reshape(len(k), -1, width)
-        mask = _future(stop - start, stop, query.dtype).repeat(shared, 1)
-        scores = torch.baddbmm(mask, block, k[:, :stop].transpose(1, 2), alpha=scale)
-        seen = scores.softmax(-1) @ v[:, :stop]
-        out.append(seen.view(len(k), shared, stop - start, width))
-    return torch.cat(out, dim=2).view(batch, heads, length, width)
+        rows = slice(start, min(length, start + _BLOCK))
+        yield rows, _shared(query, rows, batch), keys[:, : rows.stop], values[:, : rows.stop]
+
+
+def _shared(t: Tensor, rows: slice, batch: int) -> Tensor:
+    """Some rows of [B, H, L, D] as [B * Hkv, H / Hkv * rows, D]: heads that share a key in one."""
+    return t[:, :, rows].reshape(batch, -1, t.shape[3])
+
+
+def _probabilities(near: Tensor, keys: Tensor, rows: slice, scale: float) -> Tensor:
+    """[B * Hkv, H / Hkv * rows, keys]"""
+    count = rows.stop - rows.start
+    mask = _future(count, keys.shape[1], near.dtype).repeat(near.shape[1] // count, 1)
+    return torch.baddbmm(mask, near, keys.transpose(1, 2), alpha=scale).softmax(-1)
 
 
 def _vision_attention(

@@ -196,7 +196,8 @@ def test_images_of_several_sizes_attend_to_themselves_alone(lively: Any) -> None
 
 
 @given(
-    st.lists(st.integers(1, 90) | st.integers(200, 600), min_size=1, max_size=12),
+    st.lists(st.integers(1, 90) | st.integers(200, 600), min_size=1, max_size=12)
+    | st.lists(st.integers(1, 1400), min_size=1, max_size=3),
     st.sampled_from([(4, 4), (4, 2), (6, 1)]),
     st.integers(0, 2**31),
 )
@@ -246,3 +247,28 @@ def test_autocast_packs_as_float32_does(lively: Any) -> None:
             alone = losses(module, speaker, [[turns] for turns in CHATS])
     assert packed == pytest.approx(alone, rel=0.01)
     assert packed == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (6, 1)])
+def test_a_long_samples_probabilities_are_not_held(heads: tuple[int, int]) -> None:
+    length = 1100
+    made = [torch.randn(1, h, length, 8).bfloat16() for h in (heads[0], heads[1], heads[1])]
+    q, k, v = (t.requires_grad_() for t in made)
+    held: list[int] = []
+
+    def note(t: Tensor) -> Tensor:
+        held.append(t.numel())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        out, _ = AttentionInterface()[TEXT](None, q, k, v, None, sample_lengths=[length])
+    assert max(held) <= heads[0] * length * 8
+    wanted = scaled_dot_product_attention(
+        q.float(), k.float(), v.float(), is_causal=True, enable_gqa=heads[0] != heads[1]
+    ).transpose(1, 2)
+    slope = torch.randn_like(wanted)
+    found, fused = (
+        torch.autograd.grad((o.float() * slope).sum(), (q, k, v)) for o in (out, wanted)
+    )
+    for ours, theirs in zip(found, fused, strict=True):
+        assert (ours - theirs).float().norm() <= 0.03 * theirs.float().norm()
