@@ -22,9 +22,9 @@ def _start() -> int:
     others = [entry for entry in inherited if entry and entry != str(root)]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *others])
 
-    # Read by the OpenMP runtime when torch is imported. Threads that sleep at once cost a step of
-    # training half its speed; threads that spin for long, as by default, take the core from what
-    # prepares the data.
+    # Read by the OpenMP runtime when torch is imported. Threads that sleep at once make a
+    # step of training half as long again; threads that spin for long, as by default, take the core
+    # from what prepares the data.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 

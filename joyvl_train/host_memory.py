@@ -7,12 +7,10 @@ import ctypes
 # Of malloc.h: the size of the top of the heap above which it is given back, and how many blocks may
 # be mapped one by one.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
-_KEPT = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}
 
 
-def keep_freed_memory(keep: bool = True) -> bool:
-    """Have glibc keep freed blocks for the next step, or give them back as is its default.
+def keep_freed_memory() -> bool:
+    """Have glibc keep freed blocks for the next step.
 
     A step of training on a CPU frees and takes its large tensors again and again; where each comes
     from the system anew, the kernel's clearing of pages is up to a third of the step. False where
@@ -22,4 +20,4 @@ def keep_freed_memory(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    return all(mallopt(name, value) for name, value in (_KEPT if keep else _DEFAULTS).items())
+    return bool(mallopt(_TRIM_THRESHOLD, -1) and mallopt(_MMAP_MAX, 0))
