@@ -6,9 +6,9 @@ Runs the phases of `recipe=corpus` on made-up candidates, four to a video, each 
 of its own, then all of them again on what is there. `--count 4000000` is the full dry run.
 
 plan     ids, duplicates by id and text, parts
-work     one stage that looks at each, hashes of pictures (16 frames of 32x32 drawn a clip), rows
+work     one stage that looks at each, hashes of pictures (of 32x32, drawn), rows
 settle   near-same clips and footage under several names, benchmarks' footage, balance
-write    what stays into Parquet shards (30 frames of 32x32 as JPEG a clip), the rest into rejects,
+write    what stays into Parquet shards (ten frames of 32x32 as JPEG a clip), the rest into rejects,
          the index, the funnel
 
 Of a hundred items two are refused by the source, two repeat an id, two say near the same as another
@@ -44,7 +44,7 @@ from data_pipeline.write import finish, writing
 from joyvl_train.timeline import Clip, Event, Timeline
 
 RESULTS = Path(__file__).parent / "results" / "corpus_bookkeeping.md"
-SECONDS = 30
+SECONDS = 10
 FULL = 4_000_000
 WORDS = [a + b + c for a in "bdfgkl" for b in "aeiou" for c in ("m", "n", "rt", "sk", "st", "")]
 FAMILIES = ("alerting", "qa", "counting", "commentary", "chat", "delegation")
@@ -58,7 +58,7 @@ def source(count: int) -> Iterator[Candidate | Refused]:
     for number in range(count):
         luck = rng.random()
         if luck < 0.02:
-            yield Refused(f"item {number}", "past the end", "at 99.0 s of 30 s")
+            yield Refused(f"item {number}", "past the end", f"at 99.0 s of {SECONDS} s")
         elif luck < 0.04:
             yield last
         elif luck < 0.08:

@@ -101,7 +101,7 @@ class DataConfig:
     )
     footage: bool = _key(False, "real footage among the world's backgrounds; fetched before")
     families: list[str] = _key([], "families of the world that are used; empty: all")
-    train_streams: int = _key(4000, "training streams drawn from the world", low=0, high=10**8)
+    train_streams: int = _key(100_000, "training streams drawn from the world", low=0, high=10**8)
     validation_streams: int = _key(
         60,
         "streams scored during training, of data.path from the quarter of data.held_out; of "

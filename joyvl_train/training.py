@@ -257,6 +257,8 @@ class Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Validation, and the time limit."""
         self._bar.update(1)
+        # What is logged is looked at, and no step is kept that diverged.
+        control.should_log = control.should_log or control.should_save
         step = state.global_step
         validated = bool(self._every) and (step % self._every == 0 or step == args.max_steps)
         if validated:

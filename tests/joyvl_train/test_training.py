@@ -98,14 +98,19 @@ def test_figures_and_lines(tmp_path: Path) -> None:
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_training_that_diverges_ends_with_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("save_every", "seen_at"), [(0, 2), (1, 1)])
+def test_training_that_diverges_ends_with_a_line(
+    tmp_path: Path, save_every: int, seen_at: int
+) -> None:
     model, _ = tiny()
     with torch.no_grad():
         model.model.language_model.norm.weight.fill_(float("inf"))
     lines: list[Any] = []
-    with pytest.raises(UserError, match="train/loss is nan at step 2: .* train.learning_rate"):
-        run(tmp_path, short(save_every=0), model, log=lines.append)
+    says = f"train/loss is nan at step {seen_at}: .* train.learning_rate"
+    with pytest.raises(UserError, match=says):
+        run(tmp_path, short(save_every=save_every), model, log=lines.append)
     assert not math.isfinite(lines[0]["train/loss"])
+    assert resumed_step(tmp_path) == 0  # not even between two logged steps
 
 
 def test_training_lowers_the_loss_and_bf16_agrees(tmp_path: Path) -> None:
