@@ -109,18 +109,33 @@ class _Fit:
     def __init__(self, cells: Cells, targets: Targets) -> None:
         self.there = cells.clips.astype(np.float64)
         self.slack = targets.tolerance / 2  # the rest is for whole numbers
-        self.shares: list[tuple[npt.NDArray[np.bool_], float]] = []
-        for axis, wanted in ((0, targets.families), (1, targets.languages)):
-            names = [name[axis] for name in cells.names]
-            for name, share in sorted(wanted.items()):
-                self.shares.append((np.array([each == name for each in names]), share))
-            rest = np.array([each not in wanted for each in names])
-            if wanted and rest.any():
-                self.shares.append((rest, max(0.0, 1 - sum(wanted.values()))))
+        self.shares = [
+            *self._shares([family for family, _, _ in cells.names], targets.families),
+            *self._shares([language for _, language, _ in cells.names], targets.languages),
+        ]
         self.silence = targets.silence
         each = np.maximum(self.there, 1)
         self.seconds = cells.seconds / each
         self.silent = self.seconds - cells.spoken / each
+
+    def _shares(
+        self, names: Sequence[str], wanted: Mapping[str, float]
+    ) -> list[tuple[npt.NDArray[np.bool_], float]]:
+        """Which cells are of each kind, and the share that kind can come to.
+
+        What is asked for a kind that isn't there goes to those not named, or else to all others in
+        proportion: no clip is given up for a share that none can bring nearer.
+        """
+        of = {name: np.array([each == name for each in names]) for name in sorted(wanted)}
+        found = {name: mask for name, mask in of.items() if self.there[mask].any()}
+        rest = np.array([each not in wanted for each in names])
+        left = 1 - sum(wanted.values())
+        shares = [(mask, wanted[name]) for name, mask in found.items()]
+        if wanted and self.there[rest].any():
+            spare = left > 1e-9
+            shares.append((rest, 1 - sum(share for _, share in shares) if spare else 0.0))
+        total = sum(share for _, share in shares)
+        return [(mask, share / total) for mask, share in shares] if total > 0 else shares
 
     def keep(self, total: float) -> tuple[Counts, bool]:
         """Of `total` clips, how many of each cell; and whether all targets are met so.

@@ -89,7 +89,6 @@ def test_one_family_alone_keeps_the_most_that_there_can_be():
 @pytest.mark.parametrize(
     ("targets", "unmet", "why"),
     [
-        (Targets(families={"chat": 0.1}), ["family chat"], "0 clips are there"),
         (
             Targets(families={"commentary": 0.8}),
             ["family commentary"],
@@ -111,7 +110,34 @@ def test_what_cannot_be_met_is_told_and_costs_no_more_than_allowed(targets, unme
     assert [each.what for each in found if not each.met] == unmet
     assert why in found[0].why
     wanted = found[0].target
-    assert abs(found[0].after - wanted) < abs(found[0].before - wanted) or found[0].before == 0
+    assert abs(found[0].after - wanted) < abs(found[0].before - wanted)
+
+
+ENGLISH = [(family, "en", *rest) for family, _, *rest in MIXED]
+
+
+@pytest.mark.parametrize(
+    ("rows", "targets"),
+    [
+        (MIXED, Targets(families={"chat": 0.1})),
+        (MIXED, Targets(families={"chat": 0.1}, languages={"fr": 0.3})),
+        (MIXED, Targets(families={"qa": 0.35, "chat": 0.0})),
+        (ENGLISH, Targets(languages={"en": 0.5})),
+        (ENGLISH, Targets(languages={"en": 0.5, "fr": 0.5})),
+    ],
+)
+def test_no_clip_goes_for_a_share_that_none_can_bring_nearer(rows, targets):
+    before, _ = counted(rows)
+    assert to_keep(before, targets).sum() == len(rows)
+
+
+def test_the_share_of_a_kind_that_is_not_there_goes_to_those_not_named():
+    kept, met = balanced(MIXED, Targets(families={"alerting": 0.5, "chat": 0.2}))
+    assert met == {"family alerting": True, "family chat": False}
+    assert share(kept, 0, "alerting") == pytest.approx(0.5, abs=0.02)
+    kept, met = balanced(MIXED, Targets(families={"alerting": 0.5, "qa": 0.25, "chat": 0.25}))
+    assert {row[0] for row in kept} == {"alerting", "qa"}
+    assert share(kept, 0, "alerting") == pytest.approx(2 / 3, abs=0.02)
 
 
 def test_a_share_of_none_leaves_all_of_a_kind_out():
