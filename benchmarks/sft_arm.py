@@ -74,7 +74,7 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
             all_weights = weights.new_zeros(count).index_copy(0, scored, weights)
             hidden = self.hidden({**batch, "scored": torch.arange(count)})
             head = model.get_output_embeddings()
-            loss, correct = score(head, hidden, all_targets, all_weights, rows=count)
+            loss, correct = score(head, hidden, all_targets, all_weights)
             return {"loss": loss, "correct": correct}
 
     vision = FrozenVision(model, 1 << 30) if arm["reuse"] else None
@@ -82,7 +82,9 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     base = resident()
     collator = RowCollator([Part("streams", source, 1.0)])
     if arm["kind"] == "floor":
-        return floor(loss, [collator([Row(tuple(("streams", i) for i in r), {})]) for r in rows])
+        return floor(
+            loss, [collator([Row(tuple(("streams", i) for i in r), {})]) for r in rows], base
+        )
 
     # As many rows in the step that is not timed, one of them the longest, as a run's later steps
     # find the memory of earlier ones; with kept features, all of them, to keep.
@@ -121,11 +123,10 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     }
 
 
-def floor(loss: Any, batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Forward and backward of rendered rows, and nothing else."""
+def floor(loss: Any, batches: Sequence[Mapping[str, Any]], base: float) -> dict[str, float]:
+    """Forward and backward of rendered rows, and nothing else; first, untimed, of the longest."""
     import torch
 
-    base = resident()
     taken = []
     longest = max(batches, key=lambda batch: batch["input_ids"].numel())
     for batch in (longest, *batches):

@@ -8,6 +8,7 @@ are some, is added to it; that is a mean of each row, and does hang on what rows
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,10 +25,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from joyvl_train import attention
+from joyvl_train.checkpoint import run_device
 from joyvl_train.collate import Batch, PackedRows, Row, RowCollator, model_inputs
+from joyvl_train.config import UserError
 from joyvl_train.frozen_vision import FrozenVision
 from joyvl_train.marks import UNKNOWN, Marks
 from joyvl_train.model_weights import load_weights, plain_model
+from joyvl_train.parts import TEXT, part_of
 
 _MARKS_FILE = "marks.pt"
 _HEAD_ROWS = 1024
@@ -38,24 +42,27 @@ class WeightedLoss(nn.Module):
 
     Logits are computed at the scored positions only, `head_rows` at a time and again in the
     backward pass: [K, V] is never held whole. `vision` keeps the features of a frozen tower.
-    `marks` adds the loss of a batch's marks, where it has some.
+    `marks` adds the loss of a batch's marks, where it has some. in_step: all ranks call every part
+    of the model equally often, whatever their rows hold, as ZeRO-3's partitioned weights need.
     """
 
     def __init__(
         self,
         model: Any,
         *,
-        head_rows: int = _HEAD_ROWS,
+        head_rows: int | None = None,
         packed: bool = True,
         vision: FrozenVision | None = None,
         marks: Marks | None = None,
+        in_step: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = model.config
         self.vision = vision
         self.marks = marks
-        self._head_rows = head_rows
+        self._head_rows = head_rows or _HEAD_ROWS
+        self._in_step = in_step and dist.is_initialized()
         self._packed = packed and attention.use_packed(plain_model(model))
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
@@ -66,14 +73,36 @@ class WeightedLoss(nn.Module):
             hidden,
             batch["targets"],
             batch["weights"],
-            self._head_rows,
+            self._pieces(len(hidden)),
         )
+        if not batch["image_count"]:
+            loss = loss + self._untouched()
         if self.marks is not None:
             # Ranks wait for the head's gradients, of a batch without marks as well.
             marks = batch.get("marks", torch.full_like(batch["input_ids"], UNKNOWN)[..., None])
             share = self.marks.share * batch["denominator"].float()
             loss = loss + share * self.marks(marks)
         return {"loss": loss, "correct": correct}
+
+    def _pieces(self, scored: int) -> int:
+        """In how many calls the head sees `scored` positions."""
+        count = max(1, math.ceil(scored / self._head_rows))
+        if not self._in_step:
+            return count
+        most = torch.tensor(count, device=run_device())
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return int(most)
+
+    def _untouched(self) -> Tensor | float:
+        """0, on which the vision tower hangs: ranks whose rows have pictures wait for its gradients
+        from the one whose row has none."""
+        if self._in_step:
+            raise UserError(
+                "a row holds samples without pictures alone, which engine=zero3 can't train: its "
+                "ranks must call the tower together; use engine=zero2 or ddp"
+            )
+        seeing = (p for n, p in self.model.named_parameters() if part_of(n) != TEXT)
+        return sum((p.sum() * 0.0 for p in seeing if p.requires_grad), 0.0)
 
     def hidden(self, batch: Mapping[str, Any]) -> Tensor:
         """The last hidden states [K, H] at the scored positions of `batch`."""
@@ -95,18 +124,19 @@ class WeightedLoss(nn.Module):
 
 
 def score(
-    head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor, rows: int = _HEAD_ROWS
+    head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor, count: int = 1
 ) -> tuple[Tensor, Tensor]:
     """(sum of weight * cross entropy, which targets were the likeliest token [K]).
 
-    hidden [K, H], targets [K], weights [K]; the loss is summed in float32.
+    hidden [K, H], targets [K], weights [K]; the loss is summed in float32. The head is called
+    `count` times, on as many positions each.
     """
     # A row without targets still has a gradient, of zeros: other ranks wait for it.
     total = hidden.sum().float() * 0.0
     correct = []
-    pieces = (torch.split(t, rows) for t in (hidden, targets, weights))
+    pieces = (torch.tensor_split(t, count) for t in (hidden, targets, weights))
     for part, wanted, weight in zip(*pieces, strict=True):
-        if torch.is_grad_enabled() and len(hidden) > rows:
+        if torch.is_grad_enabled() and count > 1:
             loss, right = checkpoint(_score_rows, head, part, wanted, weight, use_reentrant=False)
         else:
             loss, right = _score_rows(head, part, wanted, weight)

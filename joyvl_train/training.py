@@ -383,7 +383,7 @@ def fit(
     kept = Path(train.vision_cache) if train.vision_cache else folder / _FEATURES
     vision = _vision(model, engine, reuse_vision, kept, int(train.vision_cache_gib * 2**30))
     marked = Marks(model, marks, mark_fields) if marks else None
-    loss = WeightedLoss(model, vision=vision, marks=marked)
+    loss = WeightedLoss(model, vision=vision, marks=marked, in_step=_partitioned(engine))
     with _wandb(wandb, folder) as tell:
 
         def line(values: Mapping[str, Any]) -> None:
@@ -433,12 +433,18 @@ def fit(
     return watch.figures(trainer.state.global_step, tokens, broken)
 
 
+def _partitioned(engine: EngineConfig) -> bool:
+    """Whether ranks hold a part of each weight (ZeRO-3), so that they must call modules in step."""
+    stage: object = engine.deepspeed.get("zero_optimization", {}).get("stage")
+    return stage == 3
+
+
 def _vision(
     model: Any, engine: EngineConfig, wanted: bool | None, folder: Path, space: int
 ) -> FrozenVision | None:
     """The kept features of a frozen tower; under ZeRO-3 ranks must call the tower in step."""
     plain = plain_model(model)
-    spread = engine.deepspeed.get("zero_optimization", {}).get("stage") == 3
+    spread = _partitioned(engine)
     if wanted and spread:
         raise UserError("vision features can't be reused under engine=zero3; use zero2 or ddp")
     if wanted is None:

@@ -15,13 +15,17 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import AutoModelForImageTextToText, Idefics3Config, TrainerCallback
 
 from joyvl_train import frozen_vision
+from joyvl_train.actions import Response
 from joyvl_train.collate import PackedRows, Part, Row, RowCollator, collate, model_inputs
 from joyvl_train.config import EngineConfig, LoraConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FrozenVision
 from joyvl_train.model_weights import load_weights, save_final, whole_weights
+from joyvl_train.parts import part_of
+from joyvl_train.rendering import Renderer
+from joyvl_train.stream import Turn
 from joyvl_train.trainer import RankRows, RowTrainer, WeightedLoss, generating, score
 from joyvl_train.training import arguments, freeze, with_lora
-from joyvl_train.weights import LossWeights
+from joyvl_train.weights import LossWeights, token_weights
 from tests.tiny_training import parts, tiny
 
 SAMPLES = tuple([("streams", n) for n in range(5)] + [("questions", n) for n in range(3)])
@@ -179,15 +183,29 @@ def test_head_in_pieces() -> None:
     targets, weights = torch.randint(0, 11, (10,)), torch.rand(10)
     whole, right = score(head, hidden, targets, weights)
     [wanted] = torch.autograd.grad(whole, hidden)
-    pieces, same = score(head, hidden, targets, weights, rows=3)
+    pieces, same = score(head, hidden, targets, weights, 4)
     [found] = torch.autograd.grad(pieces, hidden)
     torch.testing.assert_close(pieces, whole)
     torch.testing.assert_close(found, wanted)
     assert right.tolist() == same.tolist() and right.shape == (10,)
-    nothing, none = score(head, hidden[:0], targets[:0], weights[:0])
+    nothing, none = score(head, hidden[:0], targets[:0], weights[:0], 2)
     assert nothing.item() == 0 and none.shape == (0,)
     [zero] = torch.autograd.grad(nothing, hidden)
     assert zero.abs().sum() == 0
+
+
+def test_a_row_without_pictures_reaches_the_tower() -> None:
+    """With gradients of 0: ranks whose rows have pictures wait for them."""
+    model, processor = tiny()
+    renderer = Renderer(processor)
+    sample = renderer.render("", [Turn(0, (), ("hello",), action=Response("hi"))])
+    batch = collate([(sample, token_weights(sample, LossWeights()))])
+    freeze(model, ["projector"])
+    WeightedLoss(model)(**batch)["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == (part_of(name) == "projector"), name
+        if part_of(name) == "vision":
+            assert parameter.grad.abs().max() == 0
 
 
 # -- rows of ranks and of loader processes -------------------------------------------------------

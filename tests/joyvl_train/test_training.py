@@ -278,6 +278,14 @@ def test_two_ranks_train_resume_and_save_as_one(name: str, single: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_ranks_call_the_head_equally_often(single: Path, tmp_path: Path) -> None:
+    """Of weights that ranks hold parts of, one that scores more positions would wait for ever."""
+    pytest.importorskip("deepspeed")
+    launch(tmp_path, ranks=2, engine=engine("zero3"), head_rows=5, **RANKED)
+    assert_close(tmp_path, single)
+
+
+@pytest.mark.slow
 def test_a_run_of_two_ranks_goes_on_alone(single: Path, tmp_path: Path) -> None:
     folder = tmp_path / "resumed"
     launch(folder, ranks=2, engine=engine("ddp"), stop=2, **RANKED)
