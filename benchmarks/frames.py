@@ -90,7 +90,7 @@ def measure(path: Path, rate: int, rounds: int) -> tuple[dict[str, tuple[float, 
         size = second_pass(path, rate, cache)  # builds the cache that `cached` reads
         ways: dict[str, Callable[[], object]] = {
             "raw decord": lambda: raw_decord(path, rate),
-            "decord": lambda: our_pass(path, rate, "auto"),
+            "decord": lambda: our_pass(path, rate, "decord"),
             "PyAV": lambda: our_pass(path, rate, "pyav"),
             "cached": lambda: second_pass(path, rate, cache),
         }

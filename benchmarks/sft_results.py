@@ -118,8 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     named = [text.rpartition("=") for text in given.runs]
+    found = [(name or Path(folder).name, Path(folder)) for name, _, folder in named]
     try:
-        text = write({name or Path(folder).name: Path(folder) for name, _, folder in named})
+        if len(dict(found)) < len(found):
+            raise ValueError("two runs of one name; give NAME=FOLDER")
+        text = write(dict(found))
     except ValueError as error:
         print(f"sft_results: {error}", file=sys.stderr)
         return 2

@@ -117,15 +117,19 @@ def polled(
     with tqdm(total=len(asked), desc=policy, unit="ask", disable=not progress) as bar:
         for start in range(0, len(asked), batch):
             part = asked[start : start + batch]
-            shown = [(item, cases[item[0]][1].frames(item[1])) for item in part]
-            shown = [(item, pictures) for item, pictures in shown if pictures]
+            looked = [cases[index][1].frames(second) for index, second, _ in part]
+            # What is drawn for a question hangs on its number, not on the batch it came in.
+            seeds = [number for number, pictures in enumerate(looked, start) if pictures]
+            shown = [
+                (item, pictures) for item, pictures in zip(part, looked, strict=True) if pictures
+            ]
             prompts = [
                 engine.renderer.render_question(
                     question, pictures, context=cases[index][0].opening, system=engine.system
                 )
                 for (index, _, question), pictures in shown
             ]
-            replies = engine.generate_batch(prompts) if prompts else []
+            replies = engine.generate_batch(prompts, seeds=seeds) if prompts else []
             for ((index, second, _), _), reply in zip(shown, replies, strict=True):
                 action = reply.action or _in_plain_words(reply.text)
                 malformed = None if action is not None else (reply.error or "malformed")

@@ -148,6 +148,8 @@ def _run(config: Config, root: Path, overrides: Sequence[str]) -> int:
             return 0
     with Run(config, root) as run:
         if run.finished:
+            if run.is_main:
+                run.clear()
             run.say(f"{run.dir} is finished already; give another run.dir to run again")
             return 0
         run.say(f"run.dir={run.dir}")

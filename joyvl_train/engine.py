@@ -129,7 +129,8 @@ class Engine:
         if last != handle:
             # Rows in use stay side by side, so that a batch of all streams needs no gathering.
             moved = self._rows[last]
-            self._store.copy(moved.slot, row.slot, moved.length + 1)
+            if moved.length:  # else it has no row yet: the store grows at a stream's first step
+                self._store.copy(moved.slot, row.slot, moved.length + 1)
             moved.slot = row.slot
             self._by_slot[row.slot] = last
         if not self._rows:

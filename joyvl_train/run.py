@@ -65,7 +65,8 @@ HARMLESS = frozenset(
         "executor.address",
     }
 )
-"""Keys that may change when a run goes on: they move neither its tensors nor its metrics."""
+"""Keys that may change when a run goes on: they move neither its tensors nor its metrics.
+(run.threads does in the last bits, as another machine does.)"""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LIMITED_TEXT = os.strerror(errno.EFBIG)
@@ -203,22 +204,31 @@ class Run:
         """
         if not self.is_main:
             return
+        if latest:
+            self._link_latest()
+        # Marked last: broken off before, the run is begun again and comes to here.
         write_text(self.dir / "finished", datetime.now().isoformat(timespec="seconds") + "\n")
+        self.clear()
+
+    def clear(self) -> None:
+        """Drops what only a run that goes on needs; of a finished run, what a kill left of it."""
         for name in ("steps", "tower"):
             shutil.rmtree(self.dir / name, ignore_errors=True)
-        if latest:
-            link = self.root / "latest" / self.config.recipe
-            fresh = link.with_name(f".{link.name}.{os.getpid()}")
-            try:
-                link.parent.mkdir(parents=True, exist_ok=True)
-                fresh.unlink(missing_ok=True)
-                fresh.symlink_to(os.path.relpath(self.dir.resolve(), link.parent.resolve()))
-                fresh.replace(link)
-            except OSError as error:
-                raise UserError(
-                    f"the run is finished, but {link} can't be made to point at it "
-                    f"({error.strerror}); move away what stands there, or make its folder writable"
-                ) from error
+
+    def _link_latest(self) -> None:
+        link = self.root / "latest" / self.config.recipe
+        fresh = link.with_name(f".{link.name}.{os.getpid()}")
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(os.path.relpath(self.dir.resolve(), link.parent.resolve()))
+            fresh.replace(link)
+        except OSError as error:
+            raise UserError(
+                f"{link} can't be made to point at the run, which is done ({error.strerror}); move "
+                "away what stands there, or make its folder writable, and start again with "
+                f"run.dir={self.dir}"
+            ) from error
 
     def find_checkpoint(self, order: Sequence[str]) -> Found:
         """What this run starts from, said aloud and kept for when it goes on.

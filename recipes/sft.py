@@ -104,6 +104,11 @@ def train(config: Config, run: Run, source: str) -> None:
     if left_out:
         run.say(f"left out of training: {rejects}; see {run.dir / 'rejects.jsonl'}")
     count = config.data.validation_streams if config.train.eval_every else 0
+    if config.train.eval_every and not count:
+        raise UserError(
+            f"train.eval_every={config.train.eval_every}: there is nothing to validate on, with "
+            "data.validation_streams=0; raise it, or set train.eval_every=0"
+        )
     cases = held_out_cases(config, "validation", count, rejects=rejects) if count else []
 
     def validate(step: int) -> dict[str, float]:

@@ -144,6 +144,10 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: p.sft("data.train_streams=0"),
         r"data.train_streams=0: streams are 0.75 of the samples; raise it",
     ),
+    "nothing to validate on": (
+        lambda p: p.sft("train.eval_every=1", "data.validation_streams=0"),
+        r"train.eval_every=1: there is nothing to validate on, with data.validation_streams=0",
+    ),
     "row too small": (
         lambda p: p.sft("train.row_tokens=64", "data.turn_share=0"),
         r"tokens, more than train.row_tokens=64; raise it, or cut clips shorter",

@@ -58,4 +58,7 @@ def test_a_folder_that_is_no_measured_run(
     folder = run(tmp_path / "trained", {"train/steps": 3.0})
     assert main([str(folder), "--out", str(tmp_path / "page.md")]) == 2
     assert "was not measured" in capsys.readouterr().err
+    twice = [str(tmp_path / side / "run") for side in "ab"]
+    assert main([*twice, "--out", str(tmp_path / "page.md")]) == 2
+    assert "two runs of one name; give NAME=FOLDER" in capsys.readouterr().err
     assert not (tmp_path / "page.md").exists()

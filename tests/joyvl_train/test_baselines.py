@@ -51,8 +51,10 @@ class Questions:
         self.asked.append((question, len(frames), context))
         return SimpleNamespace(number=len(self.asked) - 1)
 
-    def generate_batch(self, prompts: Sequence[Any]) -> list[Reply]:
+    def generate_batch(self, prompts: Sequence[Any], seeds: Sequence[int]) -> list[Reply]:
         self.batches.append(len(prompts))
+        # What is drawn for a question hangs on its number among all.
+        assert list(seeds) == [p.number for p in prompts]
         texts = [self.texts[p.number % len(self.texts)] for p in prompts]
         return [
             Reply(text, parse_action(text)) if text.startswith("<") else Reply(text, None, "bad")

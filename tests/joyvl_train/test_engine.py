@@ -253,6 +253,23 @@ def test_closed_rows_are_used_again(qwen3: Any) -> None:
         engine.step([handles[0]])
 
 
+def test_a_stream_closes_beside_one_that_has_not_begun(qwen3: Any) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer, max_new_tokens=6)
+    rng = random.Random(9)
+    first, second = Stream(), Stream()
+    handle = engine.open(first)
+    first.observe(0, [picture(rng)], ["fire now"])
+    engine.step([handle])
+    other = engine.open(second)
+    engine.close(handle)
+    for number in range(3):
+        second.observe(number, [picture(rng)], ["fire now"])
+        [reply] = engine.step([other])
+        assert list(reply.tokens) == full_generate(model, renderer, second, 6)
+        second.act(reply.action or Silence())
+
+
 def test_limit_cuts_and_closes(qwen3: Any) -> None:
     model, renderer = qwen3
     for limit in (1, 2, 3):

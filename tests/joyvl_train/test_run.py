@@ -244,6 +244,21 @@ def trained(tmp_path, recipe):
     return str(run.checkpoint)
 
 
+def test_a_run_is_finished_once_all_else_is_done(tmp_path):
+    config = config_for(tmp_path)
+    with Run(config) as run:
+        (run.root / "latest" / "sft").mkdir(parents=True)
+        (run.dir / "steps" / "checkpoint-2").mkdir(parents=True)
+        with pytest.raises(UserError, match="move away what stands there.* start again with"):
+            run.finish(latest=True)
+        assert not run.finished and (run.dir / "steps").exists()
+    (run.root / "latest" / "sft").rmdir()
+    with Run(config) as run:
+        run.finish(latest=True)
+        assert run.finished and not (run.dir / "steps").exists()
+        assert (run.root / "latest" / "sft").resolve() == run.dir.resolve()
+
+
 def test_where_a_run_starts(tmp_path, capsys):
     kept = checkpoint(tmp_path / "home" / "models" / "tiny")
     order = ("grpo", "sft", "kept")
