@@ -199,7 +199,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "full disk": (lambda p: full_disk(p, "config.yaml"), r"the disk is full; free some space"),
     "disk that fills up": (lambda p: full_disk(p, "metrics.json"), r"start again with the same"),
     "limit on the size of files": (limited_files, r"(File too large|ulimit -f)"),
-    "folder for a link": (folder_for_link, r"latest/sft can't be made to point at it .*move away"),
+    "folder for a link": (folder_for_link, r"latest/sft can't be made to point at the run.*move away"),
     "metrics edited": (
         lambda p: torn_files(p, "metrics.json", "{1"),
         r"metrics.json: holds no JSON of a run; put it right, or give another run.dir",
