@@ -25,7 +25,7 @@ from data_pipeline.desk import Desk
 from data_pipeline.families import Own, Step, asking, looking
 from data_pipeline.families.looks import measured, seconds_of
 from data_pipeline.sources.published import TOLD_SUMMARIES
-from data_pipeline.sources.wordings import LANGUAGES
+from data_pipeline.sources.wordings import language_name
 from data_pipeline.verify import every, newest
 from data_pipeline.world.summaries import summarize
 from joyvl_train.conversation import clean
@@ -167,7 +167,7 @@ async def _written(
     asked: dict[str, Field] = {
         **span,
         "words": words,
-        "language": LANGUAGES.get(candidate.language[:2], candidate.language),
+        "language": language_name(candidate.language),
     }
 
     async def wrong_with(text: str) -> str:

@@ -39,9 +39,9 @@ class Said:
     """What an annotation says, for comparison.
 
     first, last: seconds of the footage, from the first thing the assistant says to the end of the
-    last one. words:
-    hashes of the different words of all events, packed. numbers: those among them with a digit;
-    texts that differ in one ("player 7", "player 8") are never near-same.
+    last one. words: hashes of the different words of all events, packed. numbers: what must be
+    equal: the words with a digit ("player 7" is not "player 8"), and those of the assistant where
+    it says none but the user's, as one that chooses among options does.
     """
 
     first: float
@@ -88,8 +88,11 @@ def said(candidate: Candidate) -> Said | None:
     if stretch is None:
         return None
     words = set(words_of(text for e in events for text in (e.text, e.question) if text))
+    answers = set(words_of(e.text for e in events if e.role == "assistant"))
+    chosen = answers <= set(words_of(e.text for e in events if e.role == "user"))
     hashes = array("I", sorted({zlib.crc32(word.encode("utf-8", "replace")) for word in words}))
-    numbers = " ".join(sorted(word for word in words if any(map(str.isdigit, word))))
+    exact = {word for word in words if any(map(str.isdigit, word))}
+    numbers = " ".join(sorted(exact | answers if chosen else exact))
     first, last = (time + candidate.timeline.clip.offset for time in stretch)
     return Said(first, last, hashes.tobytes(), zlib.crc32(numbers.encode("utf-8", "replace")))
 

@@ -22,16 +22,31 @@ def read_text(path: Path | None) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def write_entry(path: Path | None, entry: Mapping[str, Any]) -> None:
-    """Keeps an answer with what was asked; nowhere where there is no path."""
+def write_entry(path: Path | None, entry: Mapping[str, Any]) -> str:
+    """Keeps an answer with what was asked; nowhere where there is no path. The text that is kept:
+    that of another process which had an answer to the same question first, if there is one."""
+    text = str(entry["text"])
     if path is None:
-        return
+        return text
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
     ) as file:
         json.dump(entry, file, ensure_ascii=False, indent=1)
+    try:
+        os.link(file.name, path)
+    except FileExistsError:
+        first = read_text(path)
+        if first is not None:
+            os.unlink(file.name)
+            return first
+    except OSError:  # a file system without links
+        pass
+    else:
+        os.unlink(file.name)
+        return text
     os.replace(file.name, path)
+    return text
 
 
 def without_images(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -247,9 +247,8 @@ class VideoFrames:
             return self._read(self._kept(number, self._cache.rebuild(number)), within)
 
     def _file(self, number: int | None) -> CacheFile:
-        if number not in self._files:
-            self._kept(number, CacheFile(self._cache.path(number)))
-        return self._files[number]
+        file = self._files.get(number)  # another thread may drop it meanwhile
+        return file if file else self._kept(number, CacheFile(self._cache.path(number)))
 
     def _kept(self, number: int | None, file: CacheFile) -> CacheFile:
         """Keeps a file open, and the one that was opened before it: many clips are open at once,

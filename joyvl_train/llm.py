@@ -17,9 +17,11 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 from PIL import Image
 
@@ -43,6 +45,10 @@ class LLMError(UserError):
 
 class Unreachable(LLMError):
     """Nobody listens where the model should answer, after every try: it isn't the question."""
+
+
+class Refused(LLMError):
+    """The endpoint takes no such question (400, 413, 422): others it may well answer."""
 
 
 class BudgetError(LLMError):
@@ -224,6 +230,7 @@ class Client:
         self.timeout = timeout
         self._sleep = sleep
         self._flight = asyncio.Semaphore(concurrency)
+        self._asking = WeakValueDictionary[Path, asyncio.Lock]()
         self._interval = 0.0 if per_minute is None else 60.0 / per_minute
         self._next_start = 0.0
         self._speaks_schema = True
@@ -283,15 +290,17 @@ class Client:
             "sample": sample,
         }
         path = self._path(request)
-        kept = read_text(path)
-        if kept is not None:
-            for each in budgets:
-                each.usage.cached += 1
-            return _read_answer(kept, schema, cached=True)
-        async with self._flight:
-            text = await self._answer(request, schema, budgets)
-        told = {"url": self.endpoint.url, "request": without_images(request), "text": text}
-        write_entry(path, told)
+        # Asked twice at one time, it is sent once, and both get one answer.
+        async with self._asking.setdefault(path, asyncio.Lock()) if path else nullcontext():
+            kept = read_text(path)
+            if kept is not None:
+                for each in budgets:
+                    each.usage.cached += 1
+                return _read_answer(kept, schema, cached=True)
+            async with self._flight:
+                text = await self._answer(request, schema, budgets)
+            told = {"url": self.endpoint.url, "request": without_images(request), "text": text}
+            text = write_entry(path, told)
         answer = _read_answer(text, schema, cached=False)
         if isinstance(answer, Unparsed):
             for each in budgets:
@@ -448,7 +457,8 @@ class Client:
         hint = ""
         if isinstance(error, openai.AuthenticationError):
             hint = f" (the key is read from {self.endpoint.key_variable})"
-        return LLMError(f"{self.endpoint.url}: {wire.said(error)}{hint}")
+        kind = Refused if wire.is_refusal(error) else LLMError
+        return kind(f"{self.endpoint.url}: {wire.said(error)}{hint}")
 
     def _path(self, request: Mapping[str, Any]) -> Path | None:
         if self.cache is None:

@@ -104,6 +104,13 @@ def worth_another(error: openai.APIConnectionError | openai.APIStatusError) -> b
     return error.status_code in (408, 409, 429) or error.status_code >= 500
 
 
+def is_refusal(error: openai.OpenAIError) -> bool:
+    """Whether it is the question that is not taken."""
+    import openai
+
+    return isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422)
+
+
 def nobody_there(error: openai.APIConnectionError | openai.APIStatusError) -> bool:
     """Whether no connection could be had at all: no question can be the cause of that."""
     # By name: which HTTP library stands below differs from version to version.

@@ -191,7 +191,7 @@ class _Transcribe:
     """What is said in a video, by the ASR tool."""
 
     def __init__(self, language: str) -> None:
-        self._asr = Asr(language=language[:2])
+        self._asr = Asr(language=language.partition("-")[0])
 
     def __call__(self, path: Path) -> list[tuple[float, float, str]]:
         return [(said.start, said.stop, said.text) for said in self._asr(sound_of(path)).said]

@@ -144,7 +144,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda p: p.sft("data.train_streams=0"),
         r"data.train_streams=0: streams are 0.75 of the samples; raise it",
     ),
-    "nothing to validate on": (
+    "validation without streams": (
         lambda p: p.sft("train.eval_every=1", "data.validation_streams=0"),
         r"train.eval_every=1: there is nothing to validate on, with data.validation_streams=0",
     ),
@@ -199,7 +199,10 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "full disk": (lambda p: full_disk(p, "config.yaml"), r"the disk is full; free some space"),
     "disk that fills up": (lambda p: full_disk(p, "metrics.json"), r"start again with the same"),
     "limit on the size of files": (limited_files, r"(File too large|ulimit -f)"),
-    "folder for a link": (folder_for_link, r"latest/sft can't be made to point at the run.*move away"),
+    "folder for a link": (
+        folder_for_link,
+        r"latest/sft can't be made to point at the run.*move away",
+    ),
     "metrics edited": (
         lambda p: torn_files(p, "metrics.json", "{1"),
         r"metrics.json: holds no JSON of a run; put it right, or give another run.dir",

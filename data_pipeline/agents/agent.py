@@ -19,6 +19,7 @@ from joyvl_train.llm import (
     BudgetError,
     Client,
     LLMError,
+    Refused,
     Schema,
     Unparsed,
     Unreachable,
@@ -85,6 +86,7 @@ class Agent:
         self.most_pictures, self.picture_side = most_pictures, picture_side
         self.most_chars, self.most_failures = most_chars, most_failures
         self._asked = self._unparsed = self._failed = self._on_end = 0
+        self._answered = False
         self._seconds = 0.0
         self.after: Callable[[], None] = _nothing
 
@@ -155,7 +157,8 @@ class Agent:
             raise
         except LLMError as error:
             self._failed += 1
-            self._on_end += 1
+            # A question that is refused tells of the endpoint only while none was answered.
+            self._on_end += not (isinstance(error, Refused) and self._answered)
             if self.most_failures is not None and isinstance(error, Unreachable):
                 raise AgentDown(
                     f"agent {self.name}: nobody is there to ask; see to the endpoint and start the "
@@ -168,7 +171,7 @@ class Agent:
                 ) from error
             raise
         else:
-            self._on_end = 0
+            self._on_end, self._answered = 0, True
             self._unparsed += isinstance(answer, Unparsed)
             return answer
         finally:

@@ -96,6 +96,9 @@ async def precheck(desk: Desk, slack: int, candidate: Candidate) -> Candidate:
     slack, key = slack_of(candidate, slack), desk.agent("dense_precheck").key
     for report in reports(candidate):
         start, stop = report.since, report.event.second - slack
+        if report.before is None:
+            # However rough the annotation, who asks for what is there gets it at once.
+            stop = max(stop, start + 1)
         if report.before is not None:
             start += slack if report.before.until is not None else 0
             gone = await first(
@@ -159,7 +162,7 @@ async def _since(
     """The second from which on a target may come: that after its instruction, or in which the one
     that was reported before has gone, which may be off like all that is annotated."""
     if report.before is None:
-        return report.since
+        return report.since + 1
     before = moved.get(report.before.id, report.before)
     low = max(before.second + 1, report.since - slack)
     looked = range(low, report.event.second + 1)

@@ -12,7 +12,7 @@ from data_pipeline.agents.shown import thinned
 from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
 from data_pipeline.families.looks import seconds_of
-from data_pipeline.sources.wordings import LANGUAGES
+from data_pipeline.sources.wordings import language_name
 from joyvl_train.conversation import clean
 from joyvl_train.timeline import Event, Timeline, TimelineError, action_seconds
 
@@ -123,7 +123,7 @@ def without(timeline: Timeline, events: Collection[Event]) -> Timeline:
 
 def language_of(candidate: Candidate) -> str:
     """The name of its language, as agents are told it."""
-    return LANGUAGES.get(candidate.language[:2], candidate.language)
+    return language_name(candidate.language)
 
 
 def enough_said(least: int, candidate: Candidate) -> Candidate:

@@ -122,7 +122,7 @@ def _segment(segment: Any, clip: Clip, where: str) -> Utterance:
 
 def space_of(language: str) -> str:
     """What stands between two segments that are joined: nothing where words aren't parted."""
-    return "" if language[:2] in ("ja", "km", "lo", "my", "th", "zh") else " "
+    return "" if language.partition("-")[0] in ("ja", "km", "lo", "my", "th", "zh") else " "
 
 
 def utterances(

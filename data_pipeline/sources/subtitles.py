@@ -29,7 +29,7 @@ from data_pipeline.sources.items import (
     time_of,
 )
 from data_pipeline.sources.videos import SUFFIXES, Videos, check_no_folder, is_video, video_path
-from data_pipeline.sources.wordings import COMMENT, LANGUAGES, READ, TRANSLATE, asked_at, pick
+from data_pipeline.sources.wordings import COMMENT, READ, TRANSLATE, asked_at, language_name, pick
 from joyvl_train.config import UserError
 from joyvl_train.timeline import Clip, Event, Rule, Timeline, TimelineError
 from joyvl_train.video import regular_file
@@ -120,7 +120,7 @@ def _candidates(
         return
     id = record_id(SOURCE, [name, task, due, language, [[c.start, c.end, c.text] for c in kept]])
     wordings = {"read": READ, "comment": COMMENT, "translate": TRANSLATE}[task]
-    asked = pick(wordings, id).format(language=LANGUAGES.get(language[:2], language))
+    asked = pick(wordings, id).format(language=language_name(language))
     events = [Event("q0", float(asked_at(id, min(taken.values()))), "user", asked)]
     for n, cue in enumerate(kept):
         until = cue.end if due == "start" else None

@@ -95,6 +95,12 @@ LANGUAGES = {
     "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese",
 }  # fmt: skip
 
+
+def language_name(code: str) -> str:
+    """What a language is called, of codes such as "en" and "pt-BR"; a code not known as it is."""
+    return LANGUAGES.get(code.partition("-")[0].lower(), code)
+
+
 _ENDS = ".!?…。！？"
 _CLOSING = "\"'”’»)"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

@@ -120,6 +120,13 @@ def test_many_annotations_of_one_video_are_not_all_looked_at(tmp_path):
     assert steps(4000) < 2 * steps(100)
 
 
+def test_another_choice_is_another_thing(table):
+    question = f"{LONG}: in which hand is it, in the left one or in the right one"
+    left, right = (said(candidate("x", question=question, answer=a)) for a in ("left", "right"))
+    table.add(7, left, "left")
+    assert table.near(7, left) == "left" and table.near(7, right) is None
+
+
 def test_signs_are_not_near_same(table):
     table.add(7, told("👍", 10, 11), "first")
     blank = replace(told("👎", 10, 11), words=b"")

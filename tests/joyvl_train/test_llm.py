@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from joyvl_train.answer_cache import read_text, write_entry
 from joyvl_train.llm import (
     Answer,
     BudgetError,
@@ -259,6 +260,28 @@ def test_rerun_pays_nothing(tmp_path: Any) -> None:
     assert (first.cached, again.cached, other.cached) == (False, True, False)
     assert first.data == again.data and usage.requests == 2 and usage.cached == 1
     assert usage.prompt_tokens == 20
+
+
+def test_what_is_asked_twice_at_one_time_is_sent_once(tmp_path: Any) -> None:
+    async def work(client: Client) -> Any:
+        return await client.ask_all([ASK] * 5), client.usage
+
+    server = Server("yes", "no")
+    server.slow = 0.1
+    answers, usage = run(server, work, cache=tmp_path)
+    assert {answer.text for answer in answers} == {"yes"} and len(server.seen) == 1
+    assert [answer.cached for answer in answers] == [False, *[True] * 4] and usage.cached == 4
+
+
+def test_the_first_answer_is_kept_whoever_asks_again(tmp_path: Any) -> None:
+    """Another process may have had the same question in flight."""
+    path = tmp_path / "ab" / "abc.json"
+    assert write_entry(path, {"text": "yes"}) == "yes"
+    assert write_entry(path, {"text": "no"}) == "yes" == read_text(path)
+    path.write_text("{torn")
+    assert write_entry(path, {"text": "no"}) == "no" == read_text(path)
+    assert [each.name for each in path.parent.iterdir()] == ["abc.json"]
+    assert write_entry(None, {"text": "no"}) == "no"
 
 
 def test_answers_are_known_by_the_model_and_the_question_wherever_it_is_served(

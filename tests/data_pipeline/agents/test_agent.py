@@ -174,6 +174,18 @@ def test_answers_between_failures_keep_the_run_going() -> None:
     assert [one.status for one in out].count("open") == 5
 
 
+def test_questions_that_are_refused_end_the_run_only_where_none_was_answered() -> None:
+    def filtered(request: Any, number: int) -> Any:
+        return (400, {"error": "not such pictures"}) if number else YES
+
+    with Endpoint(filtered) as endpoint, Asked(endpoint, most_failures=4) as agent:
+        out = verified(agent, candidates(20), window=1)
+    assert [one.reason for one in out] == ["", *["agent failed"] * 19]
+    down = pytest.raises(AgentDown, match="4 questions on end got no answer")
+    with Endpoint((400, {})) as endpoint, Asked(endpoint, most_failures=4) as agent, down:
+        verified(agent, candidates(20), window=1)
+
+
 @pytest.mark.parametrize(
     ("budget", "message"),
     [

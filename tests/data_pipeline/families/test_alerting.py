@@ -137,6 +137,25 @@ def test_annotations_off_by_more_than_the_slack_are_refused() -> None:
     assert reasons(out)["precheck: seen earlier"] >= 3
 
 
+def test_what_is_there_as_one_asks_is_no_alert() -> None:
+    given = []
+    for one in annotated(1, range(8)):
+        there = min(event.time for event in one.timeline.of("assistant")) - 1
+        events = (replace(e, time=there) if e.role == "user" else e for e in one.timeline.events)
+        given.append(replace(one, timeline=replace(one.timeline, events=tuple(events))))
+    with Oracle() as oracle:
+        out = through(oracle, given, lambda d: alerting.stages(d, negatives=0.0))
+    assert reasons(out)["precheck: seen earlier"] == len(given) >= 3
+
+
+def test_a_benchmarks_alerts_stay_as_they_are() -> None:
+    given = [replace(one, use="evaluation") for one in annotated(2, range(3))]
+    with Oracle() as oracle:
+        out = through(oracle, given, alerting.stages)
+    assert [one.timeline for one in out] == [one.timeline for one in given]
+    assert not oracle.asked
+
+
 def test_annotations_that_are_no_alerts() -> None:
     (one,) = world("alerting", [0], kind="appear", seconds=24)
     query, report = one.timeline.of("user")[0], one.timeline.of("assistant")[0]
