@@ -50,7 +50,7 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     from joyvl_train.config import EngineConfig, TrainConfig
     from joyvl_train.frozen_vision import FrozenVision
     from joyvl_train.trainer import RowTrainer, WeightedLoss, score
-    from joyvl_train.training import arguments, freeze, parameter_groups, prepare_engine
+    from joyvl_train.training import adamw, arguments, freeze, prepare_engine
 
     # Not set back afterwards: a threshold once set no longer adapts, as it does by default.
     with nullcontext() if arm["keep_memory"] else patch("joyvl_train.training.keep_freed_memory"):
@@ -110,7 +110,7 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
             ),
             rows=Twice(),  # type: ignore[arg-type]
             collator=collator,
-            optimizer=lambda module: torch.optim.AdamW(parameter_groups(module, train)),
+            optimizer=lambda module: adamw(module, train),
             schedule=lambda step: 1.0,
             callbacks=[timer],
         )

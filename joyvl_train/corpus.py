@@ -24,7 +24,7 @@ from joyvl_train.frames import (
     open_video,
 )
 from joyvl_train.json_items import json_items, parse
-from joyvl_train.published import timeline_of, told_clip
+from joyvl_train.published import EVALUATION_ONLY, timeline_of, told_clip
 from joyvl_train.records import (
     RecordError,
     Rejects,
@@ -115,6 +115,13 @@ class Survey:
     evaluation: set[int] = field(default_factory=set)
     broken: set[int] = field(default_factory=set)
     unread: list[Unread] = field(default_factory=list)
+
+    @property
+    def reserved(self) -> set[int]:
+        """The footage of what is for evaluation, of records refused for that among them."""
+        refused = (each.footage for each in self.unread if each.reason == EVALUATION_ONLY)
+        read = (self.footage[number] for number in self.evaluation)
+        return {footage for footage in (*refused, *read) if footage is not None}
 
 
 class Corpus(ABC):

@@ -15,6 +15,7 @@ from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
 from joyvl_train.corpus import Corpus, unusable
 from joyvl_train.frames import Frames
+from joyvl_train.published import EVALUATION_ONLY
 from joyvl_train.records import TurnSample
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.samples import chunk_length, chunks_of
@@ -174,7 +175,7 @@ def corpus_parts(
             sample = corpus[record]
             labels = sample if isinstance(sample, TurnSample) else sample[0]
             if labels.use == "evaluation":
-                corpus.rejects.add(where, "evaluation only", f"{where}: it is never trained on")
+                corpus.rejects.add(where, EVALUATION_ONLY, f"{where}: it is never trained on")
             elif isinstance(sample, TurnSample):
                 length = _question_length(sample, renderer, system)
                 if _fits(length, most_tokens, corpus, where):

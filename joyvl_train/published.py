@@ -40,6 +40,9 @@ __all__ = ["read_published", "timeline_of", "to_chat", "to_raw", "told_clip", "w
 EVALUATION = "evaluation"
 """What `meta["use"]` says of a benchmark's record."""
 
+EVALUATION_ONLY = "evaluation only"
+"""The reason for which such a record is refused."""
+
 
 def read_published(
     path: str | os.PathLike[str],
@@ -77,7 +80,7 @@ def timeline_of(
     except RecursionError:
         raise TimelineError("nested too deeply", where) from None
     if timeline.meta.get("use") == EVALUATION and not evaluation:
-        raise TimelineError("evaluation only", f"{where}: it is a benchmark's, never for training")
+        raise TimelineError(EVALUATION_ONLY, f"{where}: it is a benchmark's, never for training")
     # What can't be streamed is rejected here already.
     results_by_second(timeline)
     check_repeats(timeline)

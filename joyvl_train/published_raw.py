@@ -276,6 +276,9 @@ def told_clip(item: Any) -> Clip | None:
     """What a record that is rejected says that it shows; None where it doesn't."""
     if not isinstance(item, Mapping):
         return None
+    plain = item.get("clip")
+    if isinstance(plain, Mapping) and "events" in item:
+        return _told_plainly(plain)
     extension = item.get("timeline")
     told = extension if isinstance(extension, Mapping) else {}
     images = item.get("images") if "messages" in item else told.get("images")
@@ -283,6 +286,18 @@ def told_clip(item: Any) -> Clip | None:
     scene = told.get("scene") if isinstance(told.get("scene"), Mapping) else None
     video = None if named else video_of(item, None)
     clip = Clip(clip_id(item, ""), video=video, images=(*named,), scene=scene)
+    return clip if clip.id or clip.video or any(clip.images) or clip.scene else None
+
+
+def _told_plainly(told: Mapping[str, Any]) -> Clip | None:
+    """The clip of a record of our own plain form, however wrong the rest of it is."""
+    images, scene = told.get("images"), told.get("scene")
+    clip = Clip(
+        str(told.get("id") or ""),
+        video=told["video"] if isinstance(told.get("video"), str) else None,
+        images=tuple(i for i in images if isinstance(i, str)) if isinstance(images, list) else (),
+        scene=scene if isinstance(scene, Mapping) else None,
+    )
     return clip if clip.id or clip.video or any(clip.images) or clip.scene else None
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from joyvl_train.corpus import Corpus, Sample, Survey
 from joyvl_train.frames import Frames
+from joyvl_train.published import EVALUATION_ONLY
 from joyvl_train.records import Rejects, TurnSample
 from joyvl_train.timeline import Timeline, TimelineError
 
@@ -65,7 +66,7 @@ class Side(Corpus):
         self._without = frozenset(without) if side == "train" else frozenset()
         self.met: set[str] = set()
         self.held = 0
-        reserved = {survey.footage[number] for number in survey.evaluation}
+        reserved = survey.reserved
         for unread in survey.unread:
             own: SideName = "train"
             if unread.footage is not None:
@@ -83,7 +84,7 @@ class Side(Corpus):
                 where, reason = corpus.where(number), "footage held out"
                 detail = f"what it shows is held out of training (data.held_out={share:g})"
                 if number in survey.evaluation:
-                    reason, detail = "evaluation only", "it is never trained on"
+                    reason, detail = EVALUATION_ONLY, "it is never trained on"
                 rejects.add(where, reason, f"{where}: {detail}")
         if side != "train":
             self._numbers = array("q", sorted(self._numbers, key=lambda n: survey.footage[n]))

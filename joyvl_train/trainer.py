@@ -35,14 +35,16 @@ from joyvl_train.parts import TEXT, part_of
 
 _MARKS_FILE = "marks.pt"
 _HEAD_ROWS = 1024
+_HEAD_LOGITS = 2**25
+"""The most positions, and logits, that are held at a time."""
 
 
 class WeightedLoss(nn.Module):
     """A model together with its loss, as one module, so that DDP, DeepSpeed and hooks see it all.
 
-    Logits are computed at the scored positions only, `head_rows` at a time and again in the
-    backward pass: [K, V] is never held whole. `vision` keeps the features of a frozen tower.
-    `marks` adds the loss of a batch's marks, where it has some. in_step: all ranks call every part
+    Logits are computed at the scored positions only, `head_rows` at a time (by default as many as
+    bound what they take) and again in the backward pass: [K, V] is never held whole. `vision` keeps
+    the features of a frozen tower. `marks` adds the loss of a batch's marks, where it has some. in_step: all ranks call every part
     of the model equally often, whatever their rows hold, as ZeRO-3's partitioned weights need.
     """
 
@@ -61,7 +63,8 @@ class WeightedLoss(nn.Module):
         self.config = model.config
         self.vision = vision
         self.marks = marks
-        self._head_rows = head_rows or _HEAD_ROWS
+        vocabulary = plain_model(model).config.get_text_config().vocab_size
+        self._head_rows = head_rows or max(1, min(_HEAD_ROWS, _HEAD_LOGITS // vocabulary))
         self._in_step = in_step and dist.is_initialized()
         self._packed = packed and attention.use_packed(plain_model(model))
 

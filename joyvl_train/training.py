@@ -35,6 +35,7 @@ from joyvl_train.host_memory import keep_freed_memory
 from joyvl_train.marks import Marks
 from joyvl_train.model_weights import load_weights, plain_model
 from joyvl_train.parts import (
+    adamw,
     freeze,
     in_bf16,
     parameter_groups,
@@ -49,6 +50,7 @@ from joyvl_train.trainer import RowTrainer, WeightedLoss
 __all__ = [
     "fit",
     "freeze",
+    "adamw",
     "parameter_groups",
     "part_of",
     "prepare_engine",
@@ -409,9 +411,7 @@ def fit(
             args,
             rows=rows,
             collator=RowCollator(parts),
-            optimizer=lambda module: torch.optim.AdamW(
-                parameter_groups(module, train), betas=(train.betas[0], train.betas[1])
-            ),
+            optimizer=lambda module: adamw(module, train),
             schedule=schedule(train, lambda: watch.share),
             callbacks=[watch],
         )

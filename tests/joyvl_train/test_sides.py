@@ -18,12 +18,13 @@ from PIL import Image
 from joyvl_train.config import UserError
 from joyvl_train.corpus import Corpus, open_corpus
 from joyvl_train.corpus_samples import corpus_parts
+from joyvl_train.published import to_raw
 from joyvl_train.records import Rejects, StreamLabels, TurnSample, footage, footage_number
 from joyvl_train.rendering import Renderer
 from joyvl_train.shards import write_shards
 from joyvl_train.sides import VALIDATION, Side, SideName, side_of
 from joyvl_train.stream import StreamSettings
-from joyvl_train.timeline import Clip, Event, Timeline
+from joyvl_train.timeline import Clip, Event, Timeline, to_json
 from joyvl_train.weights import LossWeights
 
 from .conftest import picture
@@ -205,6 +206,22 @@ def test_what_is_for_evaluation_is_never_trained_on(renderer: Renderer, tmp_path
     corpus = open_corpus(tmp_path / "shards")
     (part,) = corpus_parts(corpus, renderer, LossWeights(), StreamSettings())
     assert len(part.source) == 3 and corpus.rejects.counts == {"evaluation only": 2}
+
+
+def test_footage_of_a_benchmarks_record_is_reserved_in_json_too(tmp_path: Path) -> None:
+    own, free = named("train"), named("train", kind="free")
+    bench = replace(clip("bench", video=own), meta={"use": "evaluation"})
+    same, other = clip("same", video=own), clip("other", video=free)
+    for records in (
+        list(map(to_json, (bench, same, other))),
+        list(map(to_raw, (bench, same, other))),
+    ):
+        (tmp_path / "data.json").write_text(json.dumps(records))
+        sides = sides_of(open_corpus(tmp_path / "data.json"))
+        assert [sides["train"]._corpus.timeline(n).clip.id for n in sides["train"]._numbers] == [
+            "other"
+        ]
+        assert len(sides["test"]) == 1 and sides["test"].rejects.counts == {"evaluation only": 1}
 
 
 def test_a_family_is_left_out_of_training_alone(renderer: Renderer, tmp_path: Path) -> None:
