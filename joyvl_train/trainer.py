@@ -44,8 +44,9 @@ class WeightedLoss(nn.Module):
 
     Logits are computed at the scored positions only, `head_rows` at a time (by default as many as
     bound what they take) and again in the backward pass: [K, V] is never held whole. `vision` keeps
-    the features of a frozen tower. `marks` adds the loss of a batch's marks, where it has some. in_step: all ranks call every part
-    of the model equally often, whatever their rows hold, as ZeRO-3's partitioned weights need.
+    the features of a frozen tower. `marks` adds the loss of a batch's marks, where it has some.
+    in_step: all ranks call every part of the model equally often, whatever their rows hold, as
+    ZeRO-3's partitioned weights need.
     """
 
     def __init__(
