@@ -49,7 +49,8 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     from joyvl_train.collate import Part, Row, RowCollator
     from joyvl_train.config import EngineConfig, TrainConfig
     from joyvl_train.frozen_vision import FrozenVision
-    from joyvl_train.trainer import RowTrainer, WeightedLoss, score
+    from joyvl_train.head import score
+    from joyvl_train.trainer import RowTrainer, WeightedLoss
     from joyvl_train.training import adamw, arguments, freeze, prepare_engine
 
     # Not set back afterwards: a threshold once set no longer adapts, as it does by default.

@@ -8,7 +8,6 @@ are some, is added to it; that is a mean of each row, and does hang on what rows
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,8 +18,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -29,31 +26,27 @@ from joyvl_train.checkpoint import run_device
 from joyvl_train.collate import Batch, PackedRows, Row, RowCollator, model_inputs
 from joyvl_train.config import UserError
 from joyvl_train.frozen_vision import FrozenVision
+from joyvl_train.head import pieces, score, score_by_calls
 from joyvl_train.marks import UNKNOWN, Marks
 from joyvl_train.model_weights import load_weights, plain_model
 from joyvl_train.parts import TEXT, part_of
 
 _MARKS_FILE = "marks.pt"
-_HEAD_ROWS = 1024
-_HEAD_LOGITS = 2**25
-"""The most positions, and logits, that are held at a time."""
 
 
 class WeightedLoss(nn.Module):
     """A model together with its loss, as one module, so that DDP, DeepSpeed and hooks see it all.
 
-    Logits are computed at the scored positions only, `head_rows` at a time (by default as many as
-    bound what they take) and again in the backward pass: [K, V] is never held whole. `vision` keeps
-    the features of a frozen tower. `marks` adds the loss of a batch's marks, where it has some.
-    in_step: all ranks call every part of the model equally often, whatever their rows hold, as
-    ZeRO-3's partitioned weights need.
+    Logits are computed at the scored positions only, and never held whole (`head.score`). `vision`
+    keeps the features of a frozen tower. `marks` adds the loss of a batch's marks, where it has
+    some. in_step: all ranks call every part of the model equally often, whatever their rows hold,
+    as ZeRO-3's partitioned weights need.
     """
 
     def __init__(
         self,
         model: Any,
         *,
-        head_rows: int | None = None,
         packed: bool = True,
         vision: FrozenVision | None = None,
         marks: Marks | None = None,
@@ -64,20 +57,17 @@ class WeightedLoss(nn.Module):
         self.config = model.config
         self.vision = vision
         self.marks = marks
-        vocabulary = plain_model(model).config.get_text_config().vocab_size
-        self._head_rows = head_rows or max(1, min(_HEAD_ROWS, _HEAD_LOGITS // vocabulary))
+        self._vocabulary = plain_model(model).config.get_text_config().vocab_size
         self._in_step = in_step and dist.is_initialized()
         self._packed = packed and attention.use_packed(plain_model(model))
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """loss: the weighted sum (not the mean), for `RowTrainer` to divide; correct: [K] bools."""
         hidden = self.hidden(batch)
-        loss, correct = score(
-            plain_model(self.model).get_output_embeddings(),
-            hidden,
-            batch["targets"],
-            batch["weights"],
-            self._pieces(len(hidden)),
+        head = plain_model(self.model).get_output_embeddings()
+        scoring = score_by_calls if self._in_step else score
+        loss, correct = scoring(
+            head, hidden, batch["targets"], batch["weights"], self._pieces(len(hidden))
         )
         if not batch["image_count"]:
             loss = loss + self._untouched()
@@ -89,8 +79,8 @@ class WeightedLoss(nn.Module):
         return {"loss": loss, "correct": correct}
 
     def _pieces(self, scored: int) -> int:
-        """In how many calls the head sees `scored` positions."""
-        count = max(1, math.ceil(scored / self._head_rows))
+        """In how many pieces the head sees `scored` positions."""
+        count = pieces(scored, self._vocabulary)
         if not self._in_step:
             return count
         most = torch.tensor(count, device=run_device())
@@ -125,36 +115,6 @@ class WeightedLoss(nn.Module):
     ) -> None:
         """Recompute activations layer by layer in the backward pass."""
         plain_model(self.model).gradient_checkpointing_enable(gradient_checkpointing_kwargs)
-
-
-def score(
-    head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor, count: int = 1
-) -> tuple[Tensor, Tensor]:
-    """(sum of weight * cross entropy, which targets were the likeliest token [K]).
-
-    hidden [K, H], targets [K], weights [K]; the loss is summed in float32. The head is called
-    `count` times, on as many positions each.
-    """
-    # A row without targets still has a gradient, of zeros: other ranks wait for it.
-    total = hidden.sum().float() * 0.0
-    correct = []
-    pieces = (torch.tensor_split(t, count) for t in (hidden, targets, weights))
-    for part, wanted, weight in zip(*pieces, strict=True):
-        if torch.is_grad_enabled() and count > 1:
-            loss, right = checkpoint(_score_rows, head, part, wanted, weight, use_reentrant=False)
-        else:
-            loss, right = _score_rows(head, part, wanted, weight)
-        total = total + loss
-        correct.append(right)
-    return total, torch.cat(correct)
-
-
-def _score_rows(
-    head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    logits = head(hidden).float()
-    losses = cross_entropy(logits, targets, reduction="none")
-    return (losses * weights).sum(), logits.detach().argmax(-1) == targets
 
 
 class RankRows(IterableDataset[Row]):

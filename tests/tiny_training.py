@@ -170,7 +170,7 @@ def launch(
 def main(arguments: Sequence[str]) -> None:
     """One run; see the module's text."""
     torch.set_num_threads(1)
-    from joyvl_train import trainer
+    from joyvl_train import head
     from joyvl_train.model_weights import save_final
     from joyvl_train.ranks import is_first, leave_others
     from joyvl_train.saved_steps import resumed_step
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str]) -> None:
     frozen = options.pop("freeze", [])
     fit_options = options.pop("fit", {})
     stop = options.pop("stop", 0)
-    trainer._HEAD_ROWS = options.pop("head_rows", trainer._HEAD_ROWS)
+    head._POSITIONS = options.pop("head_rows", head._POSITIONS)
     tokens = options.pop("tokens", [])
     dtype = getattr(torch, options.pop("dtype", "float32"))
     train = TrainConfig(

@@ -23,7 +23,7 @@ from joyvl_train.model_weights import load_weights, save_final, whole_weights
 from joyvl_train.parts import part_of
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import Turn
-from joyvl_train.trainer import RankRows, RowTrainer, WeightedLoss, generating, score
+from joyvl_train.trainer import RankRows, RowTrainer, WeightedLoss, generating
 from joyvl_train.training import arguments, freeze, with_lora
 from joyvl_train.weights import LossWeights, token_weights
 from tests.tiny_training import parts, tiny
@@ -174,24 +174,6 @@ def test_parts_are_frozen(tmp_path: Path) -> None:
         assert (gradient.abs().max() == 0) == is_tower, name
     with pytest.raises(UserError, match="no horn part"):
         freeze(model, ["horn"])
-
-
-def test_head_in_pieces() -> None:
-    torch.manual_seed(0)
-    head = nn.Linear(8, 11)
-    hidden = torch.randn(10, 8, requires_grad=True)
-    targets, weights = torch.randint(0, 11, (10,)), torch.rand(10)
-    whole, right = score(head, hidden, targets, weights)
-    [wanted] = torch.autograd.grad(whole, hidden)
-    pieces, same = score(head, hidden, targets, weights, 4)
-    [found] = torch.autograd.grad(pieces, hidden)
-    torch.testing.assert_close(pieces, whole)
-    torch.testing.assert_close(found, wanted)
-    assert right.tolist() == same.tolist() and right.shape == (10,)
-    nothing, none = score(head, hidden[:0], targets[:0], weights[:0], 2)
-    assert nothing.item() == 0 and none.shape == (0,)
-    [zero] = torch.autograd.grad(nothing, hidden)
-    assert zero.abs().sum() == 0
 
 
 def test_a_row_without_pictures_reaches_the_tower() -> None:
