@@ -190,9 +190,12 @@ class Ray:
         ours = not ray.is_initialized()
         if ours:
             path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+            told = {"PYTHONPATH": path}
+            if cache := os.environ.get("JOYVL_CACHE"):  # where fetched tools lie
+                told["JOYVL_CACHE"] = str(Path(cache).absolute())
             ray.init(
                 address=self.address or None,
-                runtime_env={"env_vars": {"PYTHONPATH": path}},
+                runtime_env={"env_vars": told},
                 include_dashboard=None if self.address else False,
                 log_to_driver=False,
             )

@@ -122,8 +122,9 @@ class Budget:
     """What may be spent at most, and what was; None is no cap.
 
     A client has one for its life; who asks through it may have one of their own (`Client.ask`).
-    Each try sets its upper bound aside before it is sent, so that a cap holds with many in flight.
-    `owner` stands in front of what its `BudgetError` says.
+    Each try sets its upper bound aside before it is sent (`hold`), so that a cap holds with many in
+    flight; where too much is set aside it waits. `owner` stands in front of what its `BudgetError`
+    says.
     """
 
     max_requests: int | None = None
@@ -142,17 +143,22 @@ class Budget:
             raise BudgetError(
                 f"{owner}{usage.requests} of {self.max_requests} requests are sent; {mend}"
             )
-        used, spent = usage.tokens + self._held_tokens, usage.cost + self._held_cost
-        if self.max_tokens is not None and used + tokens > self.max_tokens:
+        if self.max_tokens is not None and usage.tokens + tokens > self.max_tokens:
             raise BudgetError(
-                f"{owner}{used} of {self.max_tokens} tokens are used or set aside; the next "
-                f"request may need {tokens}; {mend}"
+                f"{owner}{usage.tokens} of {self.max_tokens} tokens are used; the next request may "
+                f"need {tokens}; {mend}"
             )
-        if self.max_cost is not None and spent + cost > self.max_cost:
+        if self.max_cost is not None and usage.cost + cost > self.max_cost:
             raise BudgetError(
-                f"{owner}{spent:.4f} of {self.max_cost} is spent or set aside; the next request "
-                f"may cost {cost:.4f}; {mend}"
+                f"{owner}{usage.cost:.4f} of {self.max_cost} is spent; the next request may cost "
+                f"{cost:.4f}; {mend}"
             )
+
+    def has_room(self, tokens: int, cost: float) -> bool:
+        """Whether that much can be set aside beside what is, whatever that comes to."""
+        used, spent = self.usage.tokens + self._held_tokens, self.usage.cost + self._held_cost
+        fits = self.max_tokens is None or used + tokens <= self.max_tokens
+        return fits and (self.max_cost is None or spent + cost <= self.max_cost)
 
     def hold(self, tokens: int, cost: float) -> None:
         """Set aside what one request may use, and count the request."""
@@ -361,8 +367,7 @@ class Client:
         bound = prompt + request["max_tokens"], self._price(prompt, request["max_tokens"])
         attempt = 0
         while attempt <= self.retries:
-            for budget in budgets:
-                budget.check(*bound)
+            await self._room(budgets, *bound)
             for budget in budgets:
                 budget.hold(*bound)
             wait = self.backoff * 2**attempt * random.uniform(0.75, 1.25)
@@ -438,6 +443,16 @@ class Client:
             )
         # The library would take the body on trust.
         return wire.read_completion(response.content)
+
+    @staticmethod
+    async def _room(budgets: Sequence[Budget], tokens: int, cost: float) -> None:
+        """Waits until so much can be set aside; `BudgetError` where it can't be had at all."""
+        while True:
+            for budget in budgets:
+                budget.check(tokens, cost)
+            if all(budget.has_room(tokens, cost) for budget in budgets):
+                return
+            await asyncio.sleep(0.02)  # others are in flight, and most use far less than they may
 
     async def _wait_for_turn(self) -> None:
         if self._interval:

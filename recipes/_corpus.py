@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +354,23 @@ def stage_signature(config: Config) -> str:
 
 
 # The rest
+
+
+def for_workers(config: Config) -> Config:
+    """`config` with what hangs on where this process runs settled: a worker on another machine has
+    another working directory, and may have other tools."""
+    source, agents = config.source, config.agents
+    return replace(
+        config,
+        source=replace(source, videos=_absolute(source.videos)),
+        data=replace(config.data, cache_dir=_absolute(config.data.cache_dir)),
+        agents=replace(agents, cache=_absolute(agents.cache), prompts=_absolute(agents.prompts)),
+        corpus=replace(config.corpus, tools=tool_names(config)),
+    )
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else path
 
 
 def targets(config: Config) -> Targets:

@@ -66,32 +66,35 @@ def main(config: Config, run: Run) -> None:
         )
     clock = _Clock(run)
 
+    # Workers may run on other machines, in other folders.
+    place, there = run.dir.absolute(), own.for_workers(config)
+
     # 1. One pass over the source; duplicates go, the rest is cut into parts.
     near, per_part = config.corpus.near_text, config.corpus.per_part
     made_from, root = own.source_signature(config), own.root(config)
     plan = make_plan(
-        own.read(config, run.dir), run.dir / "plan", per_part, made_from, root=root, near_text=near
+        own.read(config, place), place / "plan", per_part, made_from, root=root, near_text=near
     )
     clock.tell("plan")
 
     # 2. The stages, part by part.
     work = StageWork(
         plan,
-        run.dir / "work",
-        partial(workshop, config, run.dir),
+        place / "work",
+        partial(workshop, there, place),
         own.stage_signature(config),
         root,
     )
-    run_parts(plan.sizes, work, executor, run.dir / "work", name="work")
+    run_parts(plan.sizes, work, executor, place / "work", name="work")
     clock.tell("work")
 
     # 3. One look at all that is left: near-same clips, benchmarks' footage, the balance.
-    settled = settle(work, run.dir / "chosen", own.targets(config))
+    settled = settle(work, place / "chosen", own.targets(config))
     clock.tell("settle")
 
     # 4. What stays becomes shards, what doesn't is kept apart with its reason.
-    corpus, rejects = run.dir / "corpus", run.dir / "rejects"
-    pictures, quality = partial(own.clip_frames, config), config.corpus.quality
+    corpus, rejects = place / "corpus", place / "rejects"
+    pictures, quality = partial(own.clip_frames, there), config.corpus.quality
     signature = own.picture_signature(config)
     admission = writing(settled, corpus, rejects, pictures, signature, quality=quality)
     run_parts(plan.sizes, admission, executor, rejects, name="write")

@@ -327,6 +327,18 @@ def test_token_cap_holds_with_many_in_flight() -> None:
     assert 0 < used <= 1000
 
 
+def test_what_is_set_aside_in_flight_ends_nothing() -> None:
+    """Each may use 60 tokens or so, and uses 2: of a cap of 300 all fifty can be answered."""
+    server = Server("Yes.", tokens=(1, 1))
+    server.slow = 0.02
+
+    async def work(client: Client) -> Any:
+        return await client.ask_all([ASK] * 50, max_tokens=40), client.usage.tokens
+
+    answers, used = run(server, work, max_tokens=300, concurrency=8)
+    assert len(answers) == 50 and used == 100 and server.most_together > 1
+
+
 def test_caps_hold_where_the_endpoint_tells_no_usage() -> None:
     async def work(client: Client) -> Any:
         with pytest.raises(BudgetError, match="tokens are used"):

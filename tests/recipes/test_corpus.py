@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from data_pipeline.alone import Alone
+from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
 from data_pipeline.families import SPLIT
 from data_pipeline.families.targets import Tools
@@ -427,6 +428,26 @@ def test_a_worker_begins_without_the_training_library() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert told.stdout.strip() == "set()"
+
+
+def test_a_worker_finds_everything_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_clips(tmp_path, 1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = ["recipe=corpus", "source=events", "source.videos=videos", "agents.cache=answers"]
+    words += ["source.annotations=events.csv", "agents.url=http://127.0.0.1:9/v1", "agents.model=m"]
+    config = compose(ROOT, [*words, "data.cache_dir=cache"])
+    first = next(item for item in own.read(config) if isinstance(item, Candidate))
+    there = own.for_workers(config)
+    assert "auto" in config.corpus.tools and "auto" not in there.corpus.tools
+    assert own.stage_signature(there) == own.stage_signature(config)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert own.clip_frames(there)(first.timeline).seconds == 10
+    assert (tmp_path / "cache").is_dir()
+    agent = next(iter(own.agents_of(there, {}).values()))
+    assert agent.client.cache == tmp_path / "answers"
 
 
 def test_what_runs_the_parts() -> None:
