@@ -80,6 +80,11 @@ def drop_near_same(table: Table, groups: Groups, database: sqlite3.Connection) -
                     "INSERT INTO clips VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (low, row.id, item, number, kind, row.words, shown.tobytes()),
                 )
+    lows = groups.low(table.guests)
+    for item, row in table.some_guests(groups.mixed(table.guests)):
+        low, number = signed(lows[item - table.own]), signed(table.numbers[item])
+        if low == number:
+            database.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (low, row.footage))
     for item, first in _near_same(database):
         table.fate[item] = NEAR_SAME
         database.execute("INSERT INTO firsts VALUES (?, ?)", (item, first))

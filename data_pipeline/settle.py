@@ -18,7 +18,7 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.apart import Apart
 from data_pipeline.balance import Cells, Targets, bounds_of, outcomes, to_keep
 from data_pipeline.candidates import Candidate
 from data_pipeline.duplicates import (
@@ -89,11 +90,16 @@ class Settled:
                 yield candidate
 
 
-def settle(work: StageWork, folder: str | os.PathLike[str], targets: Targets) -> Settled:
-    """Looks at all that is open in `work`, whose parts are done. What `folder` holds already of
-    the same rows and targets is taken as it is."""
+def settle(
+    work: StageWork,
+    folder: str | os.PathLike[str],
+    targets: Targets,
+    apart: Sequence[Apart] = (),
+) -> Settled:
+    """Looks at all that is open in `work`, whose parts are done. No footage of `apart` is trained
+    on. What `folder` holds already of the same rows and targets is taken as it is."""
     place = Path(folder).absolute()
-    key = _key(work, targets)
+    key = _key(work, targets, apart)
     found = read_object(place / "index.json")
     if found is not None and found.get("key") == key:
         return Settled(place, work, found)
@@ -101,13 +107,13 @@ def settle(work: StageWork, folder: str | os.PathLike[str], targets: Targets) ->
     shutil.rmtree(arrays, ignore_errors=True)
     arrays.mkdir(parents=True)
     with scratch(arrays / "clips.sqlite") as database:
-        index = _settle(Table(work, arrays), place, key, targets, database)
+        index = _settle(Table(work, arrays, apart), place, key, targets, database)
     shutil.rmtree(arrays)
     write_text(place / "index.json", json.dumps(index, indent=1) + "\n")
     return Settled(place, work, index)
 
 
-def _key(work: StageWork, targets: Targets) -> str:
+def _key(work: StageWork, targets: Targets, apart: Sequence[Apart]) -> str:
     """Stands for all that the corpus hangs on from here: what the parts hold, and the targets."""
     digests: list[str] = []
     for part in range(len(work.plan.parts)):
@@ -115,7 +121,8 @@ def _key(work: StageWork, targets: Targets) -> str:
         if told is None:
             raise UserError(f"{work.folder}: part {part} isn't done; finish the work first")
         digests += (told["files"][name][1] for name in ("jsonl", "rows.jsonl"))
-    text = json.dumps([_VERSION, asdict(targets), digests], sort_keys=True)
+    told = [_VERSION, asdict(targets), digests, *([each.digests for each in apart])]
+    text = json.dumps(told, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -134,7 +141,7 @@ def _settle(
         write_text(place / f"{part:05d}.json", json.dumps({"key": key, **told}, indent=0) + "\n")
     return {
         "key": key,
-        "rows": table.count,
+        "rows": table.own,
         "groups": groups.joined,
         "dropped": dict(sorted(dropped.items())),
         "targets": [asdict(each) for each in outcomes(before, table.counted(), targets)],

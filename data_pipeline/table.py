@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.apart import Apart
 from data_pipeline.balance import Cells
 from data_pipeline.candidates import EVALUATION
 from data_pipeline.clip_hash import WORDS
@@ -20,7 +22,8 @@ STAYS, BENCHMARK, NEAR_SAME, LEFT_OUT = range(4)
 
 
 class Table:
-    """The open candidates of `work`, numbered in order; read once, part by part.
+    """The open candidates of `work`, numbered in order; read once, part by part. After them come
+    the clips of `apart`, `guests`, which are there to be kept apart from.
 
     numbers [N]: of their footage (`records.footage_number`). hashes [2 N, WORDS]: of the whole
     clips, then of the stretches that are told of; zeros where there is none. keys [2 N]: hashes of
@@ -28,7 +31,7 @@ class Table:
     `STAYS`, or why not.
     """
 
-    def __init__(self, work: StageWork, folder: Path) -> None:
+    def __init__(self, work: StageWork, folder: Path, apart: Sequence[Apart] = ()) -> None:
         self.work = work
         self.folder = folder
         self.places: list[slice] = []
@@ -38,6 +41,11 @@ class Table:
             assert told is not None, "the work is done"
             self.places.append(slice(count, count + told["open"]))
             count += told["open"]
+        self.own = count
+        self._apart = apart
+        for rows in self._guests():
+            count += len(rows)
+        self.guests = slice(self.own, count)
         self.count = count
         self.numbers = on_disk(folder / "numbers.npy", np.uint64, count)
         self.keys = on_disk(folder / "keys.npy", np.uint64, 2 * count)
@@ -51,6 +59,10 @@ class Table:
         for part, place in enumerate(self.places):
             if place.stop > place.start:
                 self._fill(place, list(work.rows(part)))
+        start = self.own
+        for rows in self._guests():
+            self._fill(slice(start, start + len(rows)), rows)
+            start += len(rows)
         keys = self.keys[:count]
         for _, values in same_values(keys, keys):
             if (values[1:] == values[:-1]).any():
@@ -71,6 +83,17 @@ class Table:
             else self.cell_names.number(row.family, row.language, row.seconds, row.spoken)
             for row in rows
         ]
+
+    def _guests(self) -> Iterator[list[Row]]:
+        for number, each in enumerate(self._apart):
+            for rows in each.parts():
+                # Their ids may be those of clips here.
+                yield [replace(row, id=f"apart {number} {row.id}") for row in rows]
+
+    def some_guests(self, items: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Row]]:
+        """As `some`, of the guests."""
+        rows = (row for part in self._guests() for row in part)
+        return ((self.own + n, row) for n, row in enumerate(rows) if items[n])
 
     def some(self, part: int, items: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Row]]:
         """(number, row) of those of a part whose place in `items`, booleans of the part, is true;

@@ -88,6 +88,9 @@ class CorpusConfig:
     near_text: float = _key(
         0.9, "how like two texts on the same seconds may be before one goes", low=0.5, high=1
     )
+    apart_from: list[str] = _key(
+        [], "finished runs of recipe=corpus with benchmarks, whose footage is never trained on"
+    )
     family_shares: dict[str, float] = _key(
         {}, "share of clips that a family is to have; none named: as they come", low=0, high=1
     )

@@ -19,6 +19,7 @@ from data_pipeline.agents.ocr import Ocr
 from data_pipeline.agents.plain import PLAIN, PlainAgent
 from data_pipeline.agents.prompts import FOLDER, PROMPTS, load
 from data_pipeline.agents.tool_files import files
+from data_pipeline.apart import Apart, open_apart
 from data_pipeline.balance import Targets
 from data_pipeline.candidates import Candidate, Refused
 from data_pipeline.clip_frames import ClipFrames
@@ -76,6 +77,7 @@ def check(config: Config) -> None:
             "right; take source=world, or leave it out"
         )
     targets(config)
+    apart(config)
     if agents.url and not agents.model:
         raise UserError(f"agents.model is empty: name the model that {agents.url} serves")
     if agents.url:
@@ -383,6 +385,11 @@ def targets(config: Config) -> Targets:
         corpus.tolerance,
         corpus.keep,
     )
+
+
+def apart(config: Config) -> list[Apart]:
+    """The benchmarks that the corpus is kept apart from."""
+    return [open_apart(run) for run in config.corpus.apart_from]
 
 
 def executor_of(config: Config) -> Executor:

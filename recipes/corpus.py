@@ -89,7 +89,7 @@ def main(config: Config, run: Run) -> None:
     clock.tell("work")
 
     # 3. One look at all that is left: near-same clips, benchmarks' footage, the balance.
-    settled = settle(work, place / "chosen", own.targets(config))
+    settled = settle(work, place / "chosen", own.targets(config), own.apart(config))
     clock.tell("settle")
 
     # 4. What stays becomes shards, what doesn't is kept apart with its reason.

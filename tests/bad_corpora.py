@@ -73,6 +73,10 @@ CORPUS_ROWS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: corpus(p, "source=world", "agents.url=x", "agents.model=m", "agents.prompts=x"),
         r"x/.*md: the prompt can't be read",
     ),
+    "no run to keep apart from": (
+        lambda p: corpus(p, "source=world", f"corpus.apart_from=[{p.folder}]"),
+        r"corpus.apart_from=.*: is no finished run of recipe=corpus; make one of the benchmark",
+    ),
     "shares above the whole": (
         lambda p: corpus(p, "corpus.family_shares.qa=0.7", "corpus.family_shares.chat=0.7"),
         r"balance: the shares of families are to be 0 or more and come to at most 1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_pipeline import groups as groups_module
+from data_pipeline.apart import Apart, open_apart
 from data_pipeline.balance import Targets
 from data_pipeline.candidates import Candidate
 from data_pipeline.clip_hash import WORDS, near
@@ -39,11 +40,12 @@ def settled(
     targets: Targets = NONE,
     per_part: int = 7,
     shop: Callable[[], Workshop] = workshop,
+    apart: Sequence[Apart] = (),
 ) -> Settled:
     plan = make_plan(found, folder / "plan", per_part, "s")
     work = StageWork(plan, folder / "work", shop, "s")
     run_parts(plan.sizes, work, Local(), folder / "work", progress=False)
-    return settle(work, folder / "chosen", targets)
+    return settle(work, folder / "chosen", targets, apart)
 
 
 def looks() -> Workshop:
@@ -180,6 +182,34 @@ def test_footage_of_a_benchmark_is_not_trained_on(tmp_path):
         copy.id: ("footage of a benchmark", "copies/1.mp4 is a benchmark's, or looks like one's"),
         same.id: ("footage of a benchmark", "videos/1.mp4 is a benchmark's, or looks like one's"),
     }
+
+
+def test_footage_of_another_runs_benchmark_is_not_trained_on(tmp_path):
+    """By name, by looks; a guest is kept apart from and no more."""
+    tested = candidate(1, video="videos/1.mp4", question="Is it open?", use="evaluation")
+    trained = candidate(6, video="videos/4.mp4", question="Is it shut?")
+    bench = tmp_path / "bench"
+    settled(bench, [tested, trained], shop=looks)
+    with pytest.raises(UserError, match=f"apart_from={bench}: is no finished run"):
+        open_apart(bench)
+    (bench / "finished").write_text("")
+    copy = candidate(2, video="copies/1.mp4", question="Where is the dog?")
+    same = candidate(3, video="videos/1.mp4", question="Is it open?")
+    other = candidate(4, video="videos/2.mp4", question="Is it open?")
+    again = candidate(6, video="videos/4.mp4", question="Is it shut?")
+    more = candidate(7, video="copies/1.mp4", question="Is it open?", use="evaluation")
+    found = [copy, same, other, again, more]
+    done = settled(tmp_path / "own", found, shop=looks, apart=[open_apart(bench)])
+    assert set(gone(done)) == {copy.id, same.id}
+    assert {reason for reason, _ in gone(done).values()} == {"footage of a benchmark"}
+    assert done.index["rows"] == 5 and set(after(done)) == {each.id for each in found}
+    # One side with the guest, whichever of the two names the group bears.
+    names = {name for part in range(1) for name in done.told(part)["groups"].values()}
+    assert names == {min("copies/1.mp4", "videos/1.mp4", key=footage_number)}
+    assert not gone(settled(tmp_path / "alone", [other, same, again], shop=looks))
+    (bench / "work" / "00000.json").unlink()
+    with pytest.raises(UserError, match="holds no clip of a benchmark"):
+        open_apart(bench)
 
 
 def test_benchmarks_are_not_balanced(tmp_path):
