@@ -128,6 +128,8 @@ class _Fit:
         """
         of = {name: np.array([each == name for each in names]) for name in sorted(wanted)}
         found = {name: mask for name, mask in of.items() if self.there[mask].any()}
+        if not found:
+            return []
         rest = np.array([each not in wanted for each in names])
         left = 1 - sum(wanted.values())
         shares = [(mask, wanted[name]) for name, mask in found.items()]

@@ -60,7 +60,8 @@ _VERSION = 1
 @dataclass(frozen=True)
 class Settled:
     """What the third phase came to; `index` is its plain data: rows, groups (that hold footage of
-    several names), dropped by reason, targets (`balance.Outcome`)."""
+    several names, benchmarks of other runs included), dropped by reason, targets
+    (`balance.Outcome`)."""
 
     folder: Path
     work: StageWork
@@ -121,8 +122,9 @@ def _key(work: StageWork, targets: Targets, apart: Sequence[Apart]) -> str:
         if told is None:
             raise UserError(f"{work.folder}: part {part} isn't done; finish the work first")
         digests += (told["files"][name][1] for name in ("jsonl", "rows.jsonl"))
-    told = [_VERSION, asdict(targets), digests, *([each.digests for each in apart])]
-    text = json.dumps(told, sort_keys=True)
+    # Nothing stands for nobody to be kept apart from, as before there could be somebody.
+    benchmarks = [each.digests for each in apart]
+    text = json.dumps([_VERSION, asdict(targets), digests, *benchmarks], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

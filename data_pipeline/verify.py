@@ -127,6 +127,8 @@ async def whole(desk: Desk, context: int, candidate: Candidate) -> Candidate:
     """The whole annotation with all pictures; where those are more than the agent is shown at a
     time, one stretch after the other, each after pictures of what came earlier."""
     agent, timeline = desk.agent("global_verifier"), candidate.timeline
+    if not timeline.of("assistant") and not agent.judges_silence:
+        return _silent(candidate, agent.key)
     seconds, most = seconds_of(timeline), agent.most_pictures
     step = seconds if seconds <= most else max(1, most - context)
     turns = timeline.of("user", "background", "assistant")
@@ -149,6 +151,14 @@ async def whole(desk: Desk, context: int, candidate: Candidate) -> Candidate:
         if not verdict.yes:
             return candidate.rejected("global", "not right as a whole", verdict.reason, agent.key)
     return candidate.kept("global", agent=agent.key)
+
+
+def _silent(candidate: Candidate, key: str) -> Candidate:
+    """A clip in which nothing is to be said: its family's own stages have looked at every frame, or
+    nobody can tell."""
+    if not any(note.stage in ("absence", "negatives") for note in candidate.history):
+        raise Unverified("unsure", "that nothing is to be said, no plain question asks", key)
+    return candidate.kept("global", "silent; looked at frame by frame before", key)
 
 
 def _shown(desk: Desk, timeline: Timeline, start: int, stop: int, context: int) -> Pictures:

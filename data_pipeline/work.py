@@ -37,7 +37,7 @@ PICTURES = "pictures"
 """The stage that hashes the pictures, and takes the clip's length from them where it isn't known;
 one whose pictures can't be had, or whose events lie past the last one, ends there."""
 
-_VERSION = 1
+_VERSION = 2
 _LEAST_SPAN = 8
 _MOST_OF_CLIP = 0.75
 _HASHES_KEPT = 64

@@ -127,7 +127,7 @@ class _LinearScore(torch.autograd.Function):
 
 
 def _rows(positions: int, count: int) -> Iterator[slice]:
-    """`count` stretches of about one length, as `torch.tensor_split` cuts them."""
+    """`count` stretches of about one length; fewer where there are fewer positions."""
     bounds = [round(positions * i / count) for i in range(count + 1)]
     return (slice(*pair) for pair in zip(bounds, bounds[1:], strict=False) if pair[0] < pair[1])
 

@@ -132,6 +132,7 @@ class Budget:
     max_cost: float | None = None
     owner: str = ""
     usage: Usage = field(default_factory=Usage)
+    _held: int = 0
     _held_tokens: int = 0
     _held_cost: float = 0.0
 
@@ -163,13 +164,16 @@ class Budget:
     def hold(self, tokens: int, cost: float) -> None:
         """Set aside what one request may use, and count the request."""
         self.usage.requests += 1
+        self._held += 1
         self._held_tokens += tokens
         self._held_cost += cost
 
     def release(self, tokens: int, cost: float) -> None:
         """The request has ended: what it used is counted, what it might have used is free."""
+        self._held -= 1
         self._held_tokens -= tokens
-        self._held_cost -= cost
+        # Sums of fractions leave a rest.
+        self._held_cost = self._held_cost - cost if self._held else 0.0
 
     def spend(self, completion: wire.Completion, cost: float) -> None:
         self.usage.prompt_tokens += completion.prompt_tokens

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from joyvl_train.checkpoint import run_device
 from joyvl_train.config import TrainConfig, UserError
 
 VISION, PROJECTOR, TEXT = "vision", "projector", "text"
@@ -105,7 +106,7 @@ def parameter_groups(model: torch.nn.Module, train: TrainConfig) -> list[dict[st
 
 def adamw(model: torch.nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     """The optimizer of a run. On a CPU it steps in one pass that takes no memory of its own."""
-    fused = next(model.parameters()).device.type == "cpu" or None
+    fused = run_device().type == "cpu" or None
     return torch.optim.AdamW(
         parameter_groups(model, train), betas=(train.betas[0], train.betas[1]), fused=fused
     )

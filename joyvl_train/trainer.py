@@ -58,18 +58,21 @@ class WeightedLoss(nn.Module):
         self.vision = vision
         self.marks = marks
         self._vocabulary = plain_model(model).config.get_text_config().vocab_size
-        self._in_step = in_step and dist.is_initialized()
+        self._in_step = in_step and dist.is_initialized() and dist.get_world_size() > 1
         self._packed = packed and attention.use_packed(plain_model(model))
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """loss: the weighted sum (not the mean), for `RowTrainer` to divide; correct: [K] bools."""
+        count = (
+            self._agreed(batch)
+            if self._in_step
+            else pieces(len(batch["targets"]), self._vocabulary)
+        )
         hidden = self.hidden(batch)
         head = plain_model(self.model).get_output_embeddings()
         scoring = score_by_calls if self._in_step else score
-        loss, correct = scoring(
-            head, hidden, batch["targets"], batch["weights"], self._pieces(len(hidden))
-        )
-        if not batch["image_count"]:
+        loss, correct = scoring(head, hidden, batch["targets"], batch["weights"], count)
+        if not batch["image_count"] and not self._in_step:
             loss = loss + self._untouched()
         if self.marks is not None:
             # Ranks wait for the head's gradients, of a batch without marks as well.
@@ -78,23 +81,24 @@ class WeightedLoss(nn.Module):
             loss = loss + share * self.marks(marks)
         return {"loss": loss, "correct": correct}
 
-    def _pieces(self, scored: int) -> int:
-        """In how many pieces the head sees `scored` positions."""
-        count = pieces(scored, self._vocabulary)
-        if not self._in_step:
-            return count
-        most = torch.tensor(count, device=run_device())
+    def _agreed(self, batch: Batch) -> int:
+        """In how many pieces the head sees each rank's positions. `UserError` on all ranks where
+        some of them would call the tower and others not."""
+        seen = bool(batch["image_count"])
+        own = [pieces(len(batch["targets"]), self._vocabulary), seen, not seen]
+        most = torch.tensor(own, device=run_device())
         dist.all_reduce(most, dist.ReduceOp.MAX)
-        return int(most)
+        count, some, others = most.tolist()
+        if some and others:
+            raise UserError(
+                "the row of one rank holds pictures and that of another none, which engine=zero3 "
+                "can't train: ranks must call the tower together; use engine=zero2 or ddp"
+            )
+        return int(count)
 
     def _untouched(self) -> Tensor | float:
         """0, on which the vision tower hangs: ranks whose rows have pictures wait for its gradients
         from the one whose row has none."""
-        if self._in_step:
-            raise UserError(
-                "a row holds samples without pictures alone, which engine=zero3 can't train: its "
-                "ranks must call the tower together; use engine=zero2 or ddp"
-            )
         seeing = (p for n, p in self.model.named_parameters() if part_of(n) != TEXT)
         return sum((p.sum() * 0.0 for p in seeing if p.requires_grad), 0.0)
 

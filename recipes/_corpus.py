@@ -389,7 +389,7 @@ def targets(config: Config) -> Targets:
 
 def apart(config: Config) -> list[Apart]:
     """The benchmarks that the corpus is kept apart from."""
-    return [open_apart(run) for run in config.corpus.apart_from]
+    return [open_apart(run, root(config)) for run in config.corpus.apart_from]
 
 
 def executor_of(config: Config) -> Executor:

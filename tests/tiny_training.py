@@ -160,7 +160,7 @@ def launch(
             )
         )
     if wait:
-        texts = [process.communicate()[0] for process in started]
+        texts = [process.communicate(timeout=600)[0] for process in started]
         for process, text in zip(started, texts, strict=True):
             assert process.returncode == 0, text
             process.text = text  # type: ignore[attr-defined]

@@ -95,6 +95,11 @@ class Agent:
         return self.prompt.name
 
     @property
+    def judges_silence(self) -> bool:
+        """Whether it can tell that nothing is to be said."""
+        return True
+
+    @property
     def key(self) -> str:
         """Name and version, "window_verifier@1f0c33a9", for a candidate's history."""
         return self.prompt.key
@@ -157,7 +162,7 @@ class Agent:
             raise
         except LLMError as error:
             self._failed += 1
-            # A question that is refused tells of the endpoint only while none was answered.
+            # A question that is refused tells of the endpoint while that has answered none.
             self._on_end += not (isinstance(error, Refused) and self._answered)
             if self.most_failures is not None and isinstance(error, Unreachable):
                 raise AgentDown(
@@ -171,7 +176,8 @@ class Agent:
                 ) from error
             raise
         else:
-            self._on_end, self._answered = 0, True
+            self._on_end = 0
+            self._answered = self._answered or not answer.cached
             self._unparsed += isinstance(answer, Unparsed)
             return answer
         finally:

@@ -18,7 +18,6 @@ from typing import Any
 
 from data_pipeline.agents import shown
 from data_pipeline.agents.agent import Agent, Unverified
-from data_pipeline.agents.event_lines import read_line
 from data_pipeline.agents.plain_looks import (
     FIELDS,
     FOLDER,
@@ -89,6 +88,11 @@ class PlainAgent(Agent):
     def key(self) -> str:
         return self._key
 
+    @property
+    def judges_silence(self) -> bool:
+        """That nothing is to be said, no look at single things can tell."""
+        return False
+
     async def data(
         self,
         fields: Mapping[str, Field],
@@ -133,10 +137,6 @@ class PlainAgent(Agent):
                 found = line_looks(told["second"], told["text"], asked, self.back)
             case _:
                 lines = told["annotation"]
-                read = [line for text in lines if (line := read_line(text))]
-                speaks = any(line.role == "assistant" for line in read)
-                if told["stop"] + 1 >= told["seconds"] and not speaks:
-                    return None  # that nothing was to be said, no look can tell
                 return annotation_looks(lines, told["start"], told["stop"], self.back)
         return found or None
 

@@ -124,6 +124,7 @@ ENGLISH = [(family, "en", *rest) for family, _, *rest in MIXED]
         (MIXED, Targets(families={"qa": 0.35, "chat": 0.0})),
         (ENGLISH, Targets(languages={"en": 0.5})),
         (ENGLISH, Targets(languages={"en": 0.5, "fr": 0.5})),
+        (ENGLISH, Targets(languages={"fr": 1.0})),
     ],
 )
 def test_no_clip_goes_for_a_share_that_none_can_bring_nearer(rows, targets):

@@ -207,9 +207,28 @@ def test_footage_of_another_runs_benchmark_is_not_trained_on(tmp_path):
     names = {name for part in range(1) for name in done.told(part)["groups"].values()}
     assert names == {min("copies/1.mp4", "videos/1.mp4", key=footage_number)}
     assert not gone(settled(tmp_path / "alone", [other, same, again], shop=looks))
-    (bench / "work" / "00000.json").unlink()
-    with pytest.raises(UserError, match="holds no clip of a benchmark"):
+    rows = bench / "work" / "00000.rows.jsonl"
+    rows.write_text(rows.read_text()[:-9])
+    with pytest.raises(UserError, match="part 0 of its work is torn; make that corpus again"):
         open_apart(bench)
+    settled(tmp_path / "plain", [trained], shop=looks)
+    (tmp_path / "plain" / "finished").write_text("")
+    with pytest.raises(UserError, match="holds no clip of a benchmark"):
+        open_apart(tmp_path / "plain")
+
+
+def test_a_benchmarks_files_are_named_as_from_here(tmp_path):
+    """Of two runs over other folders, one file has one name, and others of its name have others."""
+    for place in ("all/bench/1.mp4", "all/1.mp4"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(b"")
+    run = tmp_path / "run"
+    tested = [candidate(n, video=f"{n}.mp4", use="evaluation") for n in (1, 2)]
+    settled(run, tested, shop=partial(Workshop, ()))
+    (run / "finished").write_text("")
+    (run / "config.yaml").write_text(f"source:\n  videos: {tmp_path / 'all/bench'}\n")
+    (rows,) = open_apart(run, tmp_path / "all").parts()
+    assert sorted(row.footage for row in rows) == ["2.mp4", "bench/1.mp4"]
 
 
 def test_benchmarks_are_not_balanced(tmp_path):

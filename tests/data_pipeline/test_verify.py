@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from data_pipeline.agents.asking import wait_for
 from data_pipeline.agents.detector import Found
 from data_pipeline.agents.event_lines import line_of
+from data_pipeline.agents.plain import PlainAgent
 from data_pipeline.candidates import Candidate
 from data_pipeline.corruption import corrupting, damage
 from data_pipeline.desk import Desk
@@ -22,6 +24,7 @@ from data_pipeline.verify import newest, stages
 from data_pipeline.world.streams import FAMILIES, kinds
 from joyvl_train.config import UserError
 from joyvl_train.timeline import Clip, Event, Timeline
+from tests.data_pipeline.agents.endpoint import Endpoint, client
 from tests.data_pipeline.answers import Ask, verdict
 from tests.data_pipeline.families.made import pictures, world
 from tests.data_pipeline.oracle import Oracle
@@ -166,6 +169,21 @@ def test_what_nobody_can_settle_is_unverified(agent: str, fault: Any, reason: st
         (out,) = verified(given, oracle)
     assert (out.status, out.reason) == ("unverified", reason)
     assert out.history[-1].stage == agent.partition("_")[0]
+
+
+@pytest.mark.parametrize(("stage", "status"), [("absence", "open"), ("pictures", "unverified")])
+def test_silence_passes_where_every_frame_was_looked_at(stage: str, status: str) -> None:
+    """No plain question asks whether nothing is to be said."""
+    (one,) = world("alerting", [42], seconds=10)
+    events = tuple(event for event in one.timeline.events if event.role == "user")
+    silent = replace(one, timeline=replace(one.timeline, events=events)).kept(stage)
+    with Endpoint("No.") as endpoint:
+        asked = client(endpoint)
+        agents = {name: PlainAgent(name, asked) for name in ("local_verifier", "global_verifier")}
+        (out,) = chained(stages(Desk(pictures, agents, window=4)), [silent])
+        wait_for(asked.close())
+    assert out.status == status and not endpoint.seen
+    assert out.reason == ("" if status == "open" else "unsure")
 
 
 def test_an_endless_liar_admits_what_it_likes_but_the_rules_hold() -> None:

@@ -81,7 +81,7 @@ def test_what_is_frozen_has_no_gradient() -> None:
     torch.testing.assert_close(again, loss.detach())
 
 
-def test_a_head_that_is_more_than_a_matrix_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_is_more_than_a_matrix_is_called() -> None:
     linear, inputs = given()
     calls: list[int] = []
     for other in (Wrapped(8, 11, bias=False), nn.Linear(8, 11)):

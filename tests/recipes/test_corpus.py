@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from data_pipeline.candidates import Candidate
 from data_pipeline.desk import Desk
 from data_pipeline.families import SPLIT
 from data_pipeline.families.targets import Tools
-from data_pipeline.parts import Local
+from data_pipeline.parts import Local, run_parts
+from data_pipeline.plan import make_plan
+from data_pipeline.work import StageWork, Workshop
 from data_pipeline.world.scene import from_json
 from data_pipeline.world.streams import WorldFrames, stream
 from data_pipeline.world.video import write_video
@@ -28,6 +31,7 @@ from joyvl_train.frames import open_video
 from joyvl_train.shards import read_shards
 from recipes import _corpus as own
 from recipes import corpus as recipe
+from tests.data_pipeline import made_corpus
 from tests.data_pipeline.agents.endpoint import Endpoint
 from tests.data_pipeline.oracle import Oracle
 from tests.joyvl_train.videos import make_video
@@ -220,6 +224,22 @@ def test_videos_and_a_table_become_a_corpus(
     assert "events.csv line 5: refused" in missing and "missing.mp4" in missing
     assert "holds no such record" in told("0123456789", 2)
     assert "Traceback" not in told("x", 2)
+
+
+def test_footage_of_a_benchmark_of_another_run_is_left_out(tmp_path: Path) -> None:
+    videos, table = own_clips(tmp_path, 2)
+    bench = tmp_path / "bench"
+    tested = made_corpus.candidate(1, video="0.mp4", use="evaluation")
+    plan = make_plan([tested], bench / "plan", 1, "s")
+    work = StageWork(plan, bench / "work", partial(Workshop, ()), "s")
+    run_parts(plan.sizes, work, Local(), bench / "work", progress=False)
+    (bench / "finished").write_text("")
+    run = Run(tmp_path, "source=events", f"source.videos={videos}", f"source.annotations={table}")
+    assert run("corpus.tools=[motion]", f"corpus.apart_from=[{bench}]") == 0
+    run.counts()
+    (left,) = run.rejects()
+    assert left["history"][-1]["reason"] == "footage of a benchmark"
+    assert run.figures["corpus/admitted"] == 1
 
 
 def test_rejected_and_duplicate_records_can_be_looked_into(
