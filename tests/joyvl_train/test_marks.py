@@ -151,12 +151,13 @@ def test_without_a_share_they_change_nothing(tmp_path: Path) -> None:
 
 
 def test_figures_of_a_resumed_run_count_what_came_before_it(tmp_path: Path) -> None:
-    """Saved after step 4, between the lines of steps 3 and 6."""
+    """Saved after step 4, which has a line of its own, as each saved step."""
     whole, _ = trained(tmp_path / "whole", 1.0, steps=6, every=3)
     with pytest.raises(InterruptedError):
         trained(tmp_path / "cut", 1.0, steps=6, stop=5, every=3)
     rest, _ = trained(tmp_path / "cut", 1.0, steps=6, every=3)
-    assert rest == whole[1:] and "marks/labels" in whole[1]
+    assert [line["step"] for line in whole] == [3, 4, 6]
+    assert rest == whole[2:] and "marks/labels" in whole[2]
 
 
 def test_a_resumed_run_goes_on_alike(tmp_path: Path) -> None:
