@@ -49,7 +49,7 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     from joyvl_train.collate import Part, Row, RowCollator
     from joyvl_train.config import EngineConfig, TrainConfig
     from joyvl_train.frozen_vision import FrozenVision
-    from joyvl_train.head import score_by_calls
+    from joyvl_train.head import score
     from joyvl_train.trainer import RowTrainer, WeightedLoss
     from joyvl_train.training import adamw, arguments, freeze, prepare_engine
 
@@ -75,7 +75,7 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
             all_weights = weights.new_zeros(count).index_copy(0, scored, weights)
             hidden = self.hidden({**batch, "scored": torch.arange(count)})
             head = model.get_output_embeddings()
-            loss, correct = score_by_calls(head, hidden, all_targets, all_weights)
+            loss, correct = score(head, hidden, all_targets, all_weights)
             return {"loss": loss, "correct": correct}
 
     vision = FrozenVision(model, 1 << 30) if arm["reuse"] else None

@@ -26,7 +26,7 @@ from joyvl_train.checkpoint import run_device
 from joyvl_train.collate import Batch, PackedRows, Row, RowCollator, model_inputs
 from joyvl_train.config import UserError
 from joyvl_train.frozen_vision import FrozenVision
-from joyvl_train.head import pieces, score, score_by_calls
+from joyvl_train.head import pieces, score
 from joyvl_train.marks import UNKNOWN, Marks
 from joyvl_train.model_weights import load_weights, plain_model
 from joyvl_train.parts import TEXT, part_of
@@ -70,8 +70,7 @@ class WeightedLoss(nn.Module):
         )
         hidden = self.hidden(batch)
         head = plain_model(self.model).get_output_embeddings()
-        scoring = score_by_calls if self._in_step else score
-        loss, correct = scoring(head, hidden, batch["targets"], batch["weights"], count)
+        loss, correct = score(head, hidden, batch["targets"], batch["weights"], count)
         if not batch["image_count"] and not self._in_step:
             loss = loss + self._untouched()
         if self.marks is not None:

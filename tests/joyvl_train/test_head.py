@@ -1,8 +1,7 @@
-"""The head's loss and gradients, by whichever way and in however many pieces."""
+"""The head's loss and gradients, in however many pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,13 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from joyvl_train import head
-from joyvl_train.head import pieces, score, score_by_calls
-
-WAYS = (score, score_by_calls)
-
-
-class Wrapped(nn.Linear):
-    """A head that is called, as those of adapters are."""
+from joyvl_train.head import pieces, score
 
 
 def given(count: int = 10, kind: torch.dtype = torch.float32) -> tuple[nn.Linear, Any]:
@@ -28,32 +21,30 @@ def given(count: int = 10, kind: torch.dtype = torch.float32) -> tuple[nn.Linear
 
 
 def slopes(
-    way: Callable[..., tuple[Tensor, Tensor]], linear: nn.Linear, inputs: Any, count: int
+    linear: nn.Linear, inputs: Any, count: int
 ) -> tuple[Tensor, list[bool], tuple[Tensor, ...]]:
     """(loss, what was right, gradients of a third of the loss)"""
-    loss, right = way(linear, *inputs, count)
+    loss, right = score(linear, *inputs, count)
     return loss, right.tolist(), torch.autograd.grad(loss / 3, (inputs[0], linear.weight))
 
 
 @pytest.mark.parametrize("count", [1, 3, 10, 12])
-@pytest.mark.parametrize("way", WAYS)
-def test_it_is_the_weighted_cross_entropy(way: Any, count: int) -> None:
+def test_it_is_the_weighted_cross_entropy(count: int) -> None:
     linear, (hidden, targets, weights) = given()
     losses = cross_entropy(linear(hidden), targets, reduction="none")
     wanted = (losses * weights).sum()
     gradients = torch.autograd.grad(wanted / 3, (hidden, linear.weight))
-    found, right, slope = slopes(way, linear, (hidden, targets, weights), count)
+    found, right, slope = slopes(linear, (hidden, targets, weights), count)
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(slope, gradients)
     assert right == (linear(hidden).argmax(-1) == targets).tolist()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_in_bf16_it_is_near(way: Any) -> None:
+def test_in_bf16_it_is_near() -> None:
     linear, inputs = given(40)
-    loss, _, gradients = slopes(way, linear, inputs, 4)
+    loss, _, gradients = slopes(linear, inputs, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded, _, found = slopes(way, linear, inputs, 4)
+        rounded, _, found = slopes(linear, inputs, 4)
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, loss)
     torch.testing.assert_close(rounded, loss, rtol=5e-3, atol=0)
     for slope, wanted in zip(found, gradients, strict=True):
@@ -61,10 +52,9 @@ def test_in_bf16_it_is_near(way: Any) -> None:
         assert (slope - wanted).norm() < 0.01 * wanted.norm()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_row_without_targets_has_gradients_of_zero(way: Any) -> None:
+def test_a_row_without_targets_has_gradients_of_zero() -> None:
     linear, inputs = given(0)
-    loss, right, found = slopes(way, linear, inputs, 2)
+    loss, right, found = slopes(linear, inputs, 2)
     assert loss.item() == 0 and right == []
     assert [slope.abs().sum().item() for slope in found] == [0, 0]
 
@@ -79,18 +69,6 @@ def test_what_is_frozen_has_no_gradient() -> None:
         again, _ = score(linear, *inputs, 2)
     assert not again.requires_grad
     torch.testing.assert_close(again, loss.detach())
-
-
-def test_a_head_that_is_more_than_a_matrix_is_called() -> None:
-    linear, inputs = given()
-    calls: list[int] = []
-    for other in (Wrapped(8, 11, bias=False), nn.Linear(8, 11)):
-        other.register_forward_hook(lambda *_: calls.append(1))
-        score(other, *inputs, 2)[0].backward()
-    assert len(calls) == 8  # in two pieces each, and again in the backward pass
-    linear.register_forward_hook(lambda *_: calls.append(1))
-    score(linear, *inputs, 2)[0].backward()
-    assert len(calls) == 8
 
 
 def test_pieces_bound_the_logits_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
