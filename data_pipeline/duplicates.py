@@ -71,8 +71,7 @@ def drop_near_same(table: Table, groups: Groups, database: sqlite3.Connection) -
         lows = groups.low(place)
         for item, row in table.some(part, groups.mixed(place)):
             low, number = signed(lows[item - place.start]), signed(table.numbers[item])
-            if low == number:
-                database.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (low, row.footage))
+            _name(database, low, number, row.footage)
             shown = row.span if row.span.any() else row.whole
             if table.fate[item] == STAYS and row.words and shown.any():
                 kind = place_number(row.use, row.family, str(row.numbers))
@@ -82,12 +81,16 @@ def drop_near_same(table: Table, groups: Groups, database: sqlite3.Connection) -
                 )
     lows = groups.low(table.guests)
     for item, row in table.some_guests(groups.mixed(table.guests)):
-        low, number = signed(lows[item - table.own]), signed(table.numbers[item])
-        if low == number:
-            database.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (low, row.footage))
+        _name(database, signed(lows[item - table.own]), signed(table.numbers[item]), row.footage)
     for item, first in _near_same(database):
         table.fate[item] = NEAR_SAME
         database.execute("INSERT INTO firsts VALUES (?, ?)", (item, first))
+
+
+def _name(database: sqlite3.Connection, low: int, number: int, footage: str) -> None:
+    """Names a group, where this is its footage of the smallest number."""
+    if low == number:
+        database.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (low, footage))
 
 
 def _near_same(database: sqlite3.Connection) -> Iterator[tuple[int, str]]:

@@ -285,19 +285,26 @@ def told_clip(item: Any) -> Clip | None:
     named = [i for i in images if isinstance(i, str)] if isinstance(images, list) else []
     scene = told.get("scene") if isinstance(told.get("scene"), Mapping) else None
     video = None if named else video_of(item, None)
-    clip = Clip(clip_id(item, ""), video=video, images=(*named,), scene=scene)
-    return clip if clip.id or clip.video or any(clip.images) or clip.scene else None
+    return _if_told(Clip(clip_id(item, ""), video=video, images=(*named,), scene=scene))
 
 
 def _told_plainly(told: Mapping[str, Any]) -> Clip | None:
     """The clip of a record of our own plain form, however wrong the rest of it is."""
     images, scene = told.get("images"), told.get("scene")
-    clip = Clip(
-        str(told.get("id") or ""),
-        video=told["video"] if isinstance(told.get("video"), str) else None,
-        images=tuple(i for i in images if isinstance(i, str)) if isinstance(images, list) else (),
-        scene=scene if isinstance(scene, Mapping) else None,
+    return _if_told(
+        Clip(
+            str(told.get("id") or ""),
+            video=told["video"] if isinstance(told.get("video"), str) else None,
+            images=tuple(i for i in images if isinstance(i, str))
+            if isinstance(images, list)
+            else (),
+            scene=scene if isinstance(scene, Mapping) else None,
+        )
     )
+
+
+def _if_told(clip: Clip) -> Clip | None:
+    """The clip, where anything of it is known."""
     return clip if clip.id or clip.video or any(clip.images) or clip.scene else None
 
 

@@ -132,6 +132,12 @@ def test_no_clip_goes_for_a_share_that_none_can_bring_nearer(rows, targets):
     assert to_keep(before, targets).sum() == len(rows)
 
 
+def test_a_kind_that_is_not_there_is_told():
+    before, _ = counted(MIXED)
+    (found,) = outcomes(before, before, Targets(families={"chat": 0.1}))
+    assert found.what == "family chat" and not found.met and "0 clips are there" in found.why
+
+
 def test_the_share_of_a_kind_that_is_not_there_goes_to_those_not_named():
     kept, met = balanced(MIXED, Targets(families={"alerting": 0.5, "chat": 0.2}))
     assert met == {"family alerting": True, "family chat": False}
