@@ -10,10 +10,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -53,9 +51,7 @@ def our_arm(arm: Mapping[str, Any], video: Path) -> dict[str, float]:
     from joyvl_train.trainer import RowTrainer, WeightedLoss
     from joyvl_train.training import adamw, arguments, freeze, prepare_engine
 
-    # Not set back afterwards: a threshold once set no longer adapts, as it does by default.
-    with nullcontext() if arm["keep_memory"] else patch("joyvl_train.training.keep_freed_memory"):
-        prepare_engine(EngineConfig())
+    prepare_engine(EngineConfig())
     model, processor = build(arm["model"])
     if arm["frozen"]:
         freeze(model, ["vision", "projector"])

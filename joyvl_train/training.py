@@ -31,7 +31,6 @@ from joyvl_train.checkpoint import run_device
 from joyvl_train.collate import PackedRows, Part, RowCollator
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, can_reuse
-from joyvl_train.host_memory import keep_freed_memory
 from joyvl_train.marks import Marks
 from joyvl_train.model_weights import load_weights, plain_model
 from joyvl_train.parts import (
@@ -76,7 +75,6 @@ def prepare_engine(engine: EngineConfig) -> None:
     if not on_gpu:
         # accelerate imports DeepSpeed where it is installed, which then looks for accelerators.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        keep_freed_memory()
     if not engine.deepspeed and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
     if "RANK" not in os.environ:
