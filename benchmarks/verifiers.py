@@ -6,9 +6,10 @@ Streams of the rendered world are right by construction; `data_pipeline.corrupti
 every way it offers. Agents are run as the pipeline runs them: rules and tools in this process, the
 model as `recipe=base` made it, behind its own HTTP server. The families whose evidence an agent can
 see are named here, before anything is measured. Thresholds are chosen on streams of the validation
-split: of those settings that refuse at most 15 % of the right ones, the one that catches most. The
-figures are from the test split, with other seeds. An agent that refuses more under every setting is
-left out of "together". A candidate that an agent leaves unverified is not admitted: it counts as
+split: of those settings that refuse at most 15 % of the right ones, the one that catches most. For
+"together" the agents that see the same families get theirs anew, all at once and by the same rule,
+since what each refuses adds up; one that adds nothing is left out. The figures are from the test
+split, with other seeds. A candidate that an agent leaves unverified is not admitted: it counts as
 caught where it is damaged, as refused where it is right, and is shown apart.
 
 "reading" are the world's on-screen words, read out as they stand (its own streams translate them).
@@ -29,10 +30,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from data_pipeline import verify
@@ -328,18 +331,56 @@ def caught(found: Sequence[Outcome], kind: str | None = None) -> Rate:
     return over_clips([(sum(hits), len(hits)) for hits in clips.values()])
 
 
-def choose(one: Verifier, given: Sequence[Case], desk: Desk) -> tuple[Setting, bool]:
+Tried = list[tuple[Setting, list[Outcome]]]
+"""What became of an agent's cases under each of its settings."""
+
+
+def tried(one: Verifier, given: Sequence[Case], desk: Desk) -> Tried:
+    """On the cases of the families that it can see."""
+    mine = [case for case in given if case.family in one.sees]
+    return [(setting, outcomes(one, setting, mine, desk)) for setting in one.settings]
+
+
+def choose(found: Tried) -> tuple[Setting, bool]:
     """The setting that catches most on these cases, of those that refuse few right ones; the one
     that refuses fewest where all refuse too many. And whether it refuses few."""
-    mine = [case for case in given if case.family in one.sees]
-    tried = []
-    for number, setting in enumerate(one.settings):
-        found = outcomes(one, setting, mine, desk)
-        lost, hit = refused(found).value, caught(found).value
+    ranked = []
+    for number, (setting, ends) in enumerate(found):
+        lost, hit = refused(ends).value, caught(ends).value
         few = not lost > MOST_REFUSED  # where nothing was to be refused, it stays
-        tried.append(((few, hit if few else -lost, -lost, -number), setting))
-    best, setting = max(tried, key=lambda entry: entry[0])
+        ranked.append(((few, hit if few else -lost, -lost, -number), setting))
+    best, setting = max(ranked, key=lambda entry: entry[0])
     return setting, best[0]
+
+
+def choose_together(
+    agents: Mapping[str, Tried], others: Sequence[Sequence[Outcome]], given: Sequence[Case]
+) -> dict[str, Setting]:
+    """A setting, or none, for each of the agents that were tried on `given`: those that catch most,
+    of all that refuse few right ones between them and `others`, whose outcomes stand. Of equal ones
+    those that refuse fewest, then the fewest agents."""
+    right = np.array([case.kind == RIGHT for case in given])
+    stands = np.ones(len(given), bool)
+    for found in others:
+        stands &= [o.admitted for o in found]
+    options = [
+        [(None, np.ones(len(given), bool))]
+        + [(setting, np.array([o.admitted for o in ends])) for setting, ends in found]
+        for found in agents.values()
+    ]
+    ranked = []
+    for number, combination in enumerate(product(*options)):
+        admitted = np.logical_and.reduce([stands, *(ends for _, ends in combination)])
+        lost = float(1 - admitted[right].mean()) if right.any() else 0.0
+        hit = float(1 - admitted[~right].mean()) if not right.all() else 0.0
+        used = sum(setting is not None for setting, _ in combination)
+        if lost <= MOST_REFUSED:
+            ranked.append(((hit, -lost, -used, -number), combination))
+    if not ranked:
+        return {}
+    _, best = max(ranked, key=lambda entry: entry[0])
+    pairs = zip(agents, best, strict=True)
+    return {name: setting for name, (setting, _) in pairs if setting is not None}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -416,13 +457,21 @@ def main() -> None:
         chosen, best = dict[str, Setting](), dict[str, Setting]()
         made = verifiers(client, chosen)
         tuning = drawn("validation", arguments.tuning_seed, arguments.tuning)
-        for one in made:
-            best[one.name], few = choose(one, tuning, desk)
-            if few and one is not made[-1]:
+        whole, peers, others = made[-1], dict[str, Tried](), list[list[Outcome]]()
+        seen = [case for case in tuning if case.family in whole.sees]
+        for one in made[:-1]:
+            found_by = tried(one, tuning, desk)
+            best[one.name], few = choose(found_by)
+            if one.sees == whole.sees:
+                peers[one.name] = found_by
+            elif few:
                 chosen[one.name] = best[one.name]
+                others.append(outcomes(one, best[one.name], seen, desk))
+        chosen |= choose_together(peers, others, seen)
+        best[whole.name] = whole.settings[0]
         figures = drawn("test", arguments.seed, arguments.clips)
         found = {one.name: outcomes(one, best[one.name], figures, desk) for one in made}
-    settings = [[v.name, best[v.name], "yes" if v.name in chosen else ""] for v in made[:-1]]
+    settings = [[v.name, best[v.name], chosen.get(v.name, "left out")] for v in made[:-1]]
     asked = "none"
     if client is not None:
         asked = f"{arguments.checkpoint}, {client.usage.requests} requests"
@@ -438,7 +487,7 @@ explains itself in its first lines.
 {told(found, made)}
 ## Settings that were chosen
 
-{table(["agent", "setting", "in together"], settings)}"""
+{table(["agent", "alone", "in together"], settings)}"""
     print(text)
     arguments.out.parent.mkdir(exist_ok=True)
     write_text(arguments.out, text)

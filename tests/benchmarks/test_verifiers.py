@@ -13,6 +13,7 @@ from benchmarks.verifiers import (
     READING,
     RIGHT,
     SIDE,
+    Case,
     Outcome,
     Setting,
     Shown,
@@ -20,17 +21,22 @@ from benchmarks.verifiers import (
     cases,
     caught,
     choose,
+    choose_together,
     outcomes,
     refused,
     streams,
     table,
     told,
+    tried,
 )
 from data_pipeline.candidates import Candidate
 from data_pipeline.corruption import KINDS
 from data_pipeline.desk import Desk
 from data_pipeline.families import Step
 from data_pipeline.sources.wordings import READ
+from joyvl_train.timeline import Clip, Timeline
+
+CANDIDATE = Candidate("0", Timeline(Clip("0", 2.0), "qa", "here"))
 
 
 def refuses_lines_with(words: str) -> Verifier:
@@ -85,13 +91,47 @@ def test_what_is_not_admitted_is_caught_or_refused() -> None:
 def test_the_setting_that_catches_most_and_refuses_few_is_chosen() -> None:
     made = cases("commentary", "validation", 1, 4, photo=False)
     # Nothing is refused at 0, everything at 1.
-    setting, few = choose(refuses_lines_with("no such words"), made, desk())
+    setting, few = choose(tried(refuses_lines_with("no such words"), made, desk()))
     assert (setting.least, few) == (0.0, True)
-    setting, few = choose(refuses_lines_with(""), made, desk())
+    setting, few = choose(tried(refuses_lines_with(""), made, desk()))
     assert (setting.least, few) == (0.0, True)
     always = refuses_lines_with("")
     greedy = Verifier(always.name, always.sees, always.steps, always.settings[1:])
-    assert choose(greedy, made, desk())[1] is False
+    assert choose(tried(greedy, made, desk()))[1] is False
+
+
+def ends(kinds: str, admitted: str) -> list[Outcome]:
+    """A case a letter, `r` for right ones; `-` are not admitted."""
+    pairs = zip(kinds, admitted, strict=True)
+    found = []
+    for number, (kind, end) in enumerate(pairs):
+        case = Case("qa", str(number), RIGHT if kind == "r" else "moved 1 s", CANDIDATE)
+        found.append(Outcome(case, "rejected" if end == "-" else "open"))
+    return found
+
+
+def test_settings_of_agents_together_share_what_may_be_refused() -> None:
+    kinds = "r" * 10 + "d" * 10
+    low, high = Setting(least=0.4), Setting(least=0.8)
+    given = [outcome.case for outcome in ends(kinds, "+" * 20)]
+    # Each may refuse one right case alone; both high ones would refuse two of ten.
+    first = [
+        (low, ends(kinds, "+" * 10 + "--" + "+" * 8)),
+        (high, ends(kinds, "-" + "+" * 9 + "----" + "+" * 6)),
+    ]
+    second = [
+        (low, ends(kinds, "+" * 10 + "+" * 7 + "---")),
+        (high, ends(kinds, "+" * 9 + "-" + "+" * 6 + "----")),
+    ]
+    assert [choose(found) for found in (first, second)] == [(high, True), (high, True)]
+    agents = {"first": first, "second": second}
+    assert choose_together(agents, [], given) == {"first": high, "second": low}
+    # One that catches what others do already is left out, and so is all that refuses too many.
+    assert choose_together({**agents, "third": first[:1]}, [], given) == {
+        "first": high,
+        "second": low,
+    }
+    assert choose_together(agents, [ends(kinds, "--" + "+" * 18)], given) == {}
 
 
 def test_tables_name_every_family_and_kind() -> None:

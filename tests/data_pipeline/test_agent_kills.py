@@ -9,7 +9,9 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,7 @@ from tests.data_pipeline.made_corpus import files, frames, source
 
 ROOT = Path(__file__).resolve().parents[2]
 CONCURRENCY = 4
+COUNT = 480
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -111,11 +114,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from joyvl_train.config import UserError
-from tests.data_pipeline.test_agent_kills import made
+from tests.data_pipeline.test_agent_kills import COUNT, made
 
 if __name__ == "__main__":
     try:
-        made(Path(sys.argv[1]), sys.argv[2], 120, workers=2, retries=2)
+        made(Path(sys.argv[1]), sys.argv[2], COUNT, workers=2, retries=2)
     except UserError as error:
         sys.exit(f"error: {error}")
 """
@@ -130,18 +133,25 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-def test_the_run_a_worker_or_the_server_is_killed_and_the_bytes_are_the_same(
-    tmp_path: Path,
-) -> None:
+def drawn_kills(rng: random.Random) -> list[str]:
+    """Twenty kills. No two workers running: a part whose worker dies twice has failed."""
+    while True:
+        kinds = ["run", "worker", "server"] * 6 + ["run", "server"]
+        rng.shuffle(kinds)
+        if ("worker", "worker") not in pairwise(kinds):
+            return kinds
+
+
+def test_twenty_kills_of_run_worker_and_server_leave_the_same_bytes(tmp_path: Path) -> None:
     """At moments drawn by chance; the server stays dead until the run has ended."""
     with Mortal() as server:
-        made(tmp_path / "unbroken", server.url, 120)
+        made(tmp_path / "unbroken", server.url, COUNT)
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     folder = tmp_path / "killed"
     rng = random.Random(7)
-    kinds = ["run", "worker", "server"]  # one worker: a part whose worker dies twice has failed
-    rng.shuffle(kinds)
+    kinds = drawn_kills(rng)
+    killed = Counter[str]()
     with Mortal() as server:
         command = [sys.executable, str(script), str(folder), server.url]
 
@@ -155,11 +165,12 @@ def test_the_run_a_worker_or_the_server_is_killed_and_the_bytes_are_the_same(
             )
 
         process = start()
-        for kind in kinds:
-            assert server.wait_for(rng.randint(4, 16)), f"{kind}: {process.poll()}"
+        for number, kind in enumerate(kinds):
+            assert server.wait_for(rng.randint(4, 24)), f"{number} {kind}: {process.poll()}"
             if kind == "worker":  # its part is begun again, by another
                 for child in workers_of(process)[:1]:
                     os.kill(child, signal.SIGKILL)
+                    killed[kind] += 1
                 continue
             if kind == "run":
                 process.send_signal(signal.SIGKILL)
@@ -171,10 +182,12 @@ def test_the_run_a_worker_or_the_server_is_killed_and_the_bytes_are_the_same(
                 error = process.stderr.read()
                 assert error.count("\n") == 1 and "nobody is there to ask" in error
                 server.begin()
+            killed[kind] += 1
             process = start()
         assert process.wait(120) == 0
-        work = made(folder, server.url, 120)  # does nothing again
+        work = made(folder, server.url, COUNT)  # does nothing again
         served = server.served
+    assert killed == Counter(kinds)
     assert whole(folder) == whole(tmp_path / "unbroken")
     answers = sum(1 for _ in (folder / "answers").rglob("*.json"))
     (spent,) = work.spent().values()
