@@ -131,6 +131,12 @@ class DataConfig:
     mix: dict[str, float] = _key(
         {}, "weight of each family in the mix; a family not named weighs 1", low=0, high=10**6
     )
+    hard: float = _key(
+        1.0,
+        "factor on the weight of the world's families that are learnt last (alerting, counting)",
+        low=0,
+        high=1000,
+    )
     cache_dir: str = _key(".cache/frames", "folder of the decoded frames")
     workers: int = _key(0, "processes that prepare samples; 0: in the run itself", low=0, high=256)
     held_out: float = _key(
@@ -245,6 +251,13 @@ class EvalConfig:
         "looked for",
         low=-20,
         high=20,
+    )
+    most_false_alarms: float = _key(
+        0.0,
+        "false alarms an hour that the chosen one of silence_biases keeps to, where that costs at "
+        "most 0.05 of onset F1; 0: no bound",
+        low=0,
+        high=10**6,
     )
     bias_streams: int = _key(
         120, "validation streams on which one of silence_biases is chosen", low=1, high=10**6

@@ -58,7 +58,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
                 )
         return parts
     check_assets(config)
-    families = family_weights(data.families, data.mix)
+    families = family_weights(data.families, data.mix, data.hard)
     if not any(families.values()):
         raise UserError(
             f"data.mix={data.mix}: every family that is used has the weight 0; raise one of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from joyvl_train.checkpoint import load_for_inference
@@ -18,7 +19,9 @@ from recipes._data import Cases, held_out_cases, side_of
 from recipes._world import settings
 
 SUMMED = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
+_ALARMS = "false_alarms_per_hour"
 _AS_GOOD = 0.005
+_WORTH = 0.05
 
 
 def speaker(config: Config, path: str) -> tuple[Any, Renderer]:
@@ -77,8 +80,7 @@ def check_bias(config: Config, renderer: Renderer) -> None:
 
 def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> float:
     """The bias towards silence that the test is run with: `eval.silence_bias`, or where there are
-    `eval.silence_biases` the one with the best onset F1 on validation streams, and of those that
-    come within `_AS_GOOD` of it the most silent."""
+    `eval.silence_biases` the `best_bias` of them on validation streams."""
     biases, given = sorted(config.eval.silence_biases), config.eval.silence_bias
     if not biases:
         return given
@@ -95,7 +97,7 @@ def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> flo
         return given
     if rejects.total:
         run.say(f"left out of the validation data: {rejects}; see {rejects.path}")
-    found: dict[float, float] = {}
+    found: dict[float, tuple[float, float]] = {}
     for bias in biases:
         traces = stream_model(model, renderer, config, cases, bias)
         measured = metrics(traces, "validation", samples=1)
@@ -104,10 +106,31 @@ def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> flo
         if "onset_f1" not in known:
             run.say(f"no onset to validate on: eval.silence_bias={given:g} stays")
             return given
-        found[bias] = measured["validation/onset_f1"]
-    best = max(bias for bias in biases if found[bias] >= max(found.values()) - _AS_GOOD)
-    run.say(f"eval.silence_bias={best:g}: onset F1 {found[best]:.3f} on {len(cases)} streams")
+        f1, alarms = (measured[f"validation/{n}"] for n in ("onset_f1", _ALARMS))
+        found[bias] = f1, alarms
+    best = best_bias(found, config.eval.most_false_alarms)
+    f1, alarms = found[best]
+    run.say(
+        f"eval.silence_bias={best:g}: onset F1 {f1:.3f}, {alarms:.1f} false alarms an hour on "
+        f"{len(cases)} streams"
+    )
     return best
+
+
+def best_bias(found: Mapping[float, tuple[float, float]], most: float = 0.0) -> float:
+    """The bias to take; `found` holds (onset F1, false alarms an hour) of each.
+
+    It is that of the best onset F1, and of those within `_AS_GOOD` of it the most silent. With a
+    bound `most` on false alarms it is looked for among those that keep it; where none does that
+    costs less than `_WORTH` of onset F1, it is the one of these with the fewest.
+    """
+    top = max(f1 for f1, _ in found.values())
+    pool = {b: (f1, alarms) for b, (f1, alarms) in found.items() if not most or f1 >= top - _WORTH}
+    quiet = {b: (f1, alarms) for b, (f1, alarms) in pool.items() if not most or alarms <= most}
+    if not quiet:
+        return min(pool, key=lambda bias: (pool[bias][1], -pool[bias][0]))
+    top = max(f1 for f1, _ in quiet.values())
+    return max(bias for bias, (f1, _) in quiet.items() if f1 >= top - _AS_GOOD)
 
 
 def talkativeness(run: Run, chosen: float) -> Html:

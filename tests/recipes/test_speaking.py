@@ -12,6 +12,7 @@ from joyvl_train.cli import main
 from joyvl_train.records import footage, footage_number
 from joyvl_train.sides import SideName, side_of
 from joyvl_train.timeline import Clip, Event, Timeline, to_json
+from recipes._speaking import best_bias
 from tests.joyvl_train.conftest import build
 from tests.joyvl_train.videos import make_video
 
@@ -63,6 +64,29 @@ def test_a_bias_that_can_not_be_given_is_told_at_once(
     code, found = evaluate(tmp_path, models[False], *asked)
     assert code == 2 and "train/steps" not in found
     assert "eval.silence_bias=1: this model's tokenizer reads silence in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted"),
+    [
+        (0, 1),  # the best onset F1; 2 is more than half a point below
+        (30, 1),
+        (20, 2),
+        (6, 3),
+        (3, 3),  # 4 keeps to it, and costs too much; of the others 3 comes nearest
+        (1, 3),
+    ],
+)
+def test_the_bias_is_the_best_that_keeps_to_the_bound_on_false_alarms(
+    most: float, wanted: float
+) -> None:
+    found = {0: (0.95, 50.0), 1: (0.96, 25.0), 2: (0.95, 12.0), 3: (0.93, 5.0), 4: (0.90, 2.0)}
+    assert best_bias(found, most) == wanted
+
+
+def test_of_biases_that_are_as_good_the_most_silent_is_taken() -> None:
+    assert best_bias({0: (0.950, 30.0), 1: (0.948, 20.0), 2: (0.944, 10.0)}) == 1
+    assert best_bias({0: (0.5, 300.0)}, 6) == 0
 
 
 def clip(folder: Path, side: SideName, broken: bool) -> Timeline:
