@@ -1,0 +1,1 @@
+"""A model on a live stream: the session, and what stands around it."""

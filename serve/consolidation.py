@@ -1,0 +1,90 @@
+"""Texts for a stream's memory: what was said, and what a model saw.
+
+    summarize = ModelSummary(engine)
+    text = summarize(due.turns)
+
+What is said in a chunk is known word for word (`joyvl_train.memory.log_summary`). What was only
+seen is told by the model that serves the stream, or by another: asked about a few frames at a time,
+in the way that `recipe=base` teaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from joyvl_train.actions import Response
+from joyvl_train.baselines import Asked
+from joyvl_train.conversation import clean
+from joyvl_train.memory import log_summary
+from joyvl_train.stream import Turn
+
+if TYPE_CHECKING:
+    from joyvl_train.rendering import Rendered
+
+HAPPENED = "What happened?"
+
+
+class ModelSummary:
+    """Asks `engine` what happened in each stretch of a chunk, `frames` of which it is shown.
+
+    seconds: length of a stretch. What the model tells again word for word is left out. Past `chars`
+    the oldest lines go, as in `log_summary`, which tells what was said.
+    """
+
+    def __init__(
+        self,
+        engine: Asked,
+        question: str = HAPPENED,
+        *,
+        seconds: int = 10,
+        frames: int = 4,
+        chars: int = 1000,
+    ) -> None:
+        if seconds < 1 or frames < 1:
+            raise ValueError(f"seconds={seconds} and frames={frames}; each must be 1 or more")
+        self.engine, self.question = engine, question
+        self._seconds, self._frames, self._chars = seconds, frames, chars
+
+    def __call__(self, turns: Sequence[Turn]) -> str:
+        stretches: dict[int, list[Turn]] = {}
+        for turn in turns:
+            if turn.frames:
+                stretches.setdefault(turn.second // self._seconds, []).append(turn)
+        prompts: list[Rendered] = []
+        for stretch in stretches.values():
+            shown = [stretch[i].frames[-1] for i in _spread(len(stretch), self._frames)]
+            prompts.append(
+                self.engine.renderer.render_question(
+                    self.question, shown, system=self.engine.system
+                )
+            )
+        replies = self.engine.generate_batch(prompts, seeds=range(len(prompts))) if prompts else []
+        lines: list[tuple[int, str]] = []
+        last = ""
+        for stretch, reply in zip(stretches.values(), replies, strict=True):
+            told = clean(reply.action.text) if isinstance(reply.action, Response) else ""
+            if told and told != last:
+                lines.append((stretch[0].second, f"{stretch[0].second} s: {told}"))
+                last = told or last
+        said = log_summary(turns, self._chars)
+        room = self._chars - len(said) - 2
+        kept: list[str] = []
+        for _, line in reversed(lines):
+            if len(line) + 2 > room:
+                break
+            room -= len(line) + 2
+            kept.append(line)
+        seen = "; ".join(reversed(kept))
+        if not seen:
+            return said
+        return seen if said == log_summary(()) else f"{seen}; {said}"
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """`wanted` of `count` places, or all: evenly, the first and the last among them."""
+    if count <= wanted:
+        return list(range(count))
+    if wanted == 1:
+        return [count - 1]
+    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]

@@ -1,0 +1,167 @@
+"""One stream and its model, second by second: `Session.step(tick) -> events`, live and offline.
+
+A session owns its stream's state and changes it in `step` alone. What comes from outside reaches it
+inside the tick: frames, what the user says, results of delegated tasks, texts for its memory. What
+it wants done it says in its events; whoever drives it sees to that, at its own pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from joyvl_train.actions import Delegation, Silence
+from joyvl_train.background import Task, task_of
+from joyvl_train.heldout import Answer, Step, Streamer
+from joyvl_train.memory import Memory, MemoryEvent, Summary
+from joyvl_train.stream import Result, Stream, StreamSettings, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What has arrived by the end of `second`. Seconds increase; those without frames may be told
+    of or left out.
+
+    `results` are (task number, digest); `summaries` and `block` answer `SummaryDue` and `BlockDue`.
+    """
+
+    second: int
+    frames: tuple[Any, ...] = ()
+    queries: tuple[str, ...] = ()
+    results: tuple[Result, ...] = ()
+    summaries: tuple[Summary, ...] = ()
+    block: Summary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A second was answered; `task` is what it handed to the background model."""
+
+    step: Step
+    task: Task | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryDue:
+    """A text that tells of `turns`, those of `seconds`, is wanted before the chunk ends."""
+
+    seconds: range
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDue:
+    """One text of these summaries is wanted; without it theirs are joined."""
+
+    summaries: tuple[Summary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Something befell the memory."""
+
+    event: MemoryEvent
+
+
+SessionEvent = Stepped | SummaryDue | BlockDue | Remembered
+
+
+class Session:
+    """A stream and the handle that `engine` follows it by; `close` it in the end.
+
+    seed: names what is drawn for it. snapshot: how many of the newest frames go out with a
+    delegated task. A reply outside the grammar stands as silence, with its reason in the step.
+    """
+
+    def __init__(
+        self,
+        engine: Streamer,
+        settings: StreamSettings | None = None,
+        *,
+        memory: Memory | None = None,
+        pins: Sequence[str] = (),
+        seed: int = 0,
+        snapshot: int = 4,
+    ) -> None:
+        self.engine = engine
+        self.stream = Stream(settings, memory, pins)
+        self._snapshot = snapshot
+        self._asked: range | None = None  # the last seconds that a summary was asked for
+        self._blocks = 0  # the end of the last block that was asked for
+        self._handle = engine.open(self.stream, seed)
+
+    def step(self, tick: Tick) -> list[SessionEvent]:
+        """Takes in a second and answers it; a second without frames is taken in alone.
+
+        Raises `ValueError`, as `Stream` does, for a tick that can't follow.
+        """
+        return step_together([self], [tick])[0]
+
+    def close(self) -> None:
+        """Releases what the engine holds of the stream."""
+        self.engine.close(self._handle)
+
+    def _take(self, tick: Tick) -> bool:
+        """Opens the second's turn; False where it has no frames and so no turn."""
+        for summary in tick.summaries:
+            self.stream.add_summary(summary)
+        if tick.block is not None:
+            self.stream.add_merge(tick.block)
+        return self.stream.observe(tick.second, tick.frames, tick.queries, tick.results) is not None
+
+    def _answered(self, reply: Answer | None) -> list[SessionEvent]:
+        """Closes the turn with what the user is shown, if one was opened; what came of it."""
+        events: list[SessionEvent] = []
+        turn = self.stream.open_turn
+        if turn is not None and reply is not None:
+            action = Silence() if reply.action is None else reply.action
+            number = self.stream.act(action)
+            malformed = None if reply.action is not None else (reply.error or "malformed")
+            step = Step(
+                turn.second,
+                action,
+                turn.queries,
+                turn.results,
+                malformed,
+                None if malformed is None else reply.text,
+                reply.truncated,
+            )
+            task = None
+            if number is not None and isinstance(action, Delegation):
+                frames = [frame for seen in self.stream.turns for frame in seen.frames]
+                newest = frames[-self._snapshot :] if self._snapshot else []
+                task = task_of(number, turn.second, action, self.stream.memory_text, newest)
+            events.append(Stepped(step, task))
+        seconds = self.stream.due_summary()
+        if seconds is not None and seconds != self._asked:
+            self._asked = seconds
+            events.append(SummaryDue(seconds, self.stream.due_turns()))
+        block = self.stream.due_merge()
+        if block and block[-1].stop > self._blocks:
+            self._blocks = block[-1].stop
+            events.append(BlockDue(block))
+        return events + [Remembered(event) for event in self.stream.take_events()]
+
+
+def step_together(sessions: Sequence[Session], ticks: Sequence[Tick]) -> list[list[SessionEvent]]:
+    """A step of each of several sessions of one engine, which answers them together.
+
+    Where the engine fails, the seconds that were begun stand as silence before its error is raised.
+    """
+    if len({id(session.engine) for session in sessions}) > 1:
+        raise ValueError("sessions of several engines can't be stepped together")
+    begun: list[Session] = []
+    answers: dict[int, Answer] = {}
+    try:
+        for session, tick in zip(sessions, ticks, strict=True):
+            if session._take(tick):
+                begun.append(session)
+        if begun:
+            replies = begun[0].engine.step([session._handle for session in begun])
+            answers = {id(s): reply for s, reply in zip(begun, replies, strict=True)}
+    except BaseException:
+        for session in begun:
+            session.stream.act(Silence())
+        raise
+    return [session._answered(answers.get(id(session))) for session in sessions]

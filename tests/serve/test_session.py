@@ -1,0 +1,160 @@
+"""Sessions: the same as the library's free run, in step or alone; what they ask for; failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from data_pipeline.world.streams import WorldFrames, stream
+from joyvl_train.actions import Action, Delegation, Response, Silence
+from joyvl_train.background import Task
+from joyvl_train.heldout import free_run
+from joyvl_train.memory import Summary
+from joyvl_train.stream import Stream, StreamSettings, queries_by_second
+from serve.session import BlockDue, Remembered, Session, Stepped, SummaryDue, Tick, step_together
+
+
+@dataclass
+class Said:
+    text: str
+    action: Action | None
+    error: str | None = None
+    truncated: bool = False
+
+
+class Script:
+    """An engine that says what is set for a second, and is silent otherwise."""
+
+    def __init__(self, actions: dict[int, Action | None] | None = None) -> None:
+        self.actions = actions or {}
+        self.streams: dict[int, Stream] = {}
+        self.batches: list[int] = []
+
+    def open(self, stream: Stream, seed: int | None = None) -> int:
+        self.streams[len(self.streams)] = stream
+        return len(self.streams) - 1
+
+    def close(self, handle: int) -> None:
+        del self.streams[handle]
+
+    def step(self, handles: Sequence[int]) -> list[Said]:
+        self.batches.append(len(handles))
+        found = []
+        for handle in handles:
+            turn = self.streams[handle].open_turn
+            assert turn is not None
+            action = self.actions.get(turn.second, Silence())
+            found.append(Said("?", action, None if action else "empty"))
+        return found
+
+
+def steps(events) -> list:
+    return [event.step for event in events if isinstance(event, Stepped)]
+
+
+def test_each_second_with_frames_is_answered() -> None:
+    session = Session(Script({1: Response("Hello."), 3: None}))
+    assert steps(session.step(Tick(0, ("f",), ("Hi",))))[0].queries == ("Hi",)
+    (said,) = steps(session.step(Tick(1, ("f",))))
+    assert said.action == Response("Hello.")
+    assert session.step(Tick(2, (), ("Are you there?",))) == []
+    (malformed,) = steps(session.step(Tick(3, ("f",))))
+    assert malformed.queries == ("Are you there?",)  # it moved on to a second with frames
+    assert (malformed.action, malformed.malformed, malformed.reply) == (Silence(), "empty", "?")
+    with pytest.raises(ValueError, match="second 3 observed after second 3"):
+        session.step(Tick(3, ("f",)))
+    session.close()
+
+
+def test_a_task_goes_out_with_the_newest_frames_and_its_result_comes_in_a_tick() -> None:
+    hard = Delegation("Let me see.", "What is 12 times 12?")
+    session = Session(Script({2: hard}), snapshot=2)
+    for second in range(2):
+        session.step(Tick(second, (f"f{second}",)))
+    (event,) = [e for e in session.step(Tick(2, ("f2",))) if isinstance(e, Stepped)]
+    assert event.task == Task(1, 2, "Let me see.", "What is 12 times 12?", "", ("f1", "f2"))
+    (step,) = steps(session.step(Tick(3, ("f3",), results=((1, "144"),))))
+    assert step.results == ((1, "144"),)
+    with pytest.raises(ValueError, match="task 1, which is not pending"):
+        session.step(Tick(4, ("f4",), results=((1, "144"),)))
+    # Nothing was changed by what was refused.
+    assert steps(session.step(Tick(4, ("f4",))))
+
+
+def test_summaries_and_blocks_are_asked_for_once_and_enter_at_the_boundary() -> None:
+    settings = StreamSettings(10, 3)
+    settings = replace(settings, limits=replace(settings.limits, mid=2))
+    session = Session(Script(), settings)
+    due: list[SummaryDue] = []
+    blocks: list[BlockDue] = []
+    waiting: list[Summary] = []
+    for second in range(45):
+        tick = Tick(second, ("f",), summaries=tuple(waiting))
+        waiting.clear()
+        for event in session.step(tick):
+            if isinstance(event, SummaryDue):
+                due.append(event)
+                seconds = event.seconds
+                waiting.append(Summary(seconds.start, seconds.stop, f"chunk {len(due)}"))
+            elif isinstance(event, BlockDue):
+                blocks.append(event)
+    assert [(d.seconds.start, d.seconds.stop) for d in due] == [(0, 7), (7, 17), (17, 27), (27, 37)]
+    assert [t.second for t in due[0].turns] == list(range(7))
+    told = [[summary.text for summary in block.summaries] for block in blocks]
+    assert told == [["chunk 1", "chunk 2"], ["chunk 3", "chunk 4"]]
+    assert session.stream.memory_text.splitlines() == [
+        "Earlier:",
+        "0 to 17 s: chunk 1 chunk 2",
+        "17 to 27 s: chunk 3",
+        "27 to 37 s: chunk 4",
+    ]
+
+
+def test_events_of_the_memory_come_out_once() -> None:
+    session = Session(Script(), StreamSettings(10, 3))
+    kinds = [
+        event.event.kind
+        for second in range(12)
+        for event in session.step(Tick(second, ("f",)))
+        if isinstance(event, Remembered)
+    ]
+    assert kinds == ["chunk"]
+
+
+def test_sessions_in_step_are_answered_together() -> None:
+    engine = Script({1: Response("Here.")})
+    sessions = [Session(engine) for _ in range(3)]
+    ticks = [Tick(1, ("f",)), Tick(1), Tick(4, ("f",))]
+    found = step_together(sessions, ticks)
+    assert engine.batches == [2]
+    assert [[s.second for s in steps(events)] for events in found] == [[1], [], [4]]
+    with pytest.raises(ValueError, match="several engines"):
+        step_together([sessions[0], Session(Script())], ticks[:2])
+
+
+def test_a_second_in_which_the_engine_fails_stands_as_silence() -> None:
+    engine = Script()
+    session = Session(engine)
+    session.step(Tick(0, ("f",)))
+    kept, engine.step = engine.step, None  # type: ignore[assignment, method-assign]
+    with pytest.raises(TypeError):
+        session.step(Tick(1, ("f",)))
+    engine.step = kept  # type: ignore[method-assign]
+    assert [s.second for s in steps(session.step(Tick(2, ("f",))))] == [2]
+    assert [turn.action for turn in session.stream.turns] == [Silence()] * 3
+
+
+def test_a_session_does_what_the_free_run_does() -> None:
+    timeline = stream("alerting", 3, "test", seconds=24)
+    frames = WorldFrames(timeline, 32)
+    words = {4: Response("A dog appeared."), 9: None, 13: Response("It left.")}
+    settings = StreamSettings(10, 3)
+    (trace,) = free_run(Script(words), [(timeline, frames)], settings, progress=False)
+    session, queries = Session(Script(words), settings), queries_by_second(timeline)
+    found = []
+    for second in range(frames.seconds):
+        tick = Tick(second, frames.frames(second), queries.get(second, ()))
+        found += steps(session.step(tick))
+    assert tuple(found) == trace.steps
