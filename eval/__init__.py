@@ -1,0 +1,1 @@
+"""Cases that are played as live streams to any system, and how it is judged on them."""

@@ -1,0 +1,119 @@
+"""A case, played second by second to a system on a simulated clock: exact, and fast as it can be.
+
+Second t is told when its last frame is there. Results of what a system delegates come back at its
+own second plus the case's delay, and what is due after them moves along.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from eval.case import Case
+from eval.systems import System
+from joyvl_train.actions import Delegation, Silence
+from joyvl_train.background import SimulatedBackground
+from joyvl_train.frames import Frames
+from joyvl_train.heldout import Step, Trace, trace_of
+from joyvl_train.stream import queries_by_second
+from joyvl_train.timeline import Timeline
+from joyvl_train.timing import Delegated, due
+from serve.session import Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a system did on a case; `latencies` are the seconds that each step took it."""
+
+    trace: Trace
+    latencies: tuple[float, ...]
+
+
+class Player:
+    """The clock of a case, and what comes back to a system that delegates."""
+
+    def __init__(self, case: Case, seconds: int, seed: int = 0) -> None:
+        self.case = case
+        self.timeline = settled(case.timeline, seconds)
+        self._queries = queries_by_second(self.timeline)
+        self._background = SimulatedBackground(
+            self.timeline, seed, early=case.early, late=case.late
+        )
+        self._delegated: dict[int, int] = {}
+        self._returned: dict[int, int] = {}
+        self._steps: list[Step] = []
+
+    def tick(self, second: int, frames: Sequence[object]) -> Tick:
+        """What has arrived by the end of `second`."""
+        results = tuple(self._background.due(second))
+        return Tick(second, tuple(frames), self._queries.get(second, ()), results)
+
+    def note(self, step: Step, task: int | None) -> None:
+        """Takes down a second; `task` is the number of what it delegated."""
+        self._steps.append(step)
+        self._returned |= {number: step.second for number, _ in step.results}
+        if task is not None and isinstance(step.action, Delegation):
+            self._delegated[task] = step.second
+            self._background.dispatch(step.second, task, step.action)
+
+    def trace(self, policy: str) -> Trace:
+        """All of it, beside what was due, given what was delegated."""
+        delegated = {
+            event.id: Delegated(self._delegated[number], self._returned.get(number))
+            for number, event in self._background.matched.items()
+        }
+        onsets = due(self.timeline, delegated, self.case.early, self.case.late)
+        return trace_of(self.timeline, policy, self._steps, onsets)
+
+
+def settled(timeline: Timeline, seconds: int) -> Timeline:
+    """The timeline on a stream that turned out to last so long; `TimelineError` where something is
+    said past its end."""
+    clip = timeline.clip
+    if clip.seconds == seconds:
+        return timeline
+    return replace(timeline, clip=replace(clip, duration=float(seconds)))
+
+
+def play(case: Case, frames: Frames, system: System, seed: int = 0) -> Played:
+    """What `system` does on `case`. Raises `TimelineError` where the stream is too short for it."""
+    player = Player(case, frames.seconds, seed)
+    watcher = system.watch(case.id, case.timeline.opening, seed)
+    latencies = []
+    try:
+        for second in range(frames.seconds):
+            tick = player.tick(second, frames.frames(second))
+            begun = time.perf_counter()
+            done = watcher.step(tick)
+            latencies.append(time.perf_counter() - begun)
+            if done is not None:
+                player.note(done.step, None if done.task is None else done.task.number)
+    finally:
+        watcher.close()
+    return Played(player.trace(system.name), tuple(latencies))
+
+
+def charged(played: Played, latency: float | None = None) -> Trace:
+    """The trace as it would have been heard: each thing said comes as much later as its step took,
+    or as `latency` says; nothing overtakes what was said before. What would come after the last
+    second is not heard."""
+    moved: dict[int, Step] = {}
+    steps = {step.second: step for step in played.trace.steps}
+    last = max(steps, default=-1)
+    free = 0
+    for step, taken in zip(played.trace.steps, played.latencies, strict=False):
+        if isinstance(step.action, Silence):
+            continue
+        second = max(step.second + math.floor(taken if latency is None else latency), free)
+        free = second + 1
+        while second <= last and second not in steps:
+            second += 1
+        if second <= last:
+            moved[second] = step
+    told = []
+    for second, step in sorted(steps.items()):
+        action = moved[second].action if second in moved else Silence()
+        told.append(replace(step, action=action))
+    return replace(played.trace, steps=tuple(told))
