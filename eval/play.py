@@ -87,7 +87,7 @@ def play(case: Case, frames: Frames, system: System, seed: int = 0) -> Played:
             tick = player.tick(second, frames.frames(second))
             begun = time.perf_counter()
             done = watcher.step(tick)
-            latencies.append(time.perf_counter() - begun)
+            latencies.append(round(time.perf_counter() - begun, 4))
             if done is not None:
                 player.note(done.step, None if done.task is None else done.task.number)
     finally:

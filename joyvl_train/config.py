@@ -19,6 +19,7 @@ from typing import Any
 
 from joyvl_train.config_key import key as _key
 from joyvl_train.corpus_config import AgentsConfig, CorpusConfig, ExecutorConfig, SourceConfig
+from joyvl_train.eval_config import CasesConfig
 
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
@@ -291,6 +292,7 @@ class Config:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    cases: CasesConfig = field(default_factory=CasesConfig)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""Systems from plain data, so that any process can open them, and what a transcript hangs on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from eval.recorded import read_recorded
+from eval.systems import TRIVIAL, Fixed, Streaming, System, TurnBased
+from joyvl_train.checkpoint import load_for_inference
+from joyvl_train.engine import Engine
+from joyvl_train.memory import Limits, log_summary
+from joyvl_train.rendering import Renderer
+from joyvl_train.stream import StreamSettings, Summarize
+from serve.consolidation import ModelSummary
+
+_ENDS = 1 << 20  # bytes of a large file that its key is made of, at each end
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How a stream is cut into chunks, and what tells of those that are over."""
+
+    chunk_seconds: int = 100
+    lead: int = 10
+    limits: Limits = field(default_factory=Limits)
+    summaries: Literal["said", "model"] = "said"
+
+    @property
+    def settings(self) -> StreamSettings:
+        return StreamSettings(self.chunk_seconds, self.lead, self.limits)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One system. name: as reports and folders call it. checkpoint: of `stream`, `poller` and
+    `ask_only`. period: of a poller, seconds. path: of `recorded`. `text`: of a trivial policy,
+    whose name is one of `TRIVIAL`."""
+
+    name: str
+    kind: Literal["stream", "poller", "ask_only", "trivial", "recorded"]
+    checkpoint: str = ""
+    path: str = ""
+    text: str = ""
+    period: int = 5
+    bias: float = 0.0
+    max_new_tokens: int = 48
+    temperature: float = 0.0
+    system: str = ""
+    min_pixels: int = 0
+    max_pixels: int = 0
+    cutting: Cutting = field(default_factory=Cutting)
+
+    @property
+    def key(self) -> str:
+        """A hash of all that its transcripts hang on, the weights among it."""
+        told = {k: v for k, v in asdict(self).items() if k not in ("name", "checkpoint", "path")}
+        files = [self.checkpoint, self.path]
+        parts = [json.dumps(told, sort_keys=True), *(content_key(f) for f in files if f)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def content_key(path: str | Path) -> str:
+    """A hash of a file, or of the files of a folder: their names, sizes, and first and last bytes;
+    of what is on no disk, its name."""
+    path = Path(path)
+    if not path.exists():
+        return str(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path) if path.is_dir() else ''} {size}\n".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(_ENDS))
+            if size > _ENDS:
+                opened.seek(max(_ENDS, size - _ENDS))
+                digest.update(opened.read(_ENDS))
+    return digest.hexdigest()
+
+
+def open_system(spec: Spec) -> System:
+    """The system; models are loaded once a process. Raises `CheckpointError` or `CaseError`."""
+    if spec.kind == "trivial":
+        return Fixed(spec.name, spec.text, TRIVIAL[spec.name])
+    if spec.kind == "recorded":
+        return read_recorded(spec.path, spec.name)
+    engine = _engine(spec)
+    if spec.kind == "stream":
+        summarize: Summarize = log_summary
+        if spec.cutting.summaries == "model":
+            summarize = ModelSummary(engine)
+        return Streaming(spec.name, engine, spec.cutting.settings, summarize)
+    period = spec.period if spec.kind == "poller" else None
+    return TurnBased(spec.name, engine, period=period)
+
+
+def _engine(spec: Spec) -> Engine:
+    model, renderer = _model(spec.checkpoint, spec.min_pixels, spec.max_pixels)
+    return Engine(
+        model,
+        renderer,
+        max_new_tokens=spec.max_new_tokens,
+        temperature=spec.temperature,
+        silence_bias=spec.bias if spec.kind == "stream" else 0.0,
+        system=spec.system,
+    )
+
+
+@lru_cache(maxsize=2)
+def _model(checkpoint: str, min_pixels: int, max_pixels: int) -> tuple[object, Renderer]:
+    model, processor = load_for_inference(checkpoint, min_pixels=min_pixels, max_pixels=max_pixels)
+    return model, Renderer(processor)

@@ -1,0 +1,244 @@
+"""Cases played to systems, in processes side by side; what is played already is not played again.
+
+A transcript is a JSON file under `transcripts/<system>/<case>.json`. It is taken as it is while its
+key is the same: a hash of the case and its footage, of the system and its weights, of the size of
+the pictures, the seed and this module's version. Each case is played by itself, so that what comes
+of it hangs on nothing else: the same bytes whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_pipeline.assets import cache_folder
+from data_pipeline.packages import CLIPS
+from data_pipeline.world.backgrounds import footage_clips
+from data_pipeline.world.streams import WorldFrames
+from eval.case import Case, read_case
+from eval.fields import CaseError
+from eval.grades import Unscored
+from eval.opening import Spec, open_system
+from eval.play import Played, play
+from joyvl_train.frames import Frames, open_video
+from joyvl_train.heldout import from_json, to_json
+from joyvl_train.run import write_text
+from joyvl_train.timeline import TimelineError
+from joyvl_train.video import FrameError
+
+VERSION = 1
+
+Transcripts = dict[str, dict[str, Played | Unscored]]
+"""System -> case -> what it did, or why nothing is known of it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How cases are shown: the longest side of pictures, and where decoded videos are kept."""
+
+    side: int
+    cache_dir: str
+
+
+def frames_of(case: Case, view: View) -> Frames:
+    """The pictures of a case by second. `CaseError` where they can't be had."""
+    missing = lacking(case)
+    if missing:
+        raise CaseError(missing)
+    if case.video is None:
+        return WorldFrames(case.timeline, view.side)
+    path = video_path(case)
+    try:
+        if case.video.sha256 and file_hash(path) != case.video.sha256:
+            raise CaseError(
+                f"{case.path.name}: {path} is another file than the case was made of (its SHA-256 "
+                "is not the one that is given); get that one"
+            )
+        return open_video(
+            path,
+            1,
+            cache_dir=Path(view.cache_dir),
+            size=view.side,
+            duration=case.timeline.clip.duration,
+        )
+    except FrameError as error:
+        raise CaseError(f"{case.path.name}: {error}") from None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def video_path(case: Case) -> Path:
+    """Where the case's video lies."""
+    assert case.video is not None
+    if not case.video.sample:
+        return case.path.parent / case.video.path
+    name = next(Path(c.member).name for c in CLIPS if c.name == case.video.sample)
+    return cache_folder() / "samples" / name
+
+
+def lacking(case: Case) -> str:
+    """What the case needs and isn't there, in a line; "" where nothing is lacking."""
+    absent = sorted(set(case.footage) - set(footage_clips()))
+    if absent:
+        return (
+            f"{case.path.name}: plays before footage that isn't there ({', '.join(absent)}): run "
+            "`python -m data_pipeline.assets footage`"
+        )
+    if case.video is None:
+        return ""
+    if case.video.sample and case.video.sample not in {clip.name for clip in CLIPS}:
+        return f"{case.path.name}: there is no sample {case.video.sample!r}"
+    path = video_path(case)
+    if path.is_file():
+        return ""
+    mend = (
+        "run `python -m data_pipeline.assets samples`" if case.video.sample else "see to the path"
+    )
+    return f"{case.path.name}: there is no video {path}; {mend}"
+
+
+def key_of(case: Case, spec: Spec, view: View, seed: int) -> str:
+    """What a transcript hangs on."""
+    shown = [case.digest, str(view.side)]
+    if case.video is not None:
+        shown.append(file_hash(video_path(case)))
+    for name in case.footage:
+        clip = next(clip for clip in CLIPS if clip.name == name)
+        shown.append(clip.package.sha256)
+    told = "\n".join([str(VERSION), case.id, *shown, spec.key, str(seed)])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def play_all(
+    cases: Sequence[Case],
+    specs: Sequence[Spec],
+    folder: Path,
+    view: View,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+) -> Transcripts:
+    """What each system did on each case. A case that can't be played is `Unscored` for all systems,
+    and said once."""
+    found: Transcripts = {spec.name: {} for spec in specs}
+    good = []
+    for case in cases:
+        missing = lacking(case)
+        if missing:
+            say(f"not played: {missing}")
+            for spec in specs:
+                found[spec.name][case.id] = Unscored("case can't be played", missing)
+        else:
+            good.append(case)
+    todo: list[_Job] = []
+    for spec in specs:
+        spec_key = spec.key
+        assert spec_key
+        for case in good:
+            path = folder / slug(spec.name) / f"{case.id}.json"
+            key = key_of(case, spec, view, seed)
+            kept = _read(path, key)
+            if kept is None:
+                todo.append(_Job(str(case.path), spec, view, seed, str(path), key))
+            else:
+                found[spec.name][case.id] = kept
+    lengths = {str(case.path): case.seconds or 60 for case in good}
+    ids = {str(case.path): case.id for case in good}
+    # Long ones first, so that no process is left alone with one; a system's cases in a row.
+    todo.sort(key=lambda job: (-lengths[job.case], job.spec.name))
+    total = sum(lengths[job.case] for job in todo)
+    with tqdm(total=total, desc="cases", unit="s", disable=not progress or not todo) as bar:
+        for job, played in _played(todo, workers):
+            bar.update(lengths[job.case])
+            if isinstance(played, Unscored):
+                say(f"not scored: {job.spec.name}, {ids[job.case]}: {played.detail}")
+            found[job.spec.name][ids[job.case]] = played
+    return {
+        name: {case.id: done[case.id] for case in cases if case.id in done}
+        for name, done in found.items()
+    }
+
+
+def slug(name: str) -> str:
+    """A system's name as a folder's."""
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+@dataclass(frozen=True)
+class _Job:
+    case: str
+    spec: Spec
+    view: View
+    seed: int
+    path: str
+    key: str
+
+
+def _played(todo: Sequence[_Job], workers: int) -> Any:
+    if workers <= 1 or len(todo) < 2:
+        for job in todo:
+            yield job, _work(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(workers, len(todo)), mp_context=context, initializer=_one_thread
+    ) as pool:
+        running: dict[Future[Played | Unscored], _Job] = {}
+        try:
+            running = {pool.submit(_work, job): job for job in todo}
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _work(job: _Job) -> Played | Unscored:
+    """Plays a case and leaves its transcript; a case that fails tells why."""
+    case = read_case(job.case)
+    try:
+        played = play(case, frames_of(case, job.view), open_system(job.spec), job.seed)
+    except (CaseError, TimelineError, FrameError) as error:
+        return Unscored("case can't be played", str(error))
+    write(Path(job.path), played, job.key)
+    return played
+
+
+def write(path: Path, played: Played, key: str) -> None:
+    """Leaves the transcript under its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = {"key": key, "trace": to_json(played.trace)}
+    write_text(path, json.dumps(told, ensure_ascii=False) + "\n")
+    write_text(path.with_suffix(".times"), json.dumps(list(played.latencies)) + "\n")
+
+
+def _read(path: Path, key: str) -> Played | None:
+    """The transcript of this key, if that is what is there."""
+    try:
+        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        times = json.loads(path.with_suffix(".times").read_text(encoding="utf-8"))
+        if data.get("key") != key:
+            return None
+        return Played(from_json(data["trace"]), tuple(map(float, times)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

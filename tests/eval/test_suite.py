@@ -1,0 +1,140 @@
+"""Playing many cases: kept transcripts, several processes, faults of cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eval.case import Case, CaseError, read_case
+from eval.grades import Unscored
+from eval.opening import Spec, content_key
+from eval.play import Played
+from eval.suite import View, frames_of, key_of, lacking, play_all
+from joyvl_train.heldout import Trace
+from tests.eval.made_cases import FIRE, made
+from tests.joyvl_train.videos import make_video
+
+TALK = Spec("always speaking", "trivial", text="Yes.")
+STILL = Spec("always silent", "trivial", text="-")
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> View:
+    return View(32, str(tmp_path / "cache"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = folder.rglob("*.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def played(cases: list[Case], specs: list[Spec], folder: Path, view: View, **more):
+    lines: list[str] = []
+    found = play_all(cases, specs, folder, view, say=lines.append, progress=False, **more)
+    return found, lines
+
+
+def test_what_is_played_is_not_played_again_unless_its_inputs_changed(
+    tmp_path: Path, view: View
+) -> None:
+    cases = [made(tmp_path, name=name) for name in ("a", "b")]
+    out = tmp_path / "out"
+    first, _ = played(cases, [TALK, STILL], out, view)
+    assert {name: list(of) for name, of in first.items()} == {
+        "always speaking": ["a", "b"],
+        "always silent": ["a", "b"],
+    }
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    again, _ = played(cases, [TALK, STILL], out, view)
+    assert again == first
+    assert stamps == {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    changed = made(tmp_path, FIRE + "memory: 3\n", name="a")
+    played([changed, cases[1]], [TALK, STILL], out, view)
+    moved = {p.name for p, at in stamps.items() if p.stat().st_mtime_ns != at}
+    assert moved == {"a.json"}
+    # A transcript that was torn is made again.
+    torn = out / "always_silent" / "b.json"
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:40])
+    played(cases[1:], [STILL], out, view)
+    assert torn.read_bytes() == whole
+
+
+def test_the_same_bytes_whatever_the_number_of_processes(tmp_path: Path, view: View) -> None:
+    cases = [made(tmp_path, name=name) for name in "abc"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    played(cases, [TALK, STILL], one, view)
+    played(cases, [TALK, STILL], two, view, workers=2)
+    assert files(one) == files(two) and len(files(one)) == 6
+
+
+def test_a_case_that_cant_be_played_is_unscored_for_all_and_said_once(
+    tmp_path: Path, view: View
+) -> None:
+    start, end = FIRE.index("stream:"), FIRE.index("user:")
+    rest = FIRE[end:].replace(", seen: fire came", "")
+    gone = made(tmp_path, FIRE[:start] + "stream: {video: none.mp4}\n" + rest, "gone")
+    make_video(tmp_path / "short.mp4", [k / 5 for k in range(20)])
+    short = made(tmp_path, FIRE[:start] + "stream: {video: short.mp4}\n" + rest, "short")
+    wrong = f"stream: {{video: short.mp4, sha256: {'a' * 64}}}\n"
+    other = made(tmp_path, FIRE[:start] + wrong + rest, "other")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    broken = made(tmp_path, FIRE[:start] + "stream: {video: broken.mp4}\n" + rest, "broken")
+    fine = made(tmp_path)
+    cases = [gone, short, other, broken, fine]
+    found, lines = played(cases, [TALK, STILL], tmp_path / "out", view)
+    for of in found.values():
+        assert [type(of[case.id]) for case in cases] == [Unscored] * 4 + [Played]
+        assert {of[c.id].reason for c in cases[:4]} == {"case can't be played"}
+    told = " ".join(lines)
+    assert sum("there is no video" in line for line in lines) == 1
+    assert "past the end" in told and "is another file" in told and len(lines) == 1 + 2 * 3
+
+
+def test_a_case_on_ones_own_video(tmp_path: Path, view: View) -> None:
+    start, end = FIRE.index("stream:"), FIRE.index("user:")
+    make_video(tmp_path / "yard.mp4", [k / 2 for k in range(90)])
+    text = FIRE[:start] + "stream: {video: yard.mp4}\n" + FIRE[end:]
+    case = made(tmp_path, text.replace(", seen: fire came", ""))
+    found, lines = played([case], [TALK], tmp_path / "out", view)
+    trace = found["always speaking"]["fire"].trace
+    assert isinstance(trace, Trace) and not lines
+    assert len(trace.steps) == frames_of(case, view).seconds == 45
+
+
+def test_a_key_tells_systems_and_their_files_apart(tmp_path: Path, view: View) -> None:
+    case = made(tmp_path)
+    (tmp_path / "said.jsonl").write_text('{"case": "fire", "time": 3, "text": "Hi."}\n')
+    spec = Spec("app", "recorded", path=str(tmp_path / "said.jsonl"))
+    keys = {key_of(case, spec, view, 0), key_of(case, spec, view, 1), key_of(case, TALK, view, 0)}
+    keys.add(key_of(case, spec, View(64, view.cache_dir), 0))
+    (tmp_path / "said.jsonl").write_text('{"case": "fire", "time": 4, "text": "Hi."}\n')
+    keys.add(key_of(case, Spec("app", "recorded", path=str(tmp_path / "said.jsonl")), view, 0))
+    assert len(keys) == 5
+    # A name is no part of it: the same weights under another one are the same system.
+    named = Spec("other", "recorded", path=str(tmp_path / "said.jsonl"))
+    assert key_of(case, named, view, 0) in keys
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"x" * (3 << 20))
+    before = content_key(folder)
+    (folder / "model.safetensors").write_bytes(b"x" * ((3 << 20) - 1) + b"y")
+    assert content_key(folder) != before and content_key("hub/name") == "hub/name"
+
+
+def test_footage_that_was_not_fetched_is_told_with_the_command(
+    tmp_path: Path, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOYVL_CACHE", str(tmp_path / "nothing"))
+    path = tmp_path / "wave.yaml"
+    path.write_text(FIRE.replace("{texture: bricks}", "{footage: ocean}"))
+    case = read_case(path)
+    assert "assets footage" in lacking(case) and case.footage == ("ocean",)
+    with pytest.raises(CaseError, match="assets footage"):
+        frames_of(case, view)
+    start, end = FIRE.index("stream:"), FIRE.index("user:")
+    for sample, message in (("coin", "assets samples"), ("yard", "no sample 'yard'")):
+        text = FIRE[:start] + f"stream: {{sample: {sample}}}\n" + FIRE[end:]
+        path.write_text(text.replace(", seen: fire came", ""))
+        assert message in lacking(read_case(path))
