@@ -13,9 +13,11 @@ from eval.recorded import read_recorded
 from eval.systems import TRIVIAL, Fixed, Streaming, System, TurnBased
 from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.engine import Engine
+from joyvl_train.llm import Client, Endpoint
 from joyvl_train.memory import Limits, log_summary
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import StreamSettings, Summarize
+from serve.chat_engine import ChatEngine
 from serve.consolidation import ModelSummary
 
 _ENDS = 1 << 20  # bytes of a large file that its key is made of, at each end
@@ -39,10 +41,11 @@ class Cutting:
 class Spec:
     """One system. name: as reports and folders call it. checkpoint: of `stream`, `poller` and
     `ask_only`. period: of a poller, seconds. path: of `recorded`. `text`: of a trivial policy,
-    whose name is one of `TRIVIAL`."""
+    whose name is one of `TRIVIAL`. url and model: of an `endpoint`; raw: it is asked for control
+    tokens as they are; cache: folder of its answers."""
 
     name: str
-    kind: Literal["stream", "poller", "ask_only", "trivial", "recorded"]
+    kind: Literal["stream", "poller", "ask_only", "trivial", "recorded", "endpoint"]
     checkpoint: str = ""
     path: str = ""
     text: str = ""
@@ -53,12 +56,18 @@ class Spec:
     system: str = ""
     min_pixels: int = 0
     max_pixels: int = 0
+    url: str = ""
+    model: str = ""
+    key_variable: str = "OPENAI_API_KEY"
+    raw: bool = False
+    cache: str = ""
     cutting: Cutting = field(default_factory=Cutting)
 
     @property
     def key(self) -> str:
         """A hash of all that its transcripts hang on, the weights among it."""
-        told = {k: v for k, v in asdict(self).items() if k not in ("name", "checkpoint", "path")}
+        apart = ("name", "checkpoint", "path", "cache", "key_variable", "url")
+        told = {k: v for k, v in asdict(self).items() if k not in apart}
         files = [self.checkpoint, self.path]
         parts = [json.dumps(told, sort_keys=True), *(content_key(f) for f in files if f)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -89,6 +98,9 @@ def open_system(spec: Spec) -> System:
         return Fixed(spec.name, spec.text, TRIVIAL[spec.name])
     if spec.kind == "recorded":
         return read_recorded(spec.path, spec.name)
+    if spec.kind == "endpoint":
+        remote = _endpoint(spec)
+        return Streaming(spec.name, remote, spec.cutting.settings, log_summary)
     engine = _engine(spec)
     if spec.kind == "stream":
         summarize: Summarize = log_summary
@@ -108,6 +120,21 @@ def _engine(spec: Spec) -> Engine:
         temperature=spec.temperature,
         silence_bias=spec.bias if spec.kind == "stream" else 0.0,
         system=spec.system,
+    )
+
+
+@lru_cache(maxsize=2)
+def _endpoint(spec: Spec) -> ChatEngine:
+    client = Client(
+        Endpoint(spec.url, spec.model, spec.key_variable),
+        cache=Path(spec.cache).absolute() if spec.cache else None,
+    )
+    return ChatEngine(
+        client,
+        system=spec.system,
+        max_new_tokens=spec.max_new_tokens,
+        temperature=spec.temperature,
+        raw=spec.raw,
     )
 
 

@@ -23,7 +23,7 @@ from data_pipeline.assets import cache_folder
 from data_pipeline.packages import CLIPS
 from data_pipeline.world.backgrounds import footage_clips
 from data_pipeline.world.streams import WorldFrames
-from eval.case import Case, read_case
+from eval.case import Case
 from eval.fields import CaseError
 from eval.grades import Unscored
 from eval.opening import Spec, open_system
@@ -153,20 +153,19 @@ def play_all(
             key = key_of(case, spec, view, seed)
             kept = _read(path, key)
             if kept is None:
-                todo.append(_Job(str(case.path), spec, view, seed, str(path), key))
+                todo.append(_Job(case, spec, view, seed, str(path), key))
             else:
                 found[spec.name][case.id] = kept
-    lengths = {str(case.path): case.seconds or 60 for case in good}
-    ids = {str(case.path): case.id for case in good}
+    lengths = {case.id: case.seconds or 60 for case in good}
     # Long ones first, so that no process is left alone with one; a system's cases in a row.
-    todo.sort(key=lambda job: (-lengths[job.case], job.spec.name))
-    total = sum(lengths[job.case] for job in todo)
+    todo.sort(key=lambda job: (-lengths[job.case.id], job.spec.name))
+    total = sum(lengths[job.case.id] for job in todo)
     with tqdm(total=total, desc="cases", unit="s", disable=not progress or not todo) as bar:
         for job, played in _played(todo, workers):
-            bar.update(lengths[job.case])
+            bar.update(lengths[job.case.id])
             if isinstance(played, Unscored):
-                say(f"not scored: {job.spec.name}, {ids[job.case]}: {played.detail}")
-            found[job.spec.name][ids[job.case]] = played
+                say(f"not scored: {job.spec.name}, {job.case.id}: {played.detail}")
+            found[job.spec.name][job.case.id] = played
     return {
         name: {case.id: done[case.id] for case in cases if case.id in done}
         for name, done in found.items()
@@ -180,7 +179,7 @@ def slug(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    case: str
+    case: Case
     spec: Spec
     view: View
     seed: int
@@ -194,9 +193,7 @@ def _played(todo: Sequence[_Job], workers: int) -> Any:
             yield job, _work(job)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(todo)), mp_context=context, initializer=_one_thread
-    ) as pool:
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
         running: dict[Future[Played | Unscored], _Job] = {}
         try:
             running = {pool.submit(_work, job): job for job in todo}
@@ -208,6 +205,7 @@ def _played(todo: Sequence[_Job], workers: int) -> Any:
 
 
 def _one_thread() -> None:
+    """The last bits of a sum hang on the number of threads."""
     import torch
 
     torch.set_num_threads(1)
@@ -215,9 +213,9 @@ def _one_thread() -> None:
 
 def _work(job: _Job) -> Played | Unscored:
     """Plays a case and leaves its transcript; a case that fails tells why."""
-    case = read_case(job.case)
+    _one_thread()
     try:
-        played = play(case, frames_of(case, job.view), open_system(job.spec), job.seed)
+        played = play(job.case, frames_of(job.case, job.view), open_system(job.spec), job.seed)
     except (CaseError, TimelineError, FrameError) as error:
         return Unscored("case can't be played", str(error))
     write(Path(job.path), played, job.key)
@@ -232,13 +230,26 @@ def write(path: Path, played: Played, key: str) -> None:
     write_text(path.with_suffix(".times"), json.dumps(list(played.latencies)) + "\n")
 
 
-def _read(path: Path, key: str) -> Played | None:
-    """The transcript of this key, if that is what is there."""
+def _read(path: Path, key: str | None) -> Played | None:
+    """The transcript of this key, or of any, if that is what is there."""
     try:
         data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         times = json.loads(path.with_suffix(".times").read_text(encoding="utf-8"))
-        if data.get("key") != key:
+        if key is not None and data.get("key") != key:
             return None
         return Played(from_json(data["trace"]), tuple(map(float, times)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def read_transcripts(folder: Path) -> Transcripts:
+    """What a finished run has played. `CaseError` where it has played nothing, or one is torn."""
+    found: Transcripts = {}
+    for path in sorted(folder.glob("*/*.json")):
+        played = _read(path, None)
+        if played is None:
+            raise CaseError(f"{path}: is no transcript; run recipe=eval there again")
+        found.setdefault(played.trace.policy, {})[path.stem] = played
+    if not found:
+        raise CaseError(f"{folder}: holds no transcripts; name a run of recipe=eval")
+    return found

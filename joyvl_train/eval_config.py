@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from joyvl_train.config_key import key as _key
 
 SYSTEMS = ("model", "poller", "ask_only", "poller_same", "ask_only_same", "trivial")
-JUDGES = ("rule", "model")
 
 
 @dataclass
@@ -18,12 +17,28 @@ class CasesConfig:
         choices=("scenarios", "delegation", "none"),
     )
     paths: list[str] = _key([], "files and folders of cases of one's own, played as well")
+    benchmark: str = _key(
+        "",
+        "records of a published benchmark that are played in place of cases, scored by its own "
+        "rules, subset by subset",
+        choices=("", "ovo_bench", "streamingbench_proactive"),
+    )
+    annotations: str = _key("", "file of the records of cases.benchmark")
+    videos: str = _key("", "folder that the names of their videos start from")
     only: list[str] = _key([], "ids or scenarios of the cases that are played; empty: all")
     systems: list[str] = _key(
         ["model", "poller", "ask_only", "trivial"],
         "who is played: the model; the base, asked every poll_seconds or when spoken to; the same "
         "of the model's own checkpoint (_same); policies that look at nothing",
         choices=SYSTEMS,
+    )
+    url: str = _key("", "OpenAI-compatible endpoint that plays too, such as http://host:8000/v1")
+    model: str = _key("", "name of the model at cases.url")
+    key_variable: str = _key("OPENAI_API_KEY", "environment variable that holds its key")
+    taught: bool = _key(
+        False,
+        "the model at cases.url knows the grammar; false: it is told it in the system text, and "
+        "answers with the control strings as plain text",
     )
     recorded: list[str] = _key([], "transcripts of further systems, JSON lines")
     base: str = _key("", "checkpoint of the turn-based baselines; empty: the kept base")
@@ -35,8 +50,9 @@ class CasesConfig:
         135, "seconds after which the session of ask_only is, reported apart", low=1, high=86_400
     )
     summaries: str = _key(
-        "said",
-        "memory of chunks that are over: what was said, or what the model tells of its frames too",
+        "model",
+        "memory of chunks that are over: what was said alone, or what the model tells of their "
+        "pictures, too",
         choices=("said", "model"),
     )
     latency: float | str = _key(
@@ -49,4 +65,12 @@ class CasesConfig:
     workers: int = _key(0, "processes that play cases; 0: one a core", low=0, high=256)
     footage: bool = _key(True, "cases before real footage, too, which is fetched before")
     samples: int = _key(2000, "bootstrap samples of a rate", low=1, high=10**6)
-    runs: list[str] = _key([], "runs that command=compare sets side by side")
+    name: str = _key("", "name of the model on leaderboards; empty: that of the run's folder")
+    runs: list[str] = _key(
+        [], "finished runs: that command=compare ranks, =rate shows, =aggregate asked to be rated"
+    )
+    board: str = _key("", "leaderboard that command=compare extends; empty: one in the run")
+    against: list[str] = _key(
+        [], "systems that command=rate sets beside the model; empty: all but the trivial ones"
+    )
+    ratings: list[str] = _key([], "exported ratings, for command=aggregate")

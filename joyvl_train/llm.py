@@ -196,14 +196,16 @@ class Client:
         max_tokens: int = 512,
         temperature: float = 0.0,
         sample: int = 0,
+        extra: Mapping[str, Any] | None = None,
         budget: Budget | None = None,
     ) -> Answer | Unparsed:
         """The model's answer to `messages` (Chat Completions form).
 
         With `schema` (JSON schema) the answer's `data` is valid against it. `sample` numbers draws
-        of one request, which would share a cache entry otherwise; it is sent as the seed. What is
-        asked and spent is counted in `budget` too, and held within its caps. Raises `BudgetError`
-        where a cap could be passed, and `LLMError` where no answer came.
+        of one request, which would share a cache entry otherwise; it is sent as the seed. `extra`
+        are further fields of the request, which the endpoint must know. What is asked and spent is
+        counted in `budget` too, and held within its caps. Raises `BudgetError` where a cap could be
+        passed, and `LLMError` where no answer came.
         """
         budgets = (self.budget,) if budget is None else (self.budget, budget)
         request = {
@@ -214,6 +216,7 @@ class Client:
             "max_tokens": max_tokens,
             "temperature": temperature,
             "sample": sample,
+            **({"extra": dict(extra)} if extra else {}),
         }
         path = self._path(request)
         # Asked twice at one time, it is sent once, and both get one answer.
@@ -359,6 +362,7 @@ class Client:
                 max_tokens=request["max_tokens"],
                 temperature=request["temperature"],
                 seed=request["sample"],
+                extra_body=request.get("extra"),
                 **extra,
             )
         # The library would take the body on trust.

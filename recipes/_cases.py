@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from eval.case import Case, CaseError, case_files, read_case, read_cases
+from eval.opening import Cutting, Spec
 from eval.pinned import FOLDER
-from eval.suite import lacking
+from eval.suite import lacking, slug
 from joyvl_train.config import Config, UserError, nearest
 from joyvl_train.run import Run
+from recipes._world import settings
+
+MINE = "model"
+
+TOLD = FOLDER.parent / "prompts" / "interaction.txt"
+"""The grammar, for models that never learnt it."""
 
 CANNED = {
     "always silent": "Nothing.",
     "always speaking": "Yes.",
     "poll of canned text": "I am watching.",
 }
+"""What the policies say that look at nothing."""
 
 
 def places(config: Config) -> list[Path]:
@@ -47,6 +56,74 @@ def check_cases(config: Config) -> list[str]:
         except CaseError as error:
             wrong.append(str(error))
     return wrong
+
+
+def systems(config: Config, run: Run) -> list[Spec]:
+    """Who is played, the model first."""
+    given = config.cases
+    ours = {"model", "poller_same", "ask_only_same"} & set(given.systems)
+    trained = run.find_checkpoint(["grpo", "sft", "base", "kept"]).path if ours else ""
+    base = given.base or str(run.home / config.model.kept)
+    shared: dict[str, Any] = {
+        "max_new_tokens": config.eval.max_new_tokens,
+        "temperature": config.eval.temperature,
+        "system": config.prompt.system,
+        "min_pixels": config.model.min_pixels,
+        "max_pixels": config.model.max_pixels,
+    }
+    stream = settings(config)
+    summaries: Any = given.summaries
+    cutting = Cutting(stream.chunk_seconds, stream.lead, stream.limits, summaries)
+    period = given.poll_seconds
+    specs = []
+    if "model" in given.systems:
+        bias = silence_bias(config, run, trained)
+        specs.append(Spec(MINE, "stream", trained, bias=bias, cutting=cutting, **shared))
+    for key, name, checkpoint in (
+        ("poller", "poller", base),
+        ("poller_same", "poller, same weights", trained),
+    ):
+        if key in given.systems:
+            specs.append(Spec(name, "poller", checkpoint, period=period, **shared))
+    for key, name, checkpoint in (
+        ("ask_only", "ask only", base),
+        ("ask_only_same", "ask only, same weights", trained),
+    ):
+        if key in given.systems:
+            specs.append(Spec(name, "ask_only", checkpoint, **shared))
+    if "trivial" in given.systems:
+        specs += [Spec(name, "trivial", text=text) for name, text in CANNED.items()]
+    if given.url:
+        specs.append(endpoint(config, cutting))
+    specs += [Spec(Path(path).stem, "recorded", path=path) for path in given.recorded]
+    names = [slug(spec.name) for spec in specs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"cases.recorded: {twice[0]!r} is the name of two systems; rename one")
+    if not specs:
+        raise UserError("cases.systems is empty, and cases.recorded, too: name who is played")
+    return specs
+
+
+def endpoint(config: Config, cutting: Cutting) -> Spec:
+    """The model at `cases.url`, on the stream like our own."""
+    given = config.cases
+    if not given.model:
+        raise UserError("cases.model is empty: name the model at cases.url")
+    told = "" if given.taught else TOLD.read_text(encoding="utf-8").strip()
+    return Spec(
+        "endpoint",
+        "endpoint",
+        url=given.url,
+        model=given.model,
+        key_variable=given.key_variable,
+        raw=given.taught,
+        system=config.prompt.system or told,
+        cache=config.agents.cache,
+        max_new_tokens=config.eval.max_new_tokens,
+        temperature=config.eval.temperature,
+        cutting=cutting,
+    )
 
 
 def silence_bias(config: Config, run: Run, checkpoint: str) -> float:

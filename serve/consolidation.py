@@ -22,14 +22,17 @@ from joyvl_train.stream import Turn
 if TYPE_CHECKING:
     from joyvl_train.rendering import Rendered
 
-HAPPENED = "What happened?"
+HAPPENED = "Write down what happened, for later. Name the colours too."
+
+_NOTHING = {"", "nothing", "nothing changed", "nothing happened", "no change"}
 
 
 class ModelSummary:
     """Asks `engine` what happened in each stretch of a chunk, `frames` of which it is shown.
 
-    seconds: length of a stretch. What the model tells again word for word is left out. Past `chars`
-    the oldest lines go, as in `log_summary`, which tells what was said.
+    seconds: length of a stretch; each begins with the last frame of the one before, so that what
+    changes in between is seen. That nothing happened, or the same word for word, is left out. Past
+    `chars` the oldest lines go, as in `log_summary`, which tells what was said.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class ModelSummary:
         question: str = HAPPENED,
         *,
         seconds: int = 10,
-        frames: int = 4,
+        frames: int = 6,
         chars: int = 1000,
     ) -> None:
         if seconds < 1 or frames < 1:
@@ -52,7 +55,9 @@ class ModelSummary:
             if turn.frames:
                 stretches.setdefault(turn.second // self._seconds, []).append(turn)
         prompts: list[Rendered] = []
+        last_turn: list[Turn] = []
         for stretch in stretches.values():
+            stretch[:0], last_turn = last_turn, stretch[-1:]
             shown = [stretch[i].frames[-1] for i in _spread(len(stretch), self._frames)]
             prompts.append(
                 self.engine.renderer.render_question(
@@ -60,17 +65,17 @@ class ModelSummary:
                 )
             )
         replies = self.engine.generate_batch(prompts, seeds=range(len(prompts))) if prompts else []
-        lines: list[tuple[int, str]] = []
+        lines: list[str] = []
         last = ""
         for stretch, reply in zip(stretches.values(), replies, strict=True):
             told = clean(reply.action.text) if isinstance(reply.action, Response) else ""
-            if told and told != last:
-                lines.append((stretch[0].second, f"{stretch[0].second} s: {told}"))
-                last = told or last
+            if told.casefold().strip(" .") not in _NOTHING and told != last:
+                lines.append(f"{stretch[0].second} s: {told}")
+                last = told
         said = log_summary(turns, self._chars)
         room = self._chars - len(said) - 2
         kept: list[str] = []
-        for _, line in reversed(lines):
+        for line in reversed(lines):
             if len(line) + 2 > room:
                 break
             room -= len(line) + 2

@@ -1,0 +1,70 @@
+"""recipe=eval cases.benchmark=...: the records of a published benchmark, by its own rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eval.grades import Unscored
+from eval.public import by_subset, points, public_cases
+from eval.suite import View, play_all
+from joyvl_train.config import Config, UserError
+from joyvl_train.heldout import Trace, metrics
+from joyvl_train.markup import Cell, Html
+from joyvl_train.records import Rejects
+from joyvl_train.report import page, section, table
+from joyvl_train.run import Run, cores
+from recipes._cases import MINE, systems
+
+
+def public(config: Config, run: Run, view: View) -> None:
+    """Plays every record to every system; a table of subsets."""
+    given = config.cases
+    for name in ("annotations", "videos"):
+        if not getattr(given, name):
+            raise UserError(f"cases.{name} is empty: cases.benchmark={given.benchmark} needs it")
+    kind: Any = given.benchmark
+    cases, refused = public_cases(kind, Path(given.annotations), Path(given.videos))
+    rejects = Rejects(run.dir / "rejects.jsonl")
+    for item in refused:
+        rejects.add(item.where, item.reason, item.detail)
+    if refused:
+        run.say(f"left out: {rejects}; see {run.dir / 'rejects.jsonl'}")
+    if not cases:
+        raise UserError(f"cases.annotations={given.annotations}: no record of it can be played")
+    played = play_all(
+        cases,
+        systems(config, run),
+        run.dir / "transcripts",
+        view,
+        seed=config.seed,
+        workers=given.workers or cores(),
+        say=run.say,
+    )
+    timelines = {case.id: case for case in cases}
+    told: dict[str, float] = {"cases/played": len(cases), "cases/rejected": len(refused)}
+    rows: list[list[Cell]] = []
+    for name, of_system in played.items():
+        found, traces, unscored = [], list[Trace](), 0
+        for id, one in of_system.items():
+            if isinstance(one, Unscored):
+                unscored += 1
+                continue
+            case = timelines[id]
+            traces.append(one.trace)
+            found.append((case.scenario, points(kind, case.timeline, one.trace)))
+        told[f"unscored/{name}"] = unscored
+        for subset, rate in by_subset(found).items():
+            if rate.count:
+                told[f"accuracy/{name}/{subset}"] = rate.value
+                told[f"accuracy/{name}/{subset}.low"] = rate.low
+                told[f"accuracy/{name}/{subset}.high"] = rate.high
+            shown = Html(f"{rate.value:.1%}<small>{rate.low:.1%} to {rate.high:.1%}</small>")
+            rows.append([name, subset, shown if rate.count else None, rate.count])
+        if name == MINE:
+            told |= metrics(traces, "eval", samples=config.eval.bootstrap)
+    run.metrics(told)
+    heads = ["system", "subset", "accuracy", "points"]
+    parts = [section("By subset", table(heads, rows), intro="Subsets are not averaged together.")]
+    page(run.report, given.benchmark, parts, f"{len(cases)} records, {len(refused)} left out")
+    run.say(f"{len(cases)} records of {given.benchmark}, {len(refused)} left out")
