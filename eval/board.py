@@ -45,9 +45,18 @@ def entry(name: str, cases: Sequence[Case], grades: Mapping[str, Grade | Unscore
 
 
 def extended(known: Sequence[Entry], more: Sequence[Entry]) -> list[Entry]:
-    """All of them; a system of a known name takes the place of the earlier one."""
+    """All of them; of two with one name the cases are put together. Raises `CaseError` where they
+    say different things of one case."""
     found = {one.name: one for one in known}
-    found |= {one.name: one for one in more}
+    for one in more:
+        before = found.get(one.name, one).verdicts
+        for case, told in one.verdicts.items():
+            if case in before and before[case] != told:
+                raise CaseError(
+                    f"{one.name!r} is there already, with another verdict on {case}: give the "
+                    "model a name of its own, cases.name, or extend another board"
+                )
+        found[one.name] = Entry(one.name, {**before, **one.verdicts})
     return list(found.values())
 
 
@@ -123,16 +132,27 @@ def duel(one: Entry, two: Entry, samples: int = 2000) -> Rates:
 
 
 def _scores(entries: Sequence[Entry]) -> Html:
+    """Mean points over the cases that were the same for all and that all were scored on."""
+    entries = [_common(one, entries) for one in entries]
     scenarios = list(
         dict.fromkeys(scenario for e in entries for _, scenario, _ in e.verdicts.values())
     )
     rows: list[list[Cell]] = []
     for one in sorted(entries, key=lambda e: -(_mean(e) or 0)):
-        scored = sum(isinstance(grade, Grade) for _, _, grade in one.verdicts.values())
-        cells: list[Cell] = [scored, len(one.verdicts) - scored, _shown(_mean(one))]
+        cells: list[Cell] = [len(one.verdicts), _shown(_mean(one))]
         rows.append([one.name, *cells, *(_shown(_mean(one, s)) for s in scenarios)])
-    heads = ["system", "cases", "unscored", "mean points, 0 to 2", *map(title, scenarios)]
+    heads = ["system", "cases of all", "mean points, 0 to 2", *map(title, scenarios)]
     return table(heads, rows)
+
+
+def _common(one: Entry, entries: Sequence[Entry]) -> Entry:
+    """The part of an entry that all have: the same case, scored."""
+    kept = {}
+    for case, (digest, scenario, grade) in one.verdicts.items():
+        others = [e.verdicts.get(case) for e in entries]
+        if all(o and o[0] == digest and isinstance(o[2], Grade) for o in others):
+            kept[case] = (digest, scenario, grade)
+    return Entry(one.name, kept)
 
 
 def _mean(one: Entry, scenario: str = "") -> float | None:
@@ -158,7 +178,9 @@ def _matrix(entries: Sequence[Entry], samples: int) -> Html:
                 cells.append(None)
                 continue
             low, high = found.low["win"], found.high["win"]
-            note = f"{low:.0%} to {high:.0%}, n = {found.count}"
+            tie, loss = found.share["tie"], found.share["loss"]
+            note = f"{low:.0%} to {high:.0%}, ties {tie:.0%}, losses {loss:.0%}, n = {found.count}"
+            note += f", {found.unscored} unscored" if found.unscored else ""
             cells.append(Html(f"{found.share['win']:.0%}<small>{note}</small>"))
         rows.append([one.name, *cells])
     return table(["", *(e.name for e in entries)], rows)

@@ -13,9 +13,10 @@
     due:
       - {at: 24, says: A fire appeared., facts: [fire|flames], until: 36, seen: fire came}
 
-`stream` is a script of the rendered world (`eval.script`), or a video: `{video: yard.mp4}` beside
-the case, or `{sample: coin}` of those that `python -m data_pipeline.assets samples` fetches; either
-may be pinned by `sha256`. Seconds are whole. `due` is what should be said: its window is its second
+`stream` is a script of the rendered world (`eval.script`), or a video: `{video: yard.mp4}`, a path
+that starts from the case's folder, a URL with its `sha256`, or `{sample: coin}` of those that
+`python -m data_pipeline.assets samples` fetches; any may be pinned by `sha256`, and `seconds` plays
+its beginning alone. Seconds are whole. `due` is what should be said: its window is its second
 and one more, or as `early` and `late` say, here or under `window` for the whole case; `until` is
 the first second in which what it tells of holds no more, and `repeat` says that it is wanted in
 each of them. How its text is judged: `facts`, all of which must be said ("a|b": either); `number`;
@@ -35,9 +36,11 @@ from typing import Any, get_args
 import yaml
 
 from data_pipeline.world import scene as world_scene
+from data_pipeline.world.pictures import picture
 from data_pipeline.world.splits import composition
 from eval.fields import CaseError, Fields
 from eval.script import MAX_SECONDS, Script, read_script
+from joyvl_train.content import numbers
 from joyvl_train.timeline import Clip, Event, Rule, RuleKind, Timeline, TimelineError
 from joyvl_train.timing import EARLY, LATE, due
 
@@ -90,6 +93,25 @@ class Case:
         return self.timeline.clip.seconds
 
     @property
+    def things(self) -> list[tuple[str, ...]]:
+        """What the script shows, each by all of its names."""
+        if self.script is None:
+            return []
+        scene = self.script.scene
+        shown = dict.fromkeys(track.picture for track in scene.tracks)
+        return [picture(name, scene.pictures).names for name in shown]
+
+    @property
+    def states(self) -> list[tuple[str, ...]]:
+        """The states of what it shows, each group of words that exclude each other."""
+        if self.script is None:
+            return []
+        scene = self.script.scene
+        shown = dict.fromkeys(track.picture for track in scene.tracks)
+        found = [picture(name, scene.pictures).states for name in shown]
+        return list(dict.fromkeys(states for states in found if len(states) > 1))
+
+    @property
     def footage(self) -> tuple[str, ...]:
         """Clips of footage that the script plays before."""
         cuts = self.script.scene.cuts if self.script else ()
@@ -112,6 +134,8 @@ def read_case(path: str | Path) -> Case:
     except yaml.YAMLError as error:
         told = " ".join(str(error).split())
         raise CaseError(f"{path.name}: no YAML ({told[:200]}); mend it") from None
+    except (ValueError, TypeError) as error:  # of a date that is none, say
+        raise CaseError(f"{path.name}: no YAML ({str(error)[:200]}); quote the value") from None
     except RecursionError:
         raise CaseError(f"{path.name}: nested too deep; a case is flat") from None
     return _read(given, path, hashlib.sha256(data).hexdigest())
@@ -154,9 +178,12 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"line {line}: a name is a plain word; quote the text")
             if key.value in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value} is given twice")
+                raise yaml.YAMLError(f"line {line}: {key.value} is given twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -221,6 +248,10 @@ def _video(stream: Fields) -> tuple[Video, float | None]:
     if path and sample:
         raise CaseError(f"{stream.where}: a video and a sample; take one out")
     sha256 = stream.text("sha256", "")
+    if "://" in path and not (sha256 and path.startswith(("https://", "http://"))):
+        raise CaseError(
+            f"{stream.where}: video is {path!r}; of a URL, http or https, the sha256 is needed, too"
+        )
     if sha256 and (len(sha256) != 64 or set(sha256) - set("0123456789abcdef")):
         raise CaseError(f"{stream.where}: sha256 is {sha256!r}; it takes 64 hexadecimal digits")
     seconds = stream.number("seconds", 1, MAX_SECONDS, None)
@@ -291,8 +322,8 @@ def _due(
 ) -> Event:
     at = item.number("at", 0, end - 1, whole=True)
     name = item.text("id", f"a{number}")
-    before = [user.id for user in users if user.second <= at]
-    answers = item.text("answers", before[-1] if before else None)
+    before = sorted((user.second, n) for n, user in enumerate(users) if user.second <= at)
+    answers = item.text("answers", users[before[-1][1]].id if before else None)
     rule = _rule(item)
     until = item.number("until", at + 1, end, None, whole=True)
     seen = item.text("seen", "")
@@ -343,6 +374,8 @@ def _rule(item: Fields) -> Rule | None:
     value = item.take(name)
     values = value if isinstance(value, list) else [value]
     texts = tuple(str(v).strip() for v in values if not isinstance(v, bool | Mapping | list))
-    if len(texts) != len(values) or not all(texts):
+    if not texts or len(texts) != len(values) or not all(texts):
         raise CaseError(f"{item.where}: {name} is {value!r}; it takes a text or a list of texts")
+    if name == "number" and not all(len(numbers(text)) == 1 for text in texts):
+        raise CaseError(f"{item.where}: number is {value!r}; it takes a number, or a list of them")
     return Rule(_RULES[name], texts)  # type: ignore[arg-type]

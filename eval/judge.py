@@ -18,12 +18,18 @@ import yaml
 
 from eval.case import Case
 from eval.grades import GRADES, Grade, Unscored, mean
+from joyvl_train.conversation import cut
 from joyvl_train.heldout import Trace
 from joyvl_train.llm import Answer, BudgetError, Client, LLMError, Unparsed, text_part
 
 PROMPTS = Path(__file__).parent / "prompts"
 MOST_LINES = 200
 """Of what one system said; of more the middle is left out, and the judge is told so."""
+
+MOST_CHARS = 500
+"""Of one thing said; what is cut off shows as an ellipsis."""
+
+_HANDED = " (handed over to the background)"
 
 SCHEMA = {
     "type": "object",
@@ -65,23 +71,34 @@ def prompt(case: Case, first: Trace, second: Trace) -> str:
     """What the judge reads of a case and two systems."""
     known = rubrics()
     user = [(e.second, e.text) for e in case.timeline.of("user")]
-    onsets = {o.id: o for trace in (first, second) for o in trace.onsets}
-    due = [
-        (
-            o.second,
-            f"(seconds {o.window.start} to {o.window.stop - 1}{_held(o.until, o.repeat)}) {o.text}",
-        )
-        for o in sorted(onsets.values(), key=lambda o: o.second)
-    ]
     return _template().format(
         rubric=known.get(case.scenario, known["other"]),
         seconds=len(first.seconds),
         about=case.about,
         user=_lines(user, "nothing"),
-        due=_lines(due, "nothing: silence is right"),
-        first=_lines([(e.second, e.text) for e in first.emissions], "nothing"),
-        second=_lines([(e.second, e.text) for e in second.emissions], "nothing"),
+        due_first=_due(first),
+        due_second=_due(second),
+        first=_said(first),
+        second=_said(second),
     )
+
+
+def _due(trace: Trace) -> str:
+    """What was due of a system, given what it handed over."""
+    due = [
+        (
+            o.second,
+            f"(seconds {o.window.start} to {o.window.stop - 1}{_held(o.until, o.repeat)})"
+            f"{_HANDED if o.delegation else ''} {o.text}",
+        )
+        for o in sorted(trace.onsets, key=lambda o: o.second)
+    ]
+    return _lines(due, "nothing: silence is right")
+
+
+def _said(trace: Trace) -> str:
+    lines = [(e.second, f"{e.text}{_HANDED if e.delegation else ''}") for e in trace.emissions]
+    return _lines(lines, "nothing")
 
 
 def _held(until: int | None, repeat: bool) -> str:
@@ -91,7 +108,7 @@ def _held(until: int | None, repeat: bool) -> str:
 
 
 def _lines(said: Sequence[tuple[int, str]], none: str) -> str:
-    lines = [f"{second} s: {' '.join(text.split())[:300]}" for second, text in said]
+    lines = [f"{second} s: {cut(' '.join(text.split()), MOST_CHARS)}" for second, text in said]
     if len(lines) > MOST_LINES:
         half = MOST_LINES // 2
         lines = [*lines[:half], f"... {len(lines) - 2 * half} more ...", *lines[-half:]]

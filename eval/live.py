@@ -20,7 +20,7 @@ from eval.systems import System
 from joyvl_train.config import UserError
 from joyvl_train.frames import Frames
 from joyvl_train.heldout import Trace
-from serve.source import rtsp
+from serve.source import SourceError, rtsp
 
 RATE = 5
 """Frames a second of a case as a video."""
@@ -90,24 +90,28 @@ def play_live(
     after the end of its second each was answered."""
     player = Player(case, seconds, seed)
     watcher = system.watch(case.id, case.timeline.opening, seed)
-    latencies: list[float] = []
+    latencies = [0.0] * seconds
     begun: float | None = None
+    told = 0
     try:
         for shown in rtsp(url, side=side, most_seconds=seconds):
             begun = time.monotonic() - shown.arrived if begun is None else begun
             done = watcher.step(player.tick(shown.second, shown.frames))
             behind = time.monotonic() - begun - (shown.second + 1)
+            latencies[shown.second] = round(max(behind, 0.0), 4)
+            told = shown.second + 1
             if done is not None:
                 player.note(done.step, None if done.task is None else done.task.number)
-                latencies.append(round(max(behind, 0.0), 4))
     finally:
         watcher.close()
+    if told < seconds:
+        raise SourceError(f"{url}: ended after {told} of {seconds} seconds; see to the server")
     return Played(player.trace(system.name), tuple(latencies))
 
 
 def as_heard(played: Played, slack: float = 0.5) -> Trace:
-    """The trace with what was said more than `slack` seconds after its second moved to the second
-    in which it was heard."""
+    """The trace with what was said later moved to the second in which it was heard: `slack`
+    seconds are taken for the way through codec and network, and parts of a second are dropped."""
     late = tuple(max(0.0, value - slack) for value in played.latencies)
     return charged(replace(played, latencies=late))
 

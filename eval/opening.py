@@ -42,7 +42,8 @@ class Spec:
     """One system. name: as reports and folders call it. checkpoint: of `stream`, `poller` and
     `ask_only`. period: of a poller, seconds. path: of `recorded`. `text`: of a trivial policy,
     whose name is one of `TRIVIAL`. url and model: of an `endpoint`; raw: it is asked for control
-    tokens as they are; cache: folder of its answers."""
+    tokens as they are; cache: folder of its answers,
+    which `namespace` keeps apart; timeout, retries, max_tokens: as of `llm.Client`."""
 
     name: str
     kind: Literal["stream", "poller", "ask_only", "trivial", "recorded", "endpoint"]
@@ -61,12 +62,17 @@ class Spec:
     key_variable: str = "OPENAI_API_KEY"
     raw: bool = False
     cache: str = ""
+    namespace: str = ""
+    timeout: float = 120.0
+    retries: int = 5
+    max_tokens: int = 0
     cutting: Cutting = field(default_factory=Cutting)
 
     @property
     def key(self) -> str:
         """A hash of all that its transcripts hang on, the weights among it."""
         apart = ("name", "checkpoint", "path", "cache", "key_variable", "url")
+        apart += ("timeout", "retries", "max_tokens")
         told = {k: v for k, v in asdict(self).items() if k not in apart}
         files = [self.checkpoint, self.path]
         parts = [json.dumps(told, sort_keys=True), *(content_key(f) for f in files if f)]
@@ -128,6 +134,10 @@ def _endpoint(spec: Spec) -> ChatEngine:
     client = Client(
         Endpoint(spec.url, spec.model, spec.key_variable),
         cache=Path(spec.cache).absolute() if spec.cache else None,
+        namespace=spec.namespace,
+        timeout=spec.timeout,
+        retries=spec.retries,
+        max_tokens=spec.max_tokens or None,
     )
     return ChatEngine(
         client,
@@ -135,6 +145,7 @@ def _endpoint(spec: Spec) -> ChatEngine:
         max_new_tokens=spec.max_new_tokens,
         temperature=spec.temperature,
         raw=spec.raw,
+        strict=True,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from eval.case import Case
 from eval.grades import GRADES, Grade, Unscored
 from eval.pairs import OUTCOMES, Rates
+from eval.rules import guarded
 from eval.verdicts import Grades, Traces
 from joyvl_train.heldout import Trace
 from joyvl_train.markup import Cell, Html, paragraph, section, table, text
@@ -96,14 +98,15 @@ def case_page(
     case: Case,
     traces: Traces,
     grades: Grades,
-    pictures: Pictures,
+    pictures: Pictures | None,
     systems: Sequence[str],
 ) -> None:
     """The page of a case: what it is, and each system's strip with its verdict."""
+    right = guarded(case.things, case.states)
     parts = [section("The case", paragraph(case.about), _facts(case), legend())]
     for system in systems:
         trace, grade = traces[system].get(case.id), grades[system].get(case.id)
-        if not isinstance(trace, Trace) or grade is None:
+        if not isinstance(trace, Trace) or grade is None or pictures is None:
             reason = grade.detail if isinstance(grade, Unscored) else "it was not played"
             parts.append(section(system, paragraph(reason)))
             continue
@@ -112,7 +115,9 @@ def case_page(
             if isinstance(grade, Unscored)
             else f"quality {_word(grade.quality)}, timing {_word(grade.timing)}"
         )
-        parts.append(section(system, strip(shortened(trace), pictures, title=verdict)))
+        short = shortened(trace)
+        told = f"{verdict}{shown_part(trace, short)}"
+        parts.append(section(system, strip(short, pictures, right, title=told)))
     page(path, case.id, parts, title(case.scenario))
 
 
@@ -125,15 +130,26 @@ def _facts(case: Case) -> Html:
     return table(["", ""], rows)
 
 
-def shortened(trace: Trace) -> Trace:
-    """The trace without long stretches in which nothing is heard, due or said."""
-    if len(trace.seconds) <= MOST_SECONDS:
+def shortened(trace: Trace, most: int = MOST_SECONDS) -> Trace:
+    """The trace without stretches in which nothing happens, where it lasts longer than `most`
+    seconds: what is due comes first, then what was asked, then what was said. Onsets that are left
+    out with their seconds are no onsets of what is returned."""
+    if len(trace.seconds) <= most:
         return trace
-    busy = {e.second for e in trace.emissions}
-    busy |= {step.second for step in trace.steps if step.queries or step.results}
-    for onset in trace.onsets:
-        busy |= {*onset.window}
-    kept = {t + d for t in busy for d in range(-_AROUND, _AROUND + 1)}
-    kept = set(sorted(kept)[: 2 * MOST_SECONDS])
+    wanted = [o.second for o in trace.onsets]
+    wanted += [step.second for step in trace.steps if step.queries or step.results]
+    wanted += [e.second for e in trace.emissions]
+    kept: set[int] = set()
+    for second in wanted:
+        around = range(second - _AROUND, second + _AROUND + 1)
+        if len(kept | {*around}) <= 2 * most:
+            kept |= {*around}
     steps = tuple(step for step in trace.steps if step.second in kept)
-    return Trace(trace.clip, trace.family, trace.source, trace.policy, steps, trace.onsets)
+    onsets = tuple(o for o in trace.onsets if {*o.window} <= kept)
+    return replace(trace, steps=steps, onsets=onsets)
+
+
+def shown_part(trace: Trace, short: Trace) -> str:
+    """What of a trace is shown, in words; "" where all of it is."""
+    lost = len(trace.steps) - len(short.steps)
+    return f", {len(short.steps)} of {len(trace.steps)} seconds shown" if lost else ""

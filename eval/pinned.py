@@ -25,20 +25,27 @@ def pinned(path: Path = SUMS) -> dict[str, str]:
     return {name: digest for digest, name in pairs}
 
 
-def changes(cases: list[Case], known: Mapping[str, str] | None = None) -> list[str]:
-    """The shipped cases among these that are not what was pinned, in words; cases of one's own are
-    none."""
+def changes(
+    cases: list[Case], known: Mapping[str, str] | None = None, suite: str = ""
+) -> list[str]:
+    """The shipped cases among these that are not what was pinned, in words, and where all cases of
+    a `suite` should be among them, those that are gone. Cases of one's own are none."""
     known = pinned() if known is None else known
+    there = set()
     told = []
     for case in cases:
         try:
             name = case.path.resolve().relative_to(FOLDER.resolve()).as_posix()
         except ValueError:
             continue
+        there.add(name)
         if name not in known:
             told.append(f"{name}: new since the cases were pinned")
         elif known[name] != case.digest:
             told.append(f"{name}: changed since the cases were pinned")
+    if suite:
+        gone = [name for name in known if name.startswith(f"{suite}/") and name not in there]
+        told += [f"{name}: taken away since the cases were pinned" for name in gone]
     return told
 
 

@@ -25,7 +25,7 @@ from serve.session import Tick
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a system did on a case; `latencies` are the seconds that each step took it."""
+    """What a system did on a case; `latencies[t]` are the seconds that second t took it."""
 
     trace: Trace
     latencies: tuple[float, ...]
@@ -103,13 +103,14 @@ def charged(played: Played, latency: float | None = None) -> Trace:
     steps = {step.second: step for step in played.trace.steps}
     last = max(steps, default=-1)
     free = 0
-    for step, taken in zip(played.trace.steps, played.latencies, strict=False):
+    for step in played.trace.steps:
         if isinstance(step.action, Silence):
             continue
-        second = max(step.second + math.floor(taken if latency is None else latency), free)
-        free = second + 1
+        taken = played.latencies[step.second] if latency is None else latency
+        second = max(step.second + math.floor(taken), free)
         while second <= last and second not in steps:
             second += 1
+        free = second + 1
         if second <= last:
             moved[second] = step
     told = []

@@ -42,6 +42,11 @@ def public_cases(kind: Kind, annotations: Path, videos: Path) -> tuple[list[Case
             refused.append(item)
             continue
         timeline = item.timeline
+        try:  # what is wrong with a record is known before it is played
+            points(kind, timeline, Trace(timeline.clip.id, timeline.family, "", "", (), ()))
+        except TimelineError as error:
+            refused.append(Refused(item.id, error.reason, error.detail))
+            continue
         subset = str(timeline.meta.get("task") or timeline.meta.get("task_type") or "all")
         told = json.dumps(to_json(timeline), sort_keys=True, default=str)
         cases.append(

@@ -18,7 +18,7 @@ from typing import Any
 from eval.case import Case
 from eval.fields import CaseError, Fields
 from eval.grades import GRADES, Grade, mean
-from eval.pages import shortened
+from eval.pages import shortened, shown_part
 from joyvl_train.actions import spoken
 from joyvl_train.heldout import Trace
 from joyvl_train.markup import Html, document, section, text
@@ -41,13 +41,19 @@ class Item:
     right: str
 
 
-def draw_items(pairs: Iterable[tuple[str, str, str]], seed: int) -> list[Item]:
-    """(case, system, other) in a drawn order, each with a drawn side."""
+def draw_items(
+    pairs: Iterable[tuple[str, str, str]], traces: Mapping[str, Mapping[str, Trace]], seed: int
+) -> list[Item]:
+    """(case, system, other) in a drawn order, each with a drawn side. An id stands for what was
+    said, too: ratings of one run are none of another."""
     rng = random.Random(f"rating/{seed}")
     items = []
     for case, one, two in pairs:
         left, right = (one, two) if rng.random() < 0.5 else (two, one)
-        told = f"{seed}/{case}/{one}/{two}"
+        said = [
+            [(e.second, e.text) for e in traces[name][case].emissions] for name in (left, right)
+        ]
+        told = json.dumps([seed, case, left, right, said])
         items.append(Item("p" + hashlib.sha256(told.encode()).hexdigest()[:10], case, left, right))
     rng.shuffle(items)
     return items
@@ -74,7 +80,15 @@ def rating_page(
     page = document("Rating", [*parts, body], f"{len(items)} pairs")
     path = folder / "rating.html"
     write_text(path, page)
-    key = {item.id: {"case": item.case, "left": item.left, "right": item.right} for item in items}
+    key = {
+        item.id: {
+            "case": item.case,
+            "scenario": cases[item.case].scenario,
+            "left": item.left,
+            "right": item.right,
+        }
+        for item in items
+    }
     write_text(folder / "rating_key.json", json.dumps({"page": number, "pairs": key}, indent=1))
     return path
 
@@ -89,7 +103,8 @@ def _item(
     onsets = due(case.timeline, None, case.early, case.late)
     wanted = _list([(o.second, o.text) for o in onsets])
     sides = "".join(
-        f"<div><h3>{side}</h3>{_said(case, traces[system][item.case], pictures)}"
+        f"<div><h3>{side}{_part(traces[system][item.case])}</h3>"
+        f"{_said(case, traces[system][item.case], pictures)}"
         f"{_axes(item.id, side.lower())}</div>"
         for side, system in (("Left", item.left), ("Right", item.right))
     )
@@ -98,6 +113,10 @@ def _item(
         f"<h4>The user says</h4>{asked}<h4>What should be said</h4>{wanted}"
         f'<div class="pair">{sides}</div></section>'
     )
+
+
+def _part(trace: Trace) -> str:
+    return str(text(shown_part(trace, shortened(trace))))
 
 
 def _list(lines: Sequence[tuple[int, str]]) -> str:
@@ -147,10 +166,12 @@ def _said(case: Case, trace: Trace, pictures: Pictures) -> str:
 
 @dataclass(frozen=True)
 class Rated:
-    """What one person gave: (case, system, its opponent) -> the grade of the system there."""
+    """What one person gave: (case, system, its opponent) -> the grade of the system there; case ->
+    its scenario."""
 
     rater: str
     grades: Mapping[tuple[str, str, str], Grade]
+    scenarios: Mapping[str, str]
 
 
 def read_ratings(path: str | Path, key: str | Path) -> Rated:
@@ -180,7 +201,7 @@ def read_ratings(path: str | Path, key: str | Path) -> Rated:
             rated[pair["case"], pair[side], pair[other]] = Grade(*points)
         item.end()
     given.end()
-    return Rated(rater, rated)
+    return Rated(rater, rated, {pair["case"]: pair["scenario"] for pair in pairs.values()})
 
 
 def _json(path: Path) -> Any:

@@ -30,7 +30,7 @@ def read_recorded(path: str | Path, name: str = "") -> Recorded:
     hear it.
     """
     path = Path(path)
-    said: dict[str, dict[int, Action]] = {}
+    said: dict[str, list[tuple[float, Action]]] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -45,7 +45,7 @@ def read_recorded(path: str | Path, name: str = "") -> Recorded:
             data = None
         item = Fields(data, where)
         case = item.text("case")
-        actions = said.setdefault(case, {})
+        actions = said.setdefault(case, [])
         time = item.number("time", 0, MAX_SECONDS, None)
         action = _action(item, where)
         item.end()
@@ -53,11 +53,18 @@ def read_recorded(path: str | Path, name: str = "") -> Recorded:
             continue
         if time is None:
             raise CaseError(f"{where}: a text without a time; give it in seconds")
+        actions.append((time, action))
+    return Recorded(name or path.stem, {case: _by_second(all_) for case, all_ in said.items()})
+
+
+def _by_second(said: list[tuple[float, Action]]) -> dict[int, Action]:
+    found: dict[int, Action] = {}
+    for time, action in sorted(said, key=lambda item: item[0]):
         second = math.floor(time)
-        while second in actions:
+        while second in found:
             second += 1
-        actions[second] = action
-    return Recorded(name or path.stem, said)
+        found[second] = action
+    return found
 
 
 def _action(item: Fields, where: str) -> Action | None:

@@ -5,29 +5,39 @@ and of what was said the part that something was due for. *Quality* is the same 
 rightly, by its content rule, in a wider window: `EARLY_BY` seconds before and `LATE_BY` after.
 Where a response is wanted in every second of a state, what was due is met as far as its seconds
 are. Each is good from `GOOD` on, fair from `FAIR` on, else poor. Where nothing is due, silence is
-good on both axes, one thing said is fair, more is poor. So nothing is won by talking: each thing
-said that nothing called for lowers both.
+good on both axes, one thing said is fair, more is poor.
+
+So nothing is won by talking: each thing said that nothing called for lowers both axes. Who speaks
+where a case says that silence is the point, or keeps a question that was to be handed over, gets no
+better than fair on either. And a text that names everything is not right: see `guarded`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from data_pipeline.world.pictures import COLOURS
 from eval.grades import Grade, Unscored
+from joyvl_train.content import says
 from joyvl_train.heldout import Trace
 from joyvl_train.matching import assign
-from joyvl_train.timing import Emission, Onset, Right, classify, said_right
+from joyvl_train.timing import Emission, Onset, Right, classify, match, said_right
 
 GOOD, FAIR = 0.8, 0.5
+_ANSWERS = ("yes", "no")
 EARLY_BY, LATE_BY = 2, 5
 
 
-def judge(trace: Trace, right: Right = said_right) -> Grade | Unscored:
-    """The grade of a trace. Unscored where something said in time can't be judged by its rule."""
+def judge(trace: Trace, right: Right = said_right, quiet: Sequence[range] = ()) -> Grade | Unscored:
+    """The grade of a trace; `quiet` are the seconds in which silence is the point. Unscored where
+    something said in time can't be judged by its rule."""
     onsets, emissions = list(trace.onsets), trace.emissions
     if not onsets:
         points = max(0, 2 - len(emissions))
         return Grade(points, points)
+    most = 2
+    if any(said.second in span for said in emissions for span in quiet) or _kept_back(trace):
+        most = 1
     fits = {
         (i, j): right(onset, said.text)
         for i, onset in enumerate(onsets)
@@ -37,7 +47,7 @@ def judge(trace: Trace, right: Right = said_right) -> Grade | Unscored:
     if any(value is None and not _free(onsets[i]) for (i, _), value in fits.items()):
         return Unscored("content needs a judge", f"case {trace.clip}")
     quality, timing = shares(onsets, emissions, fits, right)
-    return Grade(_points(quality), _points(timing))
+    return Grade(min(most, _points(quality)), min(most, _points(timing)))
 
 
 def shares(
@@ -65,6 +75,46 @@ def coverage(onset: Onset, emissions: Sequence[Emission], right: Right = said_ri
         return 1.0
     said = {e.second for e in emissions if right(onset, e.text) is not False}
     return len(said & set(onset.held)) / max(len(onset.held), 1)
+
+
+def _kept_back(trace: Trace) -> bool:
+    """Whether a question that was to be handed over was not."""
+    due = [onset for onset in trace.onsets if onset.delegation]
+    made = [said for said in trace.emissions if said.delegation]
+    return len(match(due, made)) < len(due)
+
+
+def guarded(
+    things: Sequence[Sequence[str]] = (),
+    states: Sequence[Sequence[str]] = (),
+    right: Right = said_right,
+) -> Right:
+    """`right`, but for texts that say more than one answer to what was asked.
+
+    Wrong is what says both yes and no where one of them is the fact, another colour beside the
+    right one, or another one of `states`, groups of words that exclude each other; and what names
+    two or more of `things` (each with its synonyms) that the gold text does not name. One more
+    thing may be context: "A fire appeared beside the lamp."
+    """
+    groups = [_ANSWERS, tuple(COLOURS), *states]
+
+    def check(onset: Onset, said: str) -> bool | None:
+        verdict = right(onset, said)
+        if verdict is not True or onset.rule is None or onset.rule.kind != "key_facts":
+            return verdict
+        known = [onset.text, *(word for fact in onset.rule.facts for word in fact.split("|"))]
+
+        def gold(word: str) -> bool:
+            return any(says(word, text) for text in known)
+
+        for group in groups:
+            here = [word for word in group if says(word, said)]
+            if any(map(gold, group)) and not all(map(gold, here)):
+                return False
+        more = [n for n in things if any(says(w, said) for w in n) and not any(map(gold, n))]
+        return len(more) < 2
+
+    return check
 
 
 def _points(share: float) -> int:

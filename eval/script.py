@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data_pipeline.packages import CLIPS
 from data_pipeline.world.backgrounds import PLAIN, TEXTURES, Background
 from data_pipeline.world.captions import Caption
 from data_pipeline.world.pictures import COLOURS, PictureError, picture
@@ -109,7 +110,8 @@ def _background(given: Fields, name: str, seed: int) -> Background:
         raise CaseError(f"{item.where}: takes one of plain, texture, footage")
     (kind,) = kinds
     known = {"plain": tuple(PLAIN), "texture": TEXTURES}
-    shown = item.choice(kind, known[kind]) if kind in known else item.text(kind)
+    known["footage"] = tuple(clip.name for clip in CLIPS)
+    shown = item.choice(kind, known[kind])
     offset = item.number("offset", 0, 86400, 0)
     item.end()
     return Background(kind, shown, seed, offset=float(offset))  # type: ignore[arg-type]
@@ -149,8 +151,9 @@ def _actor(
         actor.gone, actor.gone_at = gone, gone + 0.5
         actor.outward = 1.4 if moves else None
         happenings.append(Happening(gone, noun, "left"))
-    _states(item, actor, noun, happenings)
-    _bounces(item, actor, noun, happenings)
+    there = range(came, seconds if gone is None else gone)
+    _states(item, actor, noun, there, happenings)
+    _bounces(item, actor, noun, there, happenings)
     return actor
 
 
@@ -160,7 +163,9 @@ def _meet(one: Actor, two: Actor, seconds: int) -> bool:
     return one.came < ends[1] and two.came < ends[0]
 
 
-def _states(item: Fields, actor: Actor, noun: str, happenings: list[Happening]) -> None:
+def _states(
+    item: Fields, actor: Actor, noun: str, there: range, happenings: list[Happening]
+) -> None:
     given = item.take("states", {})
     known = actor.picture.states
     if given and not known:
@@ -169,7 +174,7 @@ def _states(item: Fields, actor: Actor, noun: str, happenings: list[Happening]) 
         raise CaseError(f"{item.where}: states takes seconds with a state each, as {{0: open}}")
     states = {actor.came: known[0]} if known else {actor.came: ""}
     for second, state in given.items():
-        if isinstance(second, bool) or not isinstance(second, int) or second < actor.came:
+        if isinstance(second, bool) or not isinstance(second, int) or second not in there:
             raise CaseError(f"{item.where}: states: {second!r} is no second in which it is there")
         if state not in known:
             raise CaseError(
@@ -185,7 +190,9 @@ def _states(item: Fields, actor: Actor, noun: str, happenings: list[Happening]) 
         last = state
 
 
-def _bounces(item: Fields, actor: Actor, noun: str, happenings: list[Happening]) -> None:
+def _bounces(
+    item: Fields, actor: Actor, noun: str, there: range, happenings: list[Happening]
+) -> None:
     given = item.take("bounces", [])
     if not isinstance(given, list) or not all(
         isinstance(s, int) and not isinstance(s, bool) for s in given
@@ -195,6 +202,8 @@ def _bounces(item: Fields, actor: Actor, noun: str, happenings: list[Happening])
         raise CaseError(f"{item.where}: bounces from a place at the top; give place: top left")
     low = 1 - actor.size / 2
     for before, second in zip([actor.came, *given], given, strict=False):
+        if second not in there:
+            raise CaseError(f"{item.where}: bounces: {second} is no second in which it is there")
         if second < before + 2:
             raise CaseError(f"{item.where}: bounces: {second} comes too soon after {before}")
         actor.waypoints += [

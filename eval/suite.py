@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -28,11 +29,13 @@ from eval.fields import CaseError
 from eval.grades import Unscored
 from eval.opening import Spec, open_system
 from eval.play import Played, play
-from joyvl_train.frames import Frames, open_video
+from eval.systems import Recorded
+from joyvl_train.frames import FirstSeconds, Frames, open_video
 from joyvl_train.heldout import from_json, to_json
+from joyvl_train.llm import BudgetError, LLMError
 from joyvl_train.run import write_text
 from joyvl_train.timeline import TimelineError
-from joyvl_train.video import FrameError
+from joyvl_train.video import FrameError, regular_file
 
 VERSION = 1
 
@@ -56,21 +59,23 @@ def frames_of(case: Case, view: View) -> Frames:
     if case.video is None:
         return WorldFrames(case.timeline, view.side)
     path = video_path(case)
+    wanted = case.seconds
     try:
-        if case.video.sha256 and file_hash(path) != case.video.sha256:
+        if case.video.sha256 and file_hash(regular_file(path)) != case.video.sha256:
             raise CaseError(
                 f"{case.path.name}: {path} is another file than the case was made of (its SHA-256 "
                 "is not the one that is given); get that one"
             )
-        return open_video(
-            path,
-            1,
-            cache_dir=Path(view.cache_dir),
-            size=view.side,
-            duration=case.timeline.clip.duration,
-        )
-    except FrameError as error:
+        whole = open_video(path, 1, cache_dir=Path(view.cache_dir), size=view.side)
+    except (FrameError, OSError) as error:
         raise CaseError(f"{case.path.name}: {error}") from None
+    if wanted is None or wanted == whole.seconds:
+        return whole
+    if wanted > whole.seconds:
+        raise CaseError(
+            f"{case.path.name}: seconds is {wanted}, but {path} lasts {whole.seconds}; lower it"
+        )
+    return FirstSeconds(whole, wanted)
 
 
 def file_hash(path: Path) -> str:
@@ -82,6 +87,8 @@ def file_hash(path: Path) -> str:
 def video_path(case: Case) -> Path:
     """Where the case's video lies."""
     assert case.video is not None
+    if "://" in case.video.path:
+        return cache_folder() / "cases" / case.video.sha256
     if not case.video.sample:
         return case.path.parent / case.video.path
     name = next(Path(c.member).name for c in CLIPS if c.name == case.video.sample)
@@ -103,6 +110,8 @@ def lacking(case: Case) -> str:
     path = video_path(case)
     if path.is_file():
         return ""
+    if "://" in case.video.path:
+        return f"{case.path.name}: {case.video.path} was not fetched: run recipe=eval command=fetch"
     mend = (
         "run `python -m data_pipeline.assets samples`" if case.video.sample else "see to the path"
     )
@@ -150,7 +159,13 @@ def play_all(
         assert spec_key
         for case in good:
             path = folder / slug(spec.name) / f"{case.id}.json"
-            key = key_of(case, spec, view, seed)
+            try:
+                key = key_of(case, spec, view, seed)
+            except OSError as error:
+                detail = f"{case.path.name}: {error}"
+                found[spec.name][case.id] = Unscored("case can't be played", detail)
+                say(f"not scored: {spec.name}, {case.id}: {detail}")
+                continue
             kept = _read(path, key)
             if kept is None:
                 todo.append(_Job(case, spec, view, seed, str(path), key))
@@ -174,7 +189,7 @@ def play_all(
 
 def slug(name: str) -> str:
     """A system's name as a folder's."""
-    return "".join(c if c.isalnum() else "_" for c in name.lower())
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 @dataclass(frozen=True)
@@ -214,8 +229,15 @@ def _one_thread() -> None:
 def _work(job: _Job) -> Played | Unscored:
     """Plays a case and leaves its transcript; a case that fails tells why."""
     _one_thread()
+    system = open_system(job.spec)
+    if isinstance(system, Recorded) and job.case.id not in system.cases:
+        return Unscored("not recorded", "the transcript has no line of it")
     try:
-        played = play(job.case, frames_of(job.case, job.view), open_system(job.spec), job.seed)
+        played = play(job.case, frames_of(job.case, job.view), system, job.seed)
+    except BudgetError:
+        raise
+    except LLMError as error:
+        return Unscored("no answer", str(error))
     except (CaseError, TimelineError, FrameError) as error:
         return Unscored("case can't be played", str(error))
     write(Path(job.path), played, job.key)
@@ -225,9 +247,10 @@ def _work(job: _Job) -> Played | Unscored:
 def write(path: Path, played: Played, key: str) -> None:
     """Leaves the transcript under its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    times = {"key": key, "seconds": list(played.latencies)}
+    write_text(path.with_suffix(".times"), json.dumps(times) + "\n")
     told = {"key": key, "trace": to_json(played.trace)}
     write_text(path, json.dumps(told, ensure_ascii=False) + "\n")
-    write_text(path.with_suffix(".times"), json.dumps(list(played.latencies)) + "\n")
 
 
 def _read(path: Path, key: str | None) -> Played | None:
@@ -235,9 +258,9 @@ def _read(path: Path, key: str | None) -> Played | None:
     try:
         data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         times = json.loads(path.with_suffix(".times").read_text(encoding="utf-8"))
-        if key is not None and data.get("key") != key:
+        if times["key"] != data["key"] or key not in (None, data["key"]):
             return None
-        return Played(from_json(data["trace"]), tuple(map(float, times)))
+        return Played(from_json(data["trace"]), tuple(map(float, times["seconds"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

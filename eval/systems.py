@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from joyvl_train.actions import CONTROL_TOKENS, Action, ActionFormatError, Response, Silence, fold
+from joyvl_train.actions import (
+    CONTROL_TOKENS,
+    Action,
+    ActionFormatError,
+    Delegation,
+    Response,
+    Silence,
+    fold,
+)
+from joyvl_train.background import task_of
 from joyvl_train.baselines import Asked
 from joyvl_train.heldout import Answer, Step, Streamer
 from joyvl_train.memory import Memory, Summary
@@ -189,7 +198,8 @@ TRIVIAL: Mapping[str, Callable[[int], bool]] = {
 
 
 class Recorded:
-    """A transcript of any system: what it said of each case, by second."""
+    """A transcript of any system: what it said of each case, by second. What it handed over comes
+    back after the case's own delay. A case that the transcript does not name was not played."""
 
     def __init__(self, name: str, said: Mapping[str, Mapping[int, Action]]) -> None:
         self.name = name
@@ -197,8 +207,12 @@ class Recorded:
 
     @property
     def cases(self) -> Sequence[str]:
-        """The cases that it has something of."""
+        """The cases that it has played."""
         return list(self._said)
+
+    def last(self, case: str) -> int:
+        """The last second in which it said something; -1 where it was silent."""
+        return max(self._said.get(case, {}), default=-1)
 
     def watch(self, case: str, opening: str, seed: int) -> Watcher:
         return _Saying(self._said.get(case, {}), "", lambda second: False)
@@ -210,6 +224,7 @@ class _Saying:
     ) -> None:
         self._actions, self._text, self._speaks = actions, text, speaks
         self._waiting: tuple[str, ...] = ()
+        self._tasks = 0
 
     def step(self, tick: Tick) -> Stepped | None:
         if not tick.frames:
@@ -219,7 +234,11 @@ class _Saying:
         action = self._actions.get(tick.second, Silence())
         if self._speaks(tick.second):
             action = Response(self._text)
-        return Stepped(Step(tick.second, action, queries))
+        task = None
+        if isinstance(action, Delegation):
+            self._tasks += 1
+            task = task_of(self._tasks, tick.second, action)
+        return Stepped(Step(tick.second, action, queries, tick.results), task)
 
     def close(self) -> None:
         pass

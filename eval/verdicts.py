@@ -9,7 +9,7 @@ from eval.case import Case
 from eval.grades import Grade, Unscored
 from eval.pairs import Rates, flat, outcomes, rates
 from eval.play import Played, charged
-from eval.rules import judge
+from eval.rules import guarded, judge
 from eval.suite import Transcripts
 from joyvl_train.actions import Silence
 from joyvl_train.heldout import Trace
@@ -49,15 +49,21 @@ def cut_off(traces: Mapping[str, Trace | Unscored], seconds: int) -> dict[str, T
     return found
 
 
-def graded(traces: Traces) -> Grades:
+def graded(traces: Traces, cases: Sequence[Case]) -> Grades:
     """What the rule judge says."""
+    known = {case.id: case for case in cases}
     return {
         system: {
-            case: judge(trace) if isinstance(trace, Trace) else trace
+            case: by_rules(known[case], trace) if isinstance(trace, Trace) else trace
             for case, trace in of_system.items()
         }
         for system, of_system in traces.items()
     }
+
+
+def by_rules(case: Case, trace: Trace) -> Grade | Unscored:
+    """What the rule judge says of a trace of this case."""
+    return judge(trace, guarded(case.things, case.states), case.quiet)
 
 
 def compared(

@@ -55,6 +55,7 @@ HARMLESS = frozenset(
         "agents.retries",
         "agents.window",
         "agents.failures",
+        "cases.workers",
         "executor.kind",
         "executor.workers",
         "executor.cpus",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from eval.case import Case, CaseError, case_files, read_case, read_cases
 from eval.opening import Cutting, Spec
 from eval.pinned import FOLDER
+from eval.recorded import read_recorded
 from eval.suite import lacking, slug
 from joyvl_train.config import Config, UserError, nearest
-from joyvl_train.run import Run
+from joyvl_train.run import Run, cores
 from recipes._world import settings
 
 MINE = "model"
@@ -58,12 +62,18 @@ def check_cases(config: Config) -> list[str]:
     return wrong
 
 
-def systems(config: Config, run: Run) -> list[Spec]:
-    """Who is played, the model first."""
+def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
+    """Who is played these cases, the model first. Raises `CaseError` for a transcript that is
+    none."""
     given = config.cases
     ours = {"model", "poller_same", "ask_only_same"} & set(given.systems)
     trained = run.find_checkpoint(["grpo", "sft", "base", "kept"]).path if ours else ""
-    base = given.base or str(run.home / config.model.kept)
+    base = given.base or (str(run.home / config.model.kept) if config.model.kept else "")
+    if not base and {"poller", "ask_only"} & set(given.systems):
+        raise UserError(
+            f"cases.base is empty: model={config.model.name} has no kept base; name the checkpoint "
+            "of the turn-based baselines, or leave them out of cases.systems"
+        )
     shared: dict[str, Any] = {
         "max_new_tokens": config.eval.max_new_tokens,
         "temperature": config.eval.temperature,
@@ -96,6 +106,7 @@ def systems(config: Config, run: Run) -> list[Spec]:
     if given.url:
         specs.append(endpoint(config, cutting))
     specs += [Spec(Path(path).stem, "recorded", path=path) for path in given.recorded]
+    check_recorded(config, run, cases)
     names = [slug(spec.name) for spec in specs]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -103,6 +114,24 @@ def systems(config: Config, run: Run) -> list[Spec]:
     if not specs:
         raise UserError("cases.systems is empty, and cases.recorded, too: name who is played")
     return specs
+
+
+def check_recorded(config: Config, run: Run, cases: Sequence[Case]) -> None:
+    """Reads the transcripts, and says what of them will not be heard."""
+    lengths = {case.id: case.seconds for case in cases}
+    for path in config.cases.recorded:
+        system = read_recorded(path)
+        strange = [id for id in system.cases if id not in lengths]
+        if strange:
+            run.say(f"{path}: {len(strange)} cases of it are not played, such as {strange[0]!r}")
+        lost = [id for id in system.cases if (lengths.get(id) or 1 << 30) <= system.last(id)]
+        if lost:
+            run.say(f"{path}: speaks past the end of {lost[0]!r}, which is not heard")
+
+
+def workers(config: Config) -> int:
+    """Processes that play cases: as `cases.workers` says, else one a core, or one for a GPU."""
+    return config.cases.workers or (1 if torch.cuda.is_available() else cores())
 
 
 def endpoint(config: Config, cutting: Cutting) -> Spec:
@@ -118,8 +147,13 @@ def endpoint(config: Config, cutting: Cutting) -> Spec:
         model=given.model,
         key_variable=given.key_variable,
         raw=given.taught,
-        system=config.prompt.system or told,
-        cache=config.agents.cache,
+        system="\n\n".join(filter(None, (told, config.prompt.system))),
+        # An answer that is kept took no time.
+        cache="" if given.latency == "measured" else config.agents.cache,
+        namespace=config.agents.namespace,
+        timeout=config.agents.timeout,
+        retries=config.agents.retries,
+        max_tokens=config.agents.max_tokens,
         max_new_tokens=config.eval.max_new_tokens,
         temperature=config.eval.temperature,
         cutting=cutting,

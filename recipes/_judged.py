@@ -10,7 +10,7 @@ from typing import Any
 
 from eval import pages
 from eval.agreement import alpha, ratings
-from eval.board import entry, extended, from_json, read_board, to_json, write_board
+from eval.board import Entry, entry, extended, from_json, read_board, to_json, write_board
 from eval.case import Case, CaseError
 from eval.grades import Grade, Unscored
 from eval.judge import Pair, judge_pairs
@@ -51,7 +51,8 @@ def model_judge(
             for name, grade in ((mine, ours[case]), (rival, theirs[case])):
                 by_model[case, name, rival] = grade
                 by_rule[case, name, rival] = grades[name][case]
-        rate[rival] = _by_scenario(ours, theirs, cases, config.cases.samples)
+        of_case = {case.id: case.scenario for case in cases}
+        rate[rival] = _by_scenario(ours, theirs, of_case, config.cases.samples)
     told = rate_metrics({f"{slug(name)}": of for name, of in rate.items()})
     run.metrics({f"judge/{key}": value for key, value in told.items()})
     agreed = _agreement(run, "judge", {"rule": by_rule, "model": by_model})
@@ -97,13 +98,12 @@ async def _ask(
 def _by_scenario(
     ours: Mapping[str, Grade | Unscored],
     theirs: Mapping[str, Grade | Unscored],
-    cases: Sequence[Case],
+    of_case: Mapping[str, str],
     samples: int,
 ) -> dict[str, Rates]:
-    of_case = {case.id: case.scenario for case in cases}
     ended = outcomes(ours, theirs)
     found = {"": rates(list(ended.values()), samples)}
-    for scenario in dict.fromkeys(of_case.values()):
+    for scenario in dict.fromkeys(of_case[case] for case in ended):
         some = [o for case, o in ended.items() if of_case[case] == scenario]
         found[scenario] = rates(some, samples)
     return found
@@ -146,15 +146,27 @@ def rate(config: Config, run: Run, cases: Sequence[Case], view: View, mine: str)
         for case in known
         if case in traces[mine] and case in traces[rival]
     ]
+    if not pairs:
+        raise UserError(
+            f"cases.runs=[{given}]: none of the cases chosen here was played there by {mine!r} and "
+            "another system; choose the same, with cases.suite and cases.paths"
+        )
+    then = {c: told[0] for one in _entries(given) for c, told in one.verdicts.items()}
+    other = [case for case, *_ in pairs if then.get(case) != known[case].digest]
+    if other:
+        raise UserError(
+            f"cases.runs=[{given}]: the case {other[0]!r} is another one now than was played there"
+        )
     pictures = {case: frames_of(known[case], view).frames for case, *_ in pairs}
-    made = rating_page(run.dir, draw_items(pairs, config.seed), known, traces, pictures)
+    items = draw_items(pairs, traces, config.seed)
+    made = rating_page(run.dir, items, known, traces, pictures)
     write_text(run.dir / "rated_run", f"{given.absolute()}\n")
     page(run.report, "Rating", [section("Pairs", Html(f"<p>{len(pairs)} pairs</p>"))])
     run.metrics({"rating/pairs": len(pairs)})
     run.say(f"to be rated: {made} (keep rating_key.json from those who rate)")
 
 
-def aggregate(config: Config, run: Run, cases: Sequence[Case], mine: str) -> None:
+def aggregate(config: Config, run: Run, mine: str) -> None:
     """Win rates by people, how far they agree, and how far the rule judge agrees with them."""
     (given,) = _runs(config, 1)
     if not config.cases.ratings:
@@ -165,12 +177,12 @@ def aggregate(config: Config, run: Run, cases: Sequence[Case], mine: str) -> Non
         raise UserError(f"cases.ratings: {max(names, key=names.count)!r} rated twice; keep one")
     grades = together(raters)
     rivals = sorted({rival for _, name, rival in grades if name == mine})
-    known = [case for case in cases if any(case.id == c for c, *_ in grades)]
+    scenarios = dict(raters[0].scenarios)
     rate: dict[str, dict[str, Rates]] = {}
     for rival in rivals:
         ours = {c: g for (c, name, other), g in grades.items() if (name, other) == (mine, rival)}
         theirs = {c: g for (c, name, other), g in grades.items() if (name, other) == (rival, mine)}
-        rate[rival] = _by_scenario(ours, theirs, known, config.cases.samples)
+        rate[rival] = _by_scenario(ours, theirs, scenarios, config.cases.samples)
     told = rate_metrics({slug(name): of for name, of in rate.items()})
     run.metrics({f"human/{key}": value for key, value in told.items()})
     run.metrics({"human/raters": len(raters)})
@@ -188,11 +200,11 @@ def _rule_verdicts(rating_run: Path) -> dict[str, dict[str, Grade | Unscored]]:
     """System -> case -> what the rule judge said in the run that was rated."""
     try:
         rated = Path((rating_run / "rated_run").read_text(encoding="utf-8").strip())
-        data = json.loads((rated / "entries.json").read_text(encoding="utf-8"))
-        found = [(item["system"], from_json(item)) for item in data]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = [item["system"] for item in _entry_data(rated)]
+    except (OSError, CaseError, KeyError):
         return {}
-    return {name: {c: v for c, (_, _, v) in one.verdicts.items()} for name, one in found}
+    pairs = zip(names, _entries(rated), strict=True)
+    return {name: {c: v for c, (_, _, v) in one.verdicts.items()} for name, one in pairs}
 
 
 # Leaderboards
@@ -212,16 +224,26 @@ def compare(config: Config, run: Run) -> None:
     board = Path(config.cases.board) if config.cases.board else run.dir / "leaderboard.html"
     entries = read_board(board)
     for folder in _runs(config, None):
-        try:
-            data = json.loads((folder / "entries.json").read_text(encoding="utf-8"))
-            entries = extended(entries, [from_json(item) for item in data])
-        except (OSError, ValueError, TypeError) as error:
-            raise CaseError(f"{folder}: is no finished run of recipe=eval ({error})") from None
+        entries = extended(entries, _entries(folder))
     board.parent.mkdir(parents=True, exist_ok=True)
     write_board(board, entries, config.cases.samples)
     write_board(run.report, entries, config.cases.samples)
     run.metrics({"board/systems": len(entries)})
     run.say(f"leaderboard of {len(entries)} systems: {board}")
+
+
+def _entry_data(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return list(json.loads((folder / "entries.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CaseError(f"{folder}: is no finished run of recipe=eval ({error})") from None
+
+
+def _entries(folder: Path) -> list[Entry]:
+    try:
+        return [from_json(item) for item in _entry_data(folder)]
+    except ValueError as error:
+        raise CaseError(f"{folder}: is no finished run of recipe=eval ({error})") from None
 
 
 def _runs(config: Config, count: int | None) -> list[Path]:

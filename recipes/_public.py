@@ -13,8 +13,8 @@ from joyvl_train.heldout import Trace, metrics
 from joyvl_train.markup import Cell, Html
 from joyvl_train.records import Rejects
 from joyvl_train.report import page, section, table
-from joyvl_train.run import Run, cores
-from recipes._cases import MINE, systems
+from joyvl_train.run import Run
+from recipes._cases import MINE, systems, workers
 
 
 def public(config: Config, run: Run, view: View) -> None:
@@ -34,11 +34,11 @@ def public(config: Config, run: Run, view: View) -> None:
         raise UserError(f"cases.annotations={given.annotations}: no record of it can be played")
     played = play_all(
         cases,
-        systems(config, run),
+        systems(config, run, cases),
         run.dir / "transcripts",
         view,
         seed=config.seed,
-        workers=given.workers or cores(),
+        workers=workers(config),
         say=run.say,
     )
     timelines = {case.id: case for case in cases}

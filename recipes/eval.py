@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from eval import pages
 from eval.case import Case, CaseError
+from eval.fetched import fetch
 from eval.pinned import changes
 from eval.suite import View, frames_of, lacking, play_all, slug
 from eval.verdicts import (
@@ -23,14 +24,14 @@ from joyvl_train.heldout import Trace, metrics
 from joyvl_train.llm import LLMError
 from joyvl_train.published_timing import measures as published_measures
 from joyvl_train.report import measures, page, paragraph, published, section
-from joyvl_train.run import Run, cores
-from recipes._cases import MINE, check_cases, chosen_cases, systems
+from joyvl_train.run import Run
+from recipes._cases import MINE, check_cases, chosen_cases, systems, workers
 from recipes._judged import aggregate, compare, model_judge, rate, write_entries
 from recipes._live import live
 from recipes._public import public
 from serve.source import SourceError
 
-COMMANDS = ("run", "validate", "live", "rate", "aggregate", "compare")
+COMMANDS = ("run", "validate", "fetch", "live", "rate", "aggregate", "compare")
 
 
 def main(config: Config, run: Run) -> None:
@@ -41,12 +42,14 @@ def main(config: Config, run: Run) -> None:
     try:
         if config.command == "validate":
             validate(config, run)
+        elif config.command == "fetch":
+            run.metrics({"cases/fetched": fetch(chosen_cases(config), run.say)})
         elif config.command == "live":
             live(config, run, chosen_cases(config), view)
         elif config.command == "rate":
             rate(config, run, chosen_cases(config), view, MINE)
         elif config.command == "aggregate":
-            aggregate(config, run, chosen_cases(config), MINE)
+            aggregate(config, run, MINE)
         elif config.command == "compare":
             compare(config, run)
         elif config.cases.benchmark:
@@ -55,6 +58,9 @@ def main(config: Config, run: Run) -> None:
             evaluate(config, run, view)
     except (CaseError, CheckpointError, LLMError, SourceError) as error:
         raise UserError(str(error)) from error
+    if config.command == "run" and run.read_metrics().get("cases/not_played"):
+        run.say("cases that could not be played are played when this run is started again")
+        return
     run.finish(latest=config.command == "run")
 
 
@@ -88,11 +94,11 @@ def evaluate(config: Config, run: Run, view: View) -> None:
         raise UserError("there is no case to play; see to cases.suite, cases.paths and cases.only")
     played = play_all(
         cases,
-        systems(config, run),
+        systems(config, run, cases),
         run.dir / "transcripts",
         view,
         seed=config.seed,
-        workers=config.cases.workers or cores(),
+        workers=workers(config),
         say=run.say,
     )
     traces = heard(played, config.cases.latency)
@@ -111,7 +117,7 @@ def report(
     left_out: int,
 ) -> None:
     """Verdicts, rates, measures, and the pages that show them."""
-    grades = graded(traces)
+    grades = graded(traces, cases)
     names = list(traces)
     mine = MINE if MINE in grades else names[0]
     found = compared(grades, cases, mine, config.cases.samples)
@@ -124,16 +130,18 @@ def report(
         told |= metrics(some, prefix, samples=config.eval.bootstrap)
         if name == mine:
             told |= published_measures(some)
-    changed = changes(cases)
-    told |= {"cases/played": len(cases), "cases/left_out": left_out, "cases/changed": len(changed)}
+    whole = "" if config.cases.only or left_out else config.cases.suite
+    changed = changes(cases, suite="" if whole == "none" else whole)
+    lost = [c for c in cases if not any(isinstance(of.get(c.id), Trace) for of in traces.values())]
+    told |= {"cases/played": len(cases) - len(lost), "cases/not_played": len(lost)}
+    told |= {"cases/left_out": left_out, "cases/changed": len(changed)}
     run.metrics(told)
     write_entries(run, config.cases.name, cases, grades, mine)
     (run.dir / "cases").mkdir(exist_ok=True)
     for case in cases:
-        if not lacking(case):
-            target = run.dir / "cases" / f"{case.id}.html"
-            pictures = frames_of(case, view).frames
-            pages.case_page(target, case, traces, grades, pictures, names)
+        pictures = None if case in lost else frames_of(case, view).frames
+        target = run.dir / "cases" / f"{case.id}.html"
+        pages.case_page(target, case, traces, grades, pictures, names)
     prefixes = ["eval", *(f"baseline/{slug(name)}" for name in names if name != mine)]
     parts = [
         section("Win, tie and loss", *(pages.rates_table(found, name) for name in found)),

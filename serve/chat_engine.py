@@ -14,7 +14,15 @@ from typing import Any
 
 from joyvl_train.actions import Action, ActionFormatError, parse_action
 from joyvl_train.conversation import messages
-from joyvl_train.llm import Answer, Client, LLMError, image_part, text_part
+from joyvl_train.llm import (
+    Answer,
+    BudgetError,
+    Client,
+    LLMError,
+    Unparsed,
+    image_part,
+    text_part,
+)
 from joyvl_train.stream import Stream
 
 _RAW = {"skip_special_tokens": False}
@@ -22,7 +30,7 @@ _RAW = {"skip_special_tokens": False}
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What the endpoint said in a second; an endpoint that gave no answer is malformed, too."""
+    """What the endpoint said in a second."""
 
     text: str
     action: Action | None
@@ -33,7 +41,9 @@ class ChatReply:
 class ChatEngine:
     """Follows streams for sessions by asking `client`, all that are stepped together at once.
 
-    Its client belongs to it alone. Not for use by several threads at once.
+    Its client belongs to it alone. Not for use by several threads at once. The seed of a stream is
+    sent with its requests. Where no answer came `strict` raises the `LLMError`; otherwise that
+    second is malformed, with the reason "no answer".
     """
 
     def __init__(
@@ -44,8 +54,10 @@ class ChatEngine:
         max_new_tokens: int = 48,
         temperature: float = 0.0,
         raw: bool = False,
+        strict: bool = False,
     ) -> None:
         self.system = system
+        self._strict = strict
         self._client = client
         self._tokens, self._temperature = max_new_tokens, temperature
         self._extra: Mapping[str, Any] | None = _RAW if raw else None
@@ -62,8 +74,8 @@ class ChatEngine:
         del self._streams[handle]
 
     def step(self, handles: Sequence[int]) -> list[ChatReply]:
-        """The replies of streams whose last turn is open. Raises `BudgetError` and what else is
-        every stream's; an answer that did not come is its stream's alone."""
+        """The replies of streams whose last turn is open. Raises `BudgetError` where a cap is
+        reached."""
         return self._runner.run(self._step(handles))
 
     def end(self) -> None:
@@ -72,14 +84,23 @@ class ChatEngine:
         self._runner.close()
 
     async def _step(self, handles: Sequence[int]) -> list[ChatReply]:
-        asked = [chat(self._streams[handle][0], self.system) for handle in handles]
-        found = await self._client.ask_all(
-            asked,
-            max_tokens=self._tokens,
-            temperature=self._temperature,
-            extra=self._extra,
-        )
-        return [_read(answer) for answer in found]
+        found = await asyncio.gather(*(self._ask(*self._streams[h]) for h in handles))
+        return list(found)
+
+    async def _ask(self, stream: Stream, seed: int) -> ChatReply:
+        try:
+            answer = await self._client.ask(
+                chat(stream, self.system),
+                max_tokens=self._tokens,
+                temperature=self._temperature,
+                sample=seed,
+                extra=self._extra,
+            )
+        except LLMError as error:
+            if self._strict or isinstance(error, BudgetError):
+                raise
+            return ChatReply("", None, "no answer")
+        return _read(answer)
 
 
 def chat(stream: Stream, system: str = "") -> list[dict[str, Any]]:
@@ -98,10 +119,7 @@ def chat(stream: Stream, system: str = "") -> list[dict[str, Any]]:
     return told
 
 
-def _read(answer: object) -> ChatReply:
-    if isinstance(answer, LLMError):
-        return ChatReply("", None, "no answer")
-    assert isinstance(answer, Answer)
+def _read(answer: Answer | Unparsed) -> ChatReply:
     text = answer.text.strip()
     try:
         return ChatReply(text, parse_action(text), None)

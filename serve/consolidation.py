@@ -31,8 +31,8 @@ class ModelSummary:
     """Asks `engine` what happened in each stretch of a chunk, `frames` of which it is shown.
 
     seconds: length of a stretch; each begins with the last frame of the one before, so that what
-    changes in between is seen. That nothing happened, or the same word for word, is left out. Past
-    `chars` the oldest lines go, as in `log_summary`, which tells what was said.
+    changes in between is seen. That nothing happened, or the same as in the stretch before, is left
+    out. Past `chars` the oldest lines go, as in `log_summary`, which tells what was said.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ModelSummary:
             told = clean(reply.action.text) if isinstance(reply.action, Response) else ""
             if told.casefold().strip(" .") not in _NOTHING and told != last:
                 lines.append(f"{stretch[0].second} s: {told}")
-                last = told
+            last = told
         said = log_summary(turns, self._chars)
         room = self._chars - len(said) - 2
         kept: list[str] = []

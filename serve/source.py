@@ -11,6 +11,9 @@ from PIL import Image
 
 from joyvl_train.pictures import resized, target_size
 
+_JUMP = 30.0
+"""Seconds by which the times of pictures may be ahead; past that the camera's clock has jumped."""
+
 
 class SourceError(ValueError):
     """A stream that can't be read; the message names it and the mend."""
@@ -37,8 +40,9 @@ def rtsp(
     """The seconds of a stream, each as soon as it is over, by the times that its pictures carry.
 
     Picture i of a second is the last one before its share of the second ends, as in training. A
-    picture without a time takes that of its arrival. Seconds without a picture are left out. Ends
-    with the stream, or after `most_seconds`. Raises `SourceError` where nothing can be read.
+    picture without a time takes that of its arrival. Seconds without a picture are left out; a jump
+    of more than half a minute is taken for a clock that was set, and skipped. Ends with the stream,
+    or after `most_seconds`. Raises `SourceError` where nothing can be read.
     """
     options = {"rtsp_transport": "tcp", "stimeout": str(int(timeout * 1e6))}
     try:
@@ -60,6 +64,9 @@ def rtsp(
                 at = frame.time if frame.time is not None else now - begun + (first or 0.0)
                 first = at if first is None else first
                 place = max(at - first, 0.0)
+                if place > open_second + _JUMP:  # the camera's clock was set; time goes on
+                    first += place - open_second - 1
+                    place = at - first
                 while int(place) > open_second:
                     if shares:
                         yield _whole(open_second, shares, now - begun)

@@ -24,8 +24,12 @@ def test_a_board_is_extended_and_read_again(tmp_path: Path) -> None:
     two = entry("theirs", cases, {"a": POOR, "b": GOOD})
     write_board(path, extended(read_board(path), [two]))
     assert read_board(path) == [one, two]
+    assert extended([one, two], [two]) == [one, two]
     better = entry("theirs", cases, {"a": GOOD, "b": GOOD})
-    assert extended([one, two], [better]) == [one, better]
+    with pytest.raises(CaseError, match="'theirs' is there already, with another verdict on a"):
+        extended([one, two], [better])
+    more = entry("theirs", [made(tmp_path, name="c")], {"c": GOOD})
+    assert set(extended([two], [more])[0].verdicts) == {"a", "b", "c"}
     page = path.read_text()
     assert "<b>ours</b>" not in page and "&lt;b&gt;ours" in page
     assert "Monitoring and alerting" in page

@@ -143,6 +143,34 @@ WRONG = {
         changed("{from: 3, to: 24}", "{from: 3, to: 30}"),
         "due or holds in second 24",
     ),
+    "no facts": (changed("facts: [fire|flames]", "facts: []"), r"facts is \[\]"),
+    "number that is none": (
+        changed("facts: [fire|flames]", "number: several"),
+        "number is 'several'; it takes a number",
+    ),
+    "mapping for a name": (changed("says: Tell me", "says: {{a}: 1} #"), "plain word; quote"),
+    "date that is none": (changed("about: Smoke", "about: 2024-13-45 #"), "no YAML"),
+    "no such footage": (changed("{texture: bricks}", "{footage: oceans}"), "Did you mean ocean"),
+    "state after it left": (
+        changed("{thing: smoke,", "{thing: door, states: {22: open},"),
+        "22 is no second in which it is there",
+    ),
+    "bounce after it left": (
+        changed("{thing: smoke,", "{thing: ball, place: top left, bounces: [30],"),
+        "30 is no second in which it is there",
+    ),
+    "url without a hash": (
+        FIRE[: FIRE.index("stream:")]
+        + "stream: {video: 'https://example.org/a.mp4'}\n"
+        + FIRE[FIRE.index("user:") :],
+        "the sha256 is needed",
+    ),
+    "url of a file": (
+        FIRE[: FIRE.index("stream:")]
+        + f"stream: {{video: 'file:///etc/passwd', sha256: {'a' * 64}}}\n"
+        + FIRE[FIRE.index("user:") :],
+        "of a URL, http or https",
+    ),
     "bad hash": (
         FIRE[: FIRE.index("stream:")]
         + "stream: {video: a.mp4, sha256: 12}\n"

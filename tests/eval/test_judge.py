@@ -60,7 +60,8 @@ def test_a_judge_reads_what_was_due_and_said_and_no_names(pair) -> None:
     text = prompt(case, mine, other)
     assert "2 s: Tell me every time a fire appears." in text
     assert "24 s: (seconds 24 to 25; it holds until 36) A fire appeared." in text
-    assert "Assistant A said:\n24 s: A fire appeared.\n\nAssistant B said:\nnothing" in text
+    assert "Assistant A said:\n24 s: A fire appeared.\n\nDue of assistant B:" in text
+    assert "Assistant B said:\nnothing" in text
     assert rubrics()["monitoring"] in text and "mine" not in text
     talk = play(case, WorldFrames(case.timeline, 32), Fixed("x", "{hm}", lambda t: True)).trace
     assert text.count("{") == 0 and prompt(case, talk, other).count("{hm}") == 40

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -145,7 +145,20 @@ def test_what_a_step_takes_can_be_charged_to_what_it_says(tmp_path: Path) -> Non
         39: "Bye.",
     }
     assert {e.second for e in charged(slow, 3.0).emissions} == {27, 28}  # the last is not heard
+    # Where seconds had no picture what is said moves on to one that had, and nothing is lost.
+    gap = tuple(s for s in played.trace.steps if s.second not in (26, 27))
+    holed = Played(replace(played.trace, steps=gap), slow.latencies)
+    assert {e.second for e in charged(holed).emissions} == {25, 28, 39}
     assert charged(slow, 0.0) == played.trace
+
+
+def test_a_transcript_that_handed_over_gets_its_result(tmp_path: Path) -> None:
+    case = made(tmp_path, TASK)
+    said = {4: Delegation("Let me see.", "12 x 12?"), 9: Response("It is 144.")}
+    said[24] = Response("A fire appeared.")
+    played = play(case, frames_of(case), Recorded("app", {"fire": said}))
+    assert [o.second for o in played.trace.onsets] == [4, 9, 24]
+    assert judge(played.trace).score == 2
 
 
 def test_a_stream_that_is_too_short_for_its_case_is_refused(tmp_path: Path) -> None:
@@ -164,13 +177,14 @@ def test_a_stream_that_is_too_short_for_its_case_is_refused(tmp_path: Path) -> N
 def test_transcripts_of_systems_without_an_api(tmp_path: Path) -> None:
     path = tmp_path / "app.jsonl"
     path.write_text(
-        '{"case": "fire", "time": 24.8, "text": "A fire\\n appeared."}\n\n'
         '{"case": "fire", "time": 24.9, "text": "Careful!"}\n'
+        '{"case": "fire", "time": 24.8, "text": "A fire\\n appeared."}\n\n'
         '{"case": "quiet"}\n'
         '{"case": "task", "time": 3, "text": "One moment.", "delegates": "What is 9 x 9?"}\n'
     )
     system = read_recorded(path)
     assert system.name == "app" and list(system.cases) == ["fire", "quiet", "task"]
+    assert (system.last("fire"), system.last("quiet")) == (25, -1)
     played = play(made(tmp_path), frames_of(made(tmp_path)), system)
     assert spoken(played) == {24: "A fire appeared.", 25: "Careful!"}
 

@@ -14,14 +14,21 @@ from eval.play import play
 from eval.rating import draw_items, rating_page, read_ratings, together
 from eval.systems import TRIVIAL, Fixed, Recorded
 from joyvl_train.actions import Delegation, Response
+from joyvl_train.heldout import Step, Trace
 from tests.eval.made_cases import made
 
 PAIRS = [(f"case {n}", "ours", "rival") for n in range(40)]
 
 
 def test_sides_and_order_are_drawn_by_seed() -> None:
-    items = draw_items(PAIRS, 1)
-    assert items == draw_items(PAIRS, 1) != draw_items(PAIRS, 2)
+    still = Trace("c", "x", "eval", "x", (), ())
+    spoke = Trace("c", "x", "eval", "x", (Step(3, Response("Hi.")),), ())
+    traces = {name: {case: still for case, *_ in PAIRS} for name in ("ours", "rival")}
+    items = draw_items(PAIRS, traces, 1)
+    assert items == draw_items(PAIRS, traces, 1) != draw_items(PAIRS, traces, 2)
+    # Ratings of what another run said are none of this one's.
+    again = draw_items(PAIRS, {**traces, "ours": {case: spoke for case, *_ in PAIRS}}, 1)
+    assert not {item.id for item in again} & {item.id for item in items}
     assert [item.case for item in items] != [case for case, *_ in PAIRS]
     assert 8 <= sum(item.left == "ours" for item in items) <= 32
     assert len({item.id for item in items}) == 40
@@ -34,8 +41,8 @@ def folder(tmp_path: Path) -> Path:
     said = {24: Response("A <b>fire</b> appeared."), 30: Delegation("Let me see.", "Secret?")}
     ours = play(case, frames, Recorded("ours", {"fire": said})).trace
     rival = play(case, frames, Fixed("x", "Yes.", TRIVIAL["always silent"])).trace
-    items = draw_items([("fire", "ours-system", "rival-system")], 0)
     traces = {"ours-system": {"fire": ours}, "rival-system": {"fire": rival}}
+    items = draw_items([("fire", "ours-system", "rival-system")], traces, 0)
     out = tmp_path / "out"
     out.mkdir()
     rating_page(out, items, {"fire": case}, traces, {"fire": frames.frames})
@@ -69,7 +76,7 @@ def test_ratings_find_their_systems_again(folder: Path) -> None:
     left, right = pair["left"], pair["right"]
     first = read_ratings(exported(folder, "ann", "good", "poor"), key)
     second = read_ratings(exported(folder, "bob", "fair", "fair"), key)
-    assert first.rater == "ann"
+    assert first.rater == "ann" and first.scenarios == {"fire": "monitoring"}
     assert first.grades == {("fire", left, right): Grade(2, 2), ("fire", right, left): Grade(0, 0)}
     assert together([first, second]) == {
         ("fire", left, right): Grade(1.5, 1.5),

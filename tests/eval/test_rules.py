@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.grades import Grade, Unscored, mean, outcome
-from eval.rules import EARLY_BY, LATE_BY, judge
+from eval.rules import EARLY_BY, LATE_BY, guarded, judge
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.heldout import Step, Trace
 from joyvl_train.timeline import Rule
@@ -74,10 +74,10 @@ def test_a_response_in_every_second_counts_by_its_seconds() -> None:
 def test_a_note_needs_no_rule_but_must_hand_over() -> None:
     task = Onset(10, "Let me see.", delegation=True)
     assert judge(trace([task], {10: "One moment."}, frozenset({10}))) == Grade(2, 2)
-    assert judge(trace([task], {10: "It is 12."})) == Grade(0, 2)
+    assert judge(trace([task], {10: "It is 12."})) == Grade(0, 1)  # it was kept
     told = replace(task, rule=Rule("key_facts", ("let me",)))
     assert judge(trace([told], {10: "Let me see."}, frozenset({10}))) == Grade(2, 2)
-    assert judge(trace([told], {10: "Let me see."})) == Grade(0, 2)
+    assert judge(trace([told], {10: "Let me see."})) == Grade(0, 1)
 
 
 def test_a_text_that_only_a_model_can_judge_is_unscored() -> None:
@@ -98,6 +98,37 @@ def test_scores_are_compared_by_their_mean() -> None:
         Grade(3, 0)
     with pytest.raises(ValueError):
         mean([])
+
+
+def test_who_speaks_where_silence_is_the_point_is_fair_at_best() -> None:
+    due = [dog(10), dog(20), dog(30)]
+    said = dict.fromkeys((10, 20, 30), "A dog.")
+    assert judge(trace(due, said), quiet=[range(12, 18)]) == Grade(2, 2)
+    more = {**said, 14: "A dog."}
+    assert judge(trace(due, more)) == Grade(2, 2)  # 6 of 7
+    assert judge(trace(due, more), quiet=[range(12, 18)]) == Grade(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "gold", "said", "right"),
+    [
+        (("dog|puppy",), "A dog appeared.", "A dog appeared beside a cat.", True),
+        (("dog|puppy",), "A dog appeared.", "A dog, a cat and a car.", False),
+        (("dog|puppy",), "A dog appeared.", "A puppy appeared.", True),
+        (("house", "dog"), "A house and a dog.", "A house, a dog and a kitten.", True),
+        (("house", "dog"), "A house and a dog.", "A house, a dog, a cat and a car.", False),
+        (("red",), "It was red.", "Red.", True),
+        (("red",), "It was red.", "Red, blue or green.", False),
+        (("yes",), "Yes, it is.", "Yes.", True),
+        (("yes",), "Yes, it is.", "Yes and no.", False),
+        (("door", "open"), "The door is open.", "The door is open or closed.", False),
+        (("door", "open"), "The door is open.", "The open door.", True),
+    ],
+)
+def test_several_answers_at_once_are_none(facts, gold: str, said: str, right: bool) -> None:
+    names = [("dog", "puppy"), ("cat", "kitten"), ("car",), ("house",), ("door",)]
+    check = guarded(names, [("closed", "open")])
+    assert check(Onset(0, gold, rule=Rule("key_facts", facts)), said) is right
 
 
 texts = st.sampled_from(["A dog.", "A cat."])

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 GOOD = '{"case": "fire", "time": 24.2, "text": "A fire appeared."}\n{"case": "wave"}\n'
+STILL = '{"case": "fire"}\n{"case": "wave"}\n'
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def test_own_cases_and_a_transcript(cases: Path, tmp_path: Path, capsys) -> None
     assert told["score/app/monitoring"] == 2.0 and told["score/app/counting"] == 0.0
     assert told["cases/played"] == 2 and told["cases/changed"] == 0
     assert told["loss_rate/app"] == 0.5 and told["tie_rate/app"] == 0.5
+    assert told["cases/not_played"] == 0
     report = (tmp_path / "one" / "report.html").read_text()
     assert 'href="cases/fire.html"' in report and "Against app" in report
     page = (tmp_path / "one" / "cases" / "fire.html").read_text()
@@ -105,7 +107,7 @@ def test_a_judge_over_http(cases: Path, tmp_path: Path, capsys) -> None:
         app = tmp_path / "model.jsonl"
         app.write_text(GOOD)
         two = f"cases.recorded=[{app},{tmp_path / 'still.jsonl'}]"
-        (tmp_path / "still.jsonl").write_text('{"case": "fire"}\n{"case": "wave"}\n')
+        (tmp_path / "still.jsonl").write_text(STILL)
         assert run(tmp_path, "one", *own(cases), *judge, "cases.systems=[]", two) == 0
         assert len(endpoint.seen) == 4
     told = found(tmp_path, "one")
@@ -118,6 +120,41 @@ def test_a_judge_over_http(cases: Path, tmp_path: Path, capsys) -> None:
     told = found(tmp_path, "down")
     assert told["judge/unscored/still"] == 2 and "judge/win_rate/still" not in told
     assert "left 2 pairs unscored: 2 no answer" in capsys.readouterr().out
+
+
+def test_one_bad_video_leaves_the_others_their_report(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cases / "broken.mp4").write_bytes(b"no video")
+    text = FIRE[: FIRE.index("stream:")] + "stream: {video: broken.mp4}\n"
+    text += FIRE[FIRE.index("user:") :].replace(", seen: fire came", "")
+    (cases / "broken.yaml").write_text(text)
+    assert run(tmp_path, "one", *own(cases)) == 0
+    told = found(tmp_path, "one")
+    assert (told["cases/played"], told["cases/not_played"]) == (2, 1)
+    assert told["unscored/always_silent"] == 0 or "unscored/always_silent" not in told
+    assert (tmp_path / "one" / "cases" / "broken.html").exists()
+    out = capsys.readouterr().out
+    assert "app.jsonl" not in out and "are played when this run is started again" in out
+    # Mended, it is played by starting the same run again.
+    (cases / "broken.yaml").unlink()
+    assert run(tmp_path, "one", *own(cases)) == 0
+    assert found(tmp_path, "one")["cases/not_played"] == 0
+    assert (tmp_path / "one" / "finished").exists()
+
+
+@pytest.mark.slow
+def test_the_kept_base_is_played_judged_and_cut_off(cases: Path, tmp_path: Path) -> None:
+    given = ["cases=own", f"cases.paths=[{cases}]", "cases.workers=1", "cases.samples=20"]
+    given += [f"checkpoint={ROOT / 'models' / 'tiny'}", "cases.only=[fire]"]
+    given += ["cases.systems=[model,poller,ask_only,poller_same,ask_only_same,trivial]"]
+    given += ["cases.poll_cut=20", "cases.ask_cut=1"]
+    assert run(tmp_path, "one", *given) == 0
+    told = found(tmp_path, "one")
+    rivals = {key.split("/")[1] for key in told if key.startswith("win_rate/")}
+    assert {"poller", "poller_cut_at_20_s", "ask_only_cut_at_1_s", "poller_same_weights"} <= rivals
+    cut = told["baseline/poller_cut_at_20_s/silence_accuracy"]
+    assert cut > told["baseline/poller/silence_accuracy"]
 
 
 def test_rated_and_ranked(cases: Path, tmp_path: Path, capsys) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from data_pipeline.agents.own_model import served
 from joyvl_train.actions import Response, Silence
 from joyvl_train.engine import Engine
-from joyvl_train.llm import BudgetError, Client
+from joyvl_train.llm import BudgetError, Client, LLMError
 from joyvl_train.llm import Endpoint as Where
 from joyvl_train.stream import StreamSettings
 from serve.chat_engine import ChatEngine
@@ -55,10 +55,10 @@ def test_an_endpoint_says_what_the_engine_says_in_process(engine: Engine) -> Non
     assert there == here and len(here) == 10
 
 
-def session_on(endpoint: Endpoint, **settings) -> tuple[Session, ChatEngine]:
+def session_on(endpoint: Endpoint, strict: bool = False, **settings) -> tuple[Session, ChatEngine]:
     client = Client(Where(endpoint.url, "m", "NO_KEY"), backoff=0.01, **settings)
-    remote = ChatEngine(client, system="Watch.")
-    return Session(remote), remote
+    remote = ChatEngine(client, system="Watch.", strict=strict)
+    return Session(remote, seed=7), remote
 
 
 def test_what_is_sent_and_how_answers_are_read() -> None:
@@ -81,7 +81,7 @@ def test_what_is_sent_and_how_answers_are_read() -> None:
         "</response> A dog.",
         "</silence>",
     ]
-    assert "skip_special_tokens" not in last
+    assert "skip_special_tokens" not in last and last["seed"] == 7
 
 
 @pytest.mark.parametrize("script", [(500, {}), (400, {"error": {"message": "no"}}), b"junk", 9])
@@ -91,6 +91,11 @@ def test_an_endpoint_without_an_answer_is_a_malformed_second(script) -> None:
         (event,) = session.step(next(ticks(1)))
         remote.end()
     assert isinstance(event, Stepped) and event.step.malformed == "no answer"
+    with Endpoint(script) as endpoint:
+        session, remote = session_on(endpoint, strict=True, retries=0, timeout=0.3)
+        with pytest.raises(LLMError):
+            session.step(next(ticks(1)))
+        remote.end()
 
 
 def test_a_spent_budget_ends_it() -> None:
