@@ -33,9 +33,8 @@ CANNED = {
 
 def places(config: Config) -> list[Path]:
     """The files and folders that cases are read from."""
-    given = config.cases
-    shipped = [] if given.suite == "none" else [FOLDER / given.suite]
-    return [*shipped, *map(Path, given.paths)]
+    shipped = [] if config.cases.suite == "none" else [FOLDER / config.cases.suite]
+    return [*shipped, *map(Path, config.cases.paths)]
 
 
 def chosen_cases(config: Config) -> list[Case]:
@@ -65,11 +64,10 @@ def check_cases(config: Config) -> list[str]:
 def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
     """Who is played these cases, the model first. Raises `CaseError` for a transcript that is
     none."""
-    given = config.cases
-    ours = {"model", "poller_same", "ask_only_same"} & set(given.systems)
+    ours = {"model", "poller_same", "ask_only_same"} & set(config.cases.systems)
     trained = run.find_checkpoint(["grpo", "sft", "base", "kept"]).path if ours else ""
-    base = given.base or (str(run.home / config.model.kept) if config.model.kept else "")
-    if not base and {"poller", "ask_only"} & set(given.systems):
+    base = config.cases.base or (str(run.home / config.model.kept) if config.model.kept else "")
+    if not base and {"poller", "ask_only"} & set(config.cases.systems):
         raise UserError(
             f"cases.base is empty: model={config.model.name} has no kept base; name the checkpoint "
             "of the turn-based baselines, or leave them out of cases.systems"
@@ -82,30 +80,30 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
         "max_pixels": config.model.max_pixels,
     }
     stream = settings(config)
-    summaries: Any = given.summaries
+    summaries: Any = config.cases.summaries
     cutting = Cutting(stream.chunk_seconds, stream.lead, stream.limits, summaries)
-    period = given.poll_seconds
+    period = config.cases.poll_seconds
     specs = []
-    if "model" in given.systems:
+    if "model" in config.cases.systems:
         bias = silence_bias(config, run, trained)
         specs.append(Spec(MINE, "stream", trained, bias=bias, cutting=cutting, **shared))
     for key, name, checkpoint in (
         ("poller", "poller", base),
         ("poller_same", "poller, same weights", trained),
     ):
-        if key in given.systems:
+        if key in config.cases.systems:
             specs.append(Spec(name, "poller", checkpoint, period=period, **shared))
     for key, name, checkpoint in (
         ("ask_only", "ask only", base),
         ("ask_only_same", "ask only, same weights", trained),
     ):
-        if key in given.systems:
+        if key in config.cases.systems:
             specs.append(Spec(name, "ask_only", checkpoint, **shared))
-    if "trivial" in given.systems:
+    if "trivial" in config.cases.systems:
         specs += [Spec(name, "trivial", text=text) for name, text in CANNED.items()]
-    if given.url:
+    if config.cases.url:
         specs.append(endpoint(config, cutting))
-    specs += [Spec(Path(path).stem, "recorded", path=path) for path in given.recorded]
+    specs += [Spec(Path(path).stem, "recorded", path=path) for path in config.cases.recorded]
     check_recorded(config, run, cases)
     names = [slug(spec.name) for spec in specs]
     twice = [name for name in names if names.count(name) > 1]
@@ -136,20 +134,19 @@ def workers(config: Config) -> int:
 
 def endpoint(config: Config, cutting: Cutting) -> Spec:
     """The model at `cases.url`, on the stream like our own."""
-    given = config.cases
-    if not given.model:
+    if not config.cases.model:
         raise UserError("cases.model is empty: name the model at cases.url")
-    told = "" if given.taught else TOLD.read_text(encoding="utf-8").strip()
+    told = "" if config.cases.taught else TOLD.read_text(encoding="utf-8").strip()
     return Spec(
         "endpoint",
         "endpoint",
-        url=given.url,
-        model=given.model,
-        key_variable=given.key_variable,
-        raw=given.taught,
+        url=config.cases.url,
+        model=config.cases.model,
+        key_variable=config.cases.key_variable,
+        raw=config.cases.taught,
         system="\n\n".join(filter(None, (told, config.prompt.system))),
         # An answer that is kept took no time.
-        cache="" if given.latency == "measured" else config.agents.cache,
+        cache="" if config.cases.latency == "measured" else config.agents.cache,
         namespace=config.agents.namespace,
         timeout=config.agents.timeout,
         retries=config.agents.retries,

@@ -19,19 +19,23 @@ from recipes._cases import MINE, systems, workers
 
 def public(config: Config, run: Run, view: View) -> None:
     """Plays every record to every system; a table of subsets."""
-    given = config.cases
-    for name in ("annotations", "videos"):
-        if not getattr(given, name):
-            raise UserError(f"cases.{name} is empty: cases.benchmark={given.benchmark} needs it")
-    kind: Any = given.benchmark
-    cases, refused = public_cases(kind, Path(given.annotations), Path(given.videos))
+    places = {"annotations": config.cases.annotations, "videos": config.cases.videos}
+    for name, place in places.items():
+        if not place:
+            raise UserError(
+                f"cases.{name} is empty: cases.benchmark={config.cases.benchmark} needs it"
+            )
+    kind: Any = config.cases.benchmark
+    cases, refused = public_cases(kind, Path(config.cases.annotations), Path(config.cases.videos))
     rejects = Rejects(run.dir / "rejects.jsonl")
     for item in refused:
         rejects.add(item.where, item.reason, item.detail)
     if refused:
         run.say(f"left out: {rejects}; see {run.dir / 'rejects.jsonl'}")
     if not cases:
-        raise UserError(f"cases.annotations={given.annotations}: no record of it can be played")
+        raise UserError(
+            f"cases.annotations={config.cases.annotations}: no record of it can be played"
+        )
     played = play_all(
         cases,
         systems(config, run, cases),
@@ -42,7 +46,7 @@ def public(config: Config, run: Run, view: View) -> None:
         say=run.say,
     )
     timelines = {case.id: case for case in cases}
-    told: dict[str, float] = {"cases/played": len(cases), "cases/rejected": len(refused)}
+    figures: dict[str, float] = {"cases/played": len(cases), "cases/rejected": len(refused)}
     rows: list[list[Cell]] = []
     for name, of_system in played.items():
         found, traces, unscored = [], list[Trace](), 0
@@ -53,18 +57,20 @@ def public(config: Config, run: Run, view: View) -> None:
             case = timelines[id]
             traces.append(one.trace)
             found.append((case.scenario, points(kind, case.timeline, one.trace)))
-        told[f"unscored/{name}"] = unscored
+        figures[f"unscored/{name}"] = unscored
         for subset, rate in by_subset(found).items():
             if rate.count:
-                told[f"accuracy/{name}/{subset}"] = rate.value
-                told[f"accuracy/{name}/{subset}.low"] = rate.low
-                told[f"accuracy/{name}/{subset}.high"] = rate.high
+                figures[f"accuracy/{name}/{subset}"] = rate.value
+                figures[f"accuracy/{name}/{subset}.low"] = rate.low
+                figures[f"accuracy/{name}/{subset}.high"] = rate.high
             shown = Html(f"{rate.value:.1%}<small>{rate.low:.1%} to {rate.high:.1%}</small>")
             rows.append([name, subset, shown if rate.count else None, rate.count])
         if name == MINE:
-            told |= metrics(traces, "eval", samples=config.eval.bootstrap)
-    run.metrics(told)
+            figures |= metrics(traces, "eval", samples=config.eval.bootstrap)
+    run.metrics(figures)
     heads = ["system", "subset", "accuracy", "points"]
     parts = [section("By subset", table(heads, rows), intro="Subsets are not averaged together.")]
-    page(run.report, given.benchmark, parts, f"{len(cases)} records, {len(refused)} left out")
-    run.say(f"{len(cases)} records of {given.benchmark}, {len(refused)} left out")
+    page(
+        run.report, config.cases.benchmark, parts, f"{len(cases)} records, {len(refused)} left out"
+    )
+    run.say(f"{len(cases)} records of {config.cases.benchmark}, {len(refused)} left out")

@@ -148,7 +148,7 @@ WRONG = {
         changed("facts: [fire|flames]", "number: several"),
         "number is 'several'; it takes a number",
     ),
-    "mapping for a name": (changed("says: Tell me", "says: {{a}: 1} #"), "plain word; quote"),
+    "mapping for a name": (FIRE + "? [a]\n: 3\n", "plain word; quote"),
     "date that is none": (changed("about: Smoke", "about: 2024-13-45 #"), "no YAML"),
     "no such footage": (changed("{texture: bricks}", "{footage: oceans}"), "Did you mean ocean"),
     "state after it left": (

@@ -43,7 +43,7 @@ def answer(a: str, b: str) -> str:
 def reads(request, number: int) -> str:
     """A judge that reads: who tells of fire is good."""
     text = request["messages"][0]["content"][0]["text"]
-    first = text.split("Assistant A said:")[1].split("Assistant B said:")[0]
+    first = text.split("Assistant A said:")[1].split("Due of assistant B:")[0]
     return answer("good", "poor") if "fire" in first else answer("poor", "good")
 
 

@@ -14,7 +14,6 @@ from eval.suite import View, frames_of
 from eval.systems import Recorded
 from joyvl_train.actions import Response
 from joyvl_train.cli import main
-from joyvl_train.timeline import TimelineError
 from tests.joyvl_train.videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,8 +148,8 @@ def test_subsets_are_told_apart() -> None:
 def test_test_times_that_are_none_are_told(folder: Path) -> None:
     for wrong in ([3], [{"count": 1}], [{"realtime": "x", "type": 1}]):
         (folder / "ovo.json").write_text(json.dumps([{**CLUE, "test_info": wrong}]))
-        with pytest.raises(TimelineError, match="bad test_info"):
-            scored(folder, "ovo_bench", "ovo.json", {})
+        found, (refused,) = scored(folder, "ovo_bench", "ovo.json", {})
+        assert found == {} and refused.reason == "bad test_info"
     with pytest.raises(CaseError, match="no such file of annotations"):
         public_cases("ovo_bench", folder / "none.json", folder / "videos")
 

@@ -1,0 +1,91 @@
+"""Headless Chromium, driven over its DevTools protocol: enough to open a page, click and save."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BINARY = next(filter(None, map(shutil.which, NAMES)), None)
+
+_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update"
+    " --disable-background-networking --disable-sync --remote-debugging-port=0"
+).split()
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._asked = 0
+
+    async def send(self, method: str, **params: Any) -> dict[str, Any]:
+        self._asked += 1
+        await self._socket.send_json({"id": self._asked, "method": method, "params": params})
+        while True:
+            told = json.loads((await self._socket.receive(30)).data)
+            if told.get("id") == self._asked:
+                assert "error" not in told, told
+                return dict(told["result"])
+
+    async def run(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        found = await self.send(
+            "Runtime.evaluate",
+            expression=script,
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
+        )
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+
+@asynccontextmanager
+async def opened(path: Path, folder: Path) -> AsyncIterator[Page]:
+    """The page of a file; what it saves goes to `folder`."""
+    assert BINARY is not None
+    home = folder / "profile"
+    process = subprocess.Popen(
+        [BINARY, *_FLAGS, f"--user-data-dir={home}", path.as_uri()],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError, IndexError):
+                port = int((home / "DevToolsActivePort").read_text().splitlines()[0])
+                break
+            await asyncio.sleep(0.1)
+        async with aiohttp.ClientSession() as session:
+            for _ in range(100):
+                async with session.get(f"http://127.0.0.1:{port}/json") as told:
+                    pages = [p for p in await told.json() if p["url"] == path.as_uri()]
+                if pages:
+                    break
+                await asyncio.sleep(0.1)
+            address = pages[0]["webSocketDebuggerUrl"]
+            async with session.ws_connect(address, max_msg_size=1 << 28) as socket:
+                page = Page(socket)
+                await page.send(
+                    "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder)
+                )
+                for _ in range(100):
+                    if await page.run("document.readyState") == "complete":
+                        break
+                    await asyncio.sleep(0.1)
+                yield page
+    finally:
+        process.terminate()
+        process.wait(20)
