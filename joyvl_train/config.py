@@ -129,6 +129,16 @@ class DataConfig:
     cut_share: float = _key(
         0.15, "share of the world's clips cut early, to teach openings with memory", low=0, high=1
     )
+    late_share: float = _key(
+        0.0,
+        "share of the world's clips that begin minutes or hours into their stream, with memory of "
+        "what was before",
+        low=0,
+        high=1,
+    )
+    longest: int = _key(
+        32, "seconds of the longest of the world's training streams", low=12, high=600
+    )
     mix: dict[str, float] = _key(
         {}, "weight of each family in the mix; a family not named weighs 1", low=0, high=10**6
     )

@@ -37,6 +37,16 @@ class Streams(Protocol):
     def __getitem__(self, index: int) -> tuple[Timeline, Frames]: ...
 
 
+class Past(Protocol):
+    """What was before a clip: the second that it begins in, and the memory text of the time
+    before."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def memory_text(self) -> str: ...
+
+
 class Question(Protocol):
     """A turn-based item: a question about its frames, and the answer.
 
@@ -102,10 +112,21 @@ def chunk_length(chunk: Chunk, renderer: Renderer, system: str) -> int:
     return renderer.length(chunk.memory_text, turns, None, system)
 
 
+def moved(chunk: Chunk, start: int) -> Chunk:
+    """The chunk of a clip that begins in second `start` of its stream."""
+    turns = tuple(replace(turn, second=turn.second + start) for turn in chunk.turns)
+    return replace(chunk, turns=turns, supervised_from=chunk.supervised_from + start)
+
+
 def render_chunk(
-    chunk: Chunk, frames: Frames, renderer: Renderer, weights: LossWeights, system: str
+    chunk: Chunk,
+    frames: Frames,
+    renderer: Renderer,
+    weights: LossWeights,
+    system: str,
+    start: int = 0,
 ) -> tuple[Rendered, Targets]:
-    """A chunk of places with its pictures, and what of it is scored."""
+    """A chunk of places with its pictures, and what of it is scored; `start`: as of `moved`."""
     turns = []
     for turn in chunk.turns:
         pictures = frames.frames(turn.second)
@@ -114,8 +135,9 @@ def render_chunk(
                 "damaged", f"second {turn.second}: {len(pictures)} of {len(turn.frames)} pictures"
             )
         turns.append(replace(turn, frames=pictures))
-    rendered = renderer.render(chunk.memory_text, turns, system)
-    return rendered, token_weights(rendered, weights, from_second=chunk.supervised_from)
+    late = moved(replace(chunk, turns=tuple(turns)), start)
+    rendered = renderer.render(late.memory_text, late.turns, system)
+    return rendered, token_weights(rendered, weights, from_second=late.supervised_from)
 
 
 def with_marks(
@@ -151,7 +173,9 @@ class StreamSamples:
     cut_share: so large a share of the clips is cut sooner, after a drawn count of seconds from just
     above `lead` to twice that, so that short clips teach openings, too; not together with `chunks`.
     summarize: (clip, turns) -> what memory says of turns left behind; None: `log_summary`. marks:
-    (clip, seconds) -> the marks of their image tokens (`joyvl_train.marks`).
+    (clip, seconds) -> the marks of their image tokens (`joyvl_train.marks`). late_share: so large a
+    share of the clips stands for the latest part of a long stream: (clip, settings, chance) -> the
+    second that it begins in, and the memory text that it opens with, is what `past` draws.
     """
 
     def __init__(
@@ -168,8 +192,11 @@ class StreamSamples:
         summarize: Callable[[Timeline, Sequence[Turn]], str] | None = None,
         marks: Callable[[Timeline, Sequence[int]], np.ndarray] | None = None,
         text_marks: Callable[[Rendered], np.ndarray] | None = None,
+        late_share: float = 0.0,
+        past: Callable[[Timeline, StreamSettings, random.Random], Past] | None = None,
     ) -> None:
-        assert chunks is None or not cut_share
+        assert chunks is None or not (cut_share or late_share)
+        assert past is not None or not late_share
         self._streams = streams
         self._renderer = renderer
         self._weights = weights
@@ -181,6 +208,7 @@ class StreamSamples:
         self._summarize = summarize
         self._marks = marks
         self._text_marks = text_marks
+        self._late_share, self._past = late_share, past
 
     def __len__(self) -> int:
         if self._ends is None:
@@ -189,20 +217,23 @@ class StreamSamples:
 
     def length(self, index: int) -> int:
         """The number of tokens of sample `index`; no picture is drawn for it."""
-        _, _, chunk = self._chunk(index)
-        return chunk_length(chunk, self._renderer, self._system)
+        _, _, chunk, start = self._chunk(index)
+        return chunk_length(moved(chunk, start), self._renderer, self._system)
 
     def render(self, index: int) -> tuple[Rendered, Targets]:
         """Sample `index` with its pictures, and what of it is scored."""
-        timeline, frames, chunk = self._chunk(index)
-        rendered, targets = render_chunk(chunk, frames, self._renderer, self._weights, self._system)
+        timeline, frames, chunk, start = self._chunk(index)
+        rendered, targets = render_chunk(
+            chunk, frames, self._renderer, self._weights, self._system, start
+        )
         seconds = [turn.second for turn in chunk.turns]
         marks = self._marks(timeline, seconds) if self._marks else None
         text = self._text_marks(rendered) if self._text_marks else None
         image_id = self._renderer.processor.image_id
         return rendered, with_marks(targets, rendered, image_id, marks, text)
 
-    def _chunk(self, index: int) -> tuple[Timeline, Frames, Chunk]:
+    def _chunk(self, index: int) -> tuple[Timeline, Frames, Chunk, int]:
+        """The clip, its pictures, a chunk of it, and the second that the clip begins in."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         clip = index if self._ends is None else bisect_right(self._ends, index)
@@ -219,7 +250,13 @@ class StreamSamples:
             number = rng.randrange(len(chunks))
         else:
             number = index - (self._ends[clip - 1] if clip else 0)
-        return timeline, frames, chunks[number]
+        chunk, start = chunks[number], 0
+        # What memory tells of the clip itself tells it by the clip's own seconds.
+        if number == 0 and rng.random() < self._late_share:
+            assert self._past is not None
+            before = self._past(timeline, self._settings, rng)
+            chunk, start = replace(chunk, memory_text=before.memory_text), before.start
+        return timeline, frames, chunk, start
 
 
 class QuestionSamples:

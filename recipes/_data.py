@@ -10,6 +10,7 @@ from pathlib import Path
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
 from data_pipeline.world.marking import MemoryMarks, still_marks, stream_marks
+from data_pipeline.world.past import past
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import FAMILIES
 from data_pipeline.world.summaries import summarize
@@ -79,6 +80,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         data.size,
         rate(config),
         data.footage,
+        data.longest,
     )
     time_aligned = StreamSamples(
         streams,
@@ -88,6 +90,8 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         frame_size=(data.size, data.size),
         system=system,
         cut_share=data.cut_share,
+        late_share=data.late_share,
+        past=past,
         summarize=summarize,
         marks=partial(stream_marks, side=data.size, pictures=data.kind) if marked else None,
         text_marks=in_memory,

@@ -11,6 +11,7 @@ from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import (
     FAMILIES,
     HELD_OUT,
+    SECONDS,
     STORIES,
     WorldFrames,
     stream,
@@ -51,7 +52,8 @@ def family_weights(
 
 
 class WorldStreams:
-    """`count` clips of one split, by number; equal arguments give equal clips in every process."""
+    """`count` clips of one split, by number; equal arguments give equal clips in every process.
+    They last as the world's streams do, or where `longest` is another number up to that."""
 
     def __init__(
         self,
@@ -63,7 +65,9 @@ class WorldStreams:
         side: int,
         frames_per_second: float = 1.0,
         footage: bool = False,
+        longest: int = SECONDS[1],
     ) -> None:
+        self._longest = longest
         self._split = split
         self._seed = seed
         self._count = count
@@ -86,11 +90,15 @@ class WorldStreams:
 
     def _make(self, index: int) -> Timeline:
         rng = random.Random(f"world/{self._split}/{self._seed}/{index}")
+        family = rng.choices(self._names, self._weights)[0]
+        pictures = rng.choice(self._pictures)
+        same = self._longest == SECONDS[1]
         return stream(
-            rng.choices(self._names, self._weights)[0],
+            family,
             self._seed * 1_000_003 + index,
             self._split,
-            pictures=rng.choice(self._pictures),
+            pictures=pictures,
+            seconds=None if same else rng.randint(SECONDS[0], self._longest),
             frames_per_second=self._rate,
             backgrounds=self._backgrounds,
         )

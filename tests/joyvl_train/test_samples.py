@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams
+from data_pipeline.world.past import past
 from data_pipeline.world.streams import FAMILIES
 from joyvl_train.actions import Response
 from joyvl_train.frames import open_video
@@ -54,6 +55,38 @@ def test_the_length_of_a_world_stream_is_that_of_its_rendering(
     assert scored == frames.seconds == gold.clip.seconds
     asked = samples_of(streams, renderer, cut, system=system, chunks=chunks)
     assert asked.length(0) == told.length(0)
+
+
+def test_a_clip_that_stands_late_in_its_stream_is_the_same_but_for_its_clock_and_memory(
+    renderer: Renderer,
+) -> None:
+    streams = WorldStreams("train", 5, 24, dict.fromkeys(FAMILIES, 1.0), "drawn", 32)
+    cut, side = StreamSettings(), (32, 32)
+    plain = samples_of(streams, renderer, cut, frame_size=side)
+    late = samples_of(streams, renderer, cut, frame_size=side, late_share=1.0, past=past)
+    some = samples_of(streams, renderer, cut, frame_size=side, late_share=0.5, past=past)
+    read = renderer.tokenizer.decode
+    kinds = set()
+    for index in range(len(streams)):
+        (before, told), (rendered, targets) = plain.render(index), late.render(index)
+        assert late.length(index) == len(rendered)
+        text = read(rendered.ids)
+        start, same = (max(s.second for s in each.spans) for each in (rendered, before))
+        start -= same
+        assert start >= 90 and f"<{start}.0 seconds>" in text and "<0.0 seconds>" not in text
+        memory = text.split("Earlier:")[-1].split("<")[0]
+        assert "Earlier:" in text or streams[index][0].opening
+        assert f"to {start} s:" in memory or streams[index][0].opening
+        # The same pictures, and the same words with the same weights.
+        for name, tensor in before.images.items():
+            assert (tensor == rendered.images[name]).all()
+        words = [
+            [each.ids[i] for i in of.positions]
+            for each, of in ((before, told), (rendered, targets))
+        ]
+        assert words[0] == words[1] and (told.weights == targets.weights).all()
+        kinds.add(some.length(index) == late.length(index))
+    assert kinds == {True, False}
 
 
 @settings(max_examples=25)
