@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -63,6 +64,7 @@ def served(folder: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     loop = asyncio.new_event_loop()
     up = threading.Event()
+    server.logger = logging.getLogger("rtsp")  # it prints every request otherwise
     made = server.RtspServer(str(folder), "127.0.0.1", port)
 
     def run() -> None:

@@ -15,6 +15,9 @@ _JUMP = 30.0
 """Seconds by which the times of pictures may be ahead; past that the camera's clock has jumped."""
 
 
+_BROKEN = (av.error.FFmpegError, OSError, ValueError)
+
+
 class SourceError(ValueError):
     """A stream that can't be read; the message names it and the mend."""
 
@@ -47,7 +50,7 @@ def rtsp(
     options = {"rtsp_transport": "tcp", "stimeout": str(int(timeout * 1e6))}
     try:
         container = av.open(url, options=options, timeout=timeout)
-    except (OSError, ValueError) as error:
+    except _BROKEN as error:
         raise SourceError(f"{url}: can't be opened ({error}); see to address and server") from None
     with container:
         if not container.streams.video:
@@ -78,7 +81,7 @@ def rtsp(
                 if side is not None:
                     image = resized(image, target_size(*image.size, side))
                 shares[int((place - open_second) * frames_per_second)] = image
-        except (OSError, ValueError) as error:
+        except _BROKEN as error:
             if first is None:
                 raise SourceError(f"{url}: can't be read ({error}); see to the server") from None
         if shares:
