@@ -34,8 +34,8 @@ from data_pipeline.world.corpus import FOOTAGE_MIX, PLAIN_MIX, family_weights
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus_config import FAMILIES, TOOLS
 from joyvl_train.frames import Rate
-from joyvl_train.llm import Client, Endpoint
 from joyvl_train.shard_reader import file_hash
+from recipes._client import client_of
 from recipes._world import check_assets, rate
 
 HELD = {
@@ -302,20 +302,11 @@ def agents_of(config: Config, spent: Mapping[str, float]) -> dict[str, Agent]:
     agents = config.agents
     if not agents.url:
         return {}
-    prices = (agents.prompt_price, agents.completion_price)
-    endpoint = Endpoint(agents.url, agents.model, agents.key_variable, *prices)
     share = max(1, config.executor.workers)
     cost = max(0.0, agents.max_cost - spent.get("cost", 0.0)) / share
     tokens = max(0, agents.max_tokens - int(spent.get("tokens", 0))) // share
-    client = Client(
-        endpoint,
-        cache=Path(agents.cache).absolute() if agents.cache else None,
-        namespace=agents.namespace,
-        concurrency=agents.concurrency,
-        per_minute=agents.per_minute or None,
-        timeout=agents.timeout,
-        retries=agents.retries,
-        reparses=agents.reparses,
+    client = client_of(
+        agents,
         max_cost=cost if agents.max_cost else None,
         max_tokens=tokens if agents.max_tokens else None,
     )

@@ -21,10 +21,10 @@ from eval.systems import TRIVIAL
 from eval.verdicts import Grades, Traces, rate_metrics
 from joyvl_train.config import Config, UserError
 from joyvl_train.heldout import Trace
-from joyvl_train.llm import Client, Endpoint
 from joyvl_train.markup import Cell, Html
 from joyvl_train.report import page, section, table
 from joyvl_train.run import Run, write_text
+from recipes._client import client_of
 
 AXES = ("quality", "timing")
 
@@ -67,21 +67,8 @@ async def _ask(
     config: Config, cases: Sequence[Case], traces: Traces, mine: str, rivals: Sequence[str]
 ) -> dict[str, dict[str, Pair | Unscored]]:
     agents = config.agents
-    endpoint = Endpoint(
-        agents.url, agents.model, agents.key_variable, agents.prompt_price, agents.completion_price
-    )
-    async with Client(
-        endpoint,
-        cache=Path(agents.cache).absolute() if agents.cache else None,
-        namespace=agents.namespace,
-        concurrency=agents.concurrency,
-        per_minute=agents.per_minute or None,
-        timeout=agents.timeout,
-        retries=agents.retries,
-        reparses=agents.reparses,
-        max_cost=agents.max_cost or None,
-        max_tokens=agents.max_tokens or None,
-    ) as client:
+    caps = {"max_cost": agents.max_cost or None, "max_tokens": agents.max_tokens or None}
+    async with client_of(agents, **caps) as client:
         found: dict[str, dict[str, Pair | Unscored]] = {}
         for rival in rivals:
             pairs, lost = {}, dict[str, Pair | Unscored]()
