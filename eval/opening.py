@@ -20,8 +20,6 @@ from joyvl_train.stream import StreamSettings, Summarize
 from serve.chat_engine import ChatEngine
 from serve.consolidation import ModelSummary
 
-_ENDS = 1 << 20  # bytes of a large file that its key is made of, at each end
-
 
 @dataclass(frozen=True)
 class Cutting:
@@ -42,8 +40,8 @@ class Spec:
     """One system. name: as reports and folders call it. checkpoint: of `stream`, `poller` and
     `ask_only`. period: of a poller, seconds. path: of `recorded`. `text`: of a trivial policy,
     whose name is one of `TRIVIAL`. url and model: of an `endpoint`; raw: it is asked for control
-    tokens as they are; cache: folder of its answers,
-    which `namespace` keeps apart; timeout, retries, max_tokens: as of `llm.Client`."""
+    tokens as they are; cache: folder of its answers, which `namespace` keeps apart; timeout,
+    retries, max_tokens: as of `llm.Client`."""
 
     name: str
     kind: Literal["stream", "poller", "ask_only", "trivial", "recorded", "endpoint"]
@@ -80,21 +78,17 @@ class Spec:
 
 
 def content_key(path: str | Path) -> str:
-    """A hash of a file, or of the files of a folder: their names, sizes, and first and last bytes;
-    of what is on no disk, its name."""
+    """A hash of a file, or of the files of a folder with their names; of what is on no disk, its
+    name."""
     path = Path(path)
     if not path.exists():
         return str(path)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(path) if path.is_dir() else ''} {size}\n".encode())
+        digest.update(f"{file.relative_to(path) if path.is_dir() else ''}\n".encode())
         with file.open("rb") as opened:
-            digest.update(opened.read(_ENDS))
-            if size > _ENDS:
-                opened.seek(max(_ENDS, size - _ENDS))
-                digest.update(opened.read(_ENDS))
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 

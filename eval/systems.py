@@ -9,17 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from joyvl_train.actions import (
-    CONTROL_TOKENS,
-    Action,
-    ActionFormatError,
-    Delegation,
-    Response,
-    Silence,
-    fold,
-)
+from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.background import task_of
-from joyvl_train.baselines import Asked
+from joyvl_train.baselines import Asked, in_plain_words
 from joyvl_train.heldout import Answer, Step, Streamer
 from joyvl_train.memory import Memory, Summary
 from joyvl_train.stream import StreamSettings, Summarize
@@ -89,24 +81,14 @@ class TurnBased:
 
     period: it is asked the newest thing that the user said anew in the last of every `period`
     seconds (a poller); None: only in the second in which the user speaks, about the frame that is
-    there then. cut_off: the seconds after which the product's session is over and it says nothing
-    more. What it answers word for word as the last time is not said again where `once` is set.
-    Nothing that it delegates is done.
+    there then. Nothing that it delegates is done.
     """
 
-    def __init__(
-        self,
-        name: str,
-        engine: Asked,
-        *,
-        period: int | None = None,
-        cut_off: int | None = None,
-        once: bool = False,
-    ) -> None:
+    def __init__(self, name: str, engine: Asked, *, period: int | None = None) -> None:
         if period is not None and period < 1:
             raise ValueError(f"period is {period}; it must be 1 or more")
         self.name = name
-        self._engine, self._period, self._cut_off, self._once = engine, period, cut_off, once
+        self._engine, self._period = engine, period
 
     def watch(self, case: str, opening: str, seed: int) -> Watcher:
         def answer(tick: Tick, asked: str) -> Answer:
@@ -117,21 +99,14 @@ class TurnBased:
             (reply,) = self._engine.generate_batch([prompt], seeds=[seed * 100_003 + tick.second])
             return reply
 
-        return _Asking(answer, self._period, self._cut_off, self._once)
+        return _Asking(answer, self._period)
 
 
 class _Asking:
-    def __init__(
-        self,
-        answer: Callable[[Tick, str], Answer],
-        period: int | None,
-        cut_off: int | None,
-        once: bool,
-    ) -> None:
-        self._answer, self._period, self._cut_off, self._once = answer, period, cut_off, once
+    def __init__(self, answer: Callable[[Tick, str], Answer], period: int | None) -> None:
+        self._answer, self._period = answer, period
         self._waiting: tuple[str, ...] = ()  # said in seconds without frames
         self._asked = ""
-        self._last = ""
 
     def step(self, tick: Tick) -> Stepped | None:
         if not tick.frames:
@@ -143,13 +118,11 @@ class _Asking:
             due = bool(queries)
         else:
             due = bool(self._asked) and tick.second % self._period == self._period - 1
-        if not due or (self._cut_off is not None and tick.second >= self._cut_off):
+        if not due:
             return Stepped(Step(tick.second, Silence(), queries))
         reply = self._answer(tick, self._asked)
-        action = in_plain_words(reply)
+        action = reply.action or in_plain_words(reply.text)
         malformed = None if action is not None else (reply.error or "malformed")
-        if isinstance(action, Response) and self._once:
-            action, self._last = (Silence() if action.text == self._last else action), action.text
         return Stepped(
             Step(
                 tick.second,
@@ -163,16 +136,6 @@ class _Asking:
 
     def close(self) -> None:
         pass
-
-
-def in_plain_words(reply: Answer) -> Action | None:
-    """What a turn-based model answered: by the grammar, or, where it knows none, as it stands."""
-    if reply.action is not None or any(token in reply.text for token in CONTROL_TOKENS):
-        return reply.action
-    try:
-        return Response(fold(reply.text))
-    except ActionFormatError:
-        return None
 
 
 # Policies that look at nothing

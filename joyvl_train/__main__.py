@@ -29,7 +29,8 @@ def _start() -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
     # Read by torch when it first takes memory. A step of training on a CPU takes its large tensors
-    # from the system anew; in pages of 4 KiB, to clear them is up to a third of the step.
+    # from the system anew; where page faults are dear, those of 4 KiB cost up to a third of the
+    # step.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
     from joyvl_train.cli import main

@@ -133,7 +133,7 @@ def polled(
             ]
             replies = engine.generate_batch(prompts, seeds=seeds) if prompts else []
             for ((index, second, _), _), reply in zip(shown, replies, strict=True):
-                action = reply.action or _in_plain_words(reply.text)
+                action = reply.action or in_plain_words(reply.text)
                 malformed = None if action is not None else (reply.error or "malformed")
                 steps[index][second] = Step(
                     second,
@@ -150,7 +150,7 @@ def polled(
     ]
 
 
-def _in_plain_words(text: str) -> Response | None:
+def in_plain_words(text: str) -> Response | None:
     """An answer without any control string, as a model gives that was never taught them."""
     if any(token in text for token in CONTROL_TOKENS):
         return None

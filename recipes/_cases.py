@@ -13,7 +13,7 @@ from eval.case import Case, CaseError, case_files, read_case, read_cases
 from eval.opening import Cutting, Spec
 from eval.pinned import FOLDER
 from eval.recorded import read_recorded
-from eval.suite import lacking, slug
+from eval.suite import Transcripts, View, lacking, play_all, slug
 from joyvl_train.config import Config, UserError, nearest
 from joyvl_train.run import Run, cores
 from recipes._world import settings
@@ -112,6 +112,19 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
     if not specs:
         raise UserError("cases.systems is empty, and cases.recorded, too: name who is played")
     return specs
+
+
+def play_cases(config: Config, run: Run, cases: Sequence[Case], view: View) -> Transcripts:
+    """What each system does on each case; what the run has played already stands."""
+    return play_all(
+        cases,
+        systems(config, run, cases),
+        run.dir / "transcripts",
+        view,
+        seed=config.seed,
+        workers=workers(config),
+        say=run.say,
+    )
 
 
 def check_recorded(config: Config, run: Run, cases: Sequence[Case]) -> None:

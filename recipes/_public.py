@@ -7,14 +7,14 @@ from typing import Any
 
 from eval.grades import Unscored
 from eval.public import by_subset, points, public_cases
-from eval.suite import View, play_all
+from eval.suite import View
 from joyvl_train.config import Config, UserError
 from joyvl_train.heldout import Trace, metrics
 from joyvl_train.markup import Cell, Html
 from joyvl_train.records import Rejects
 from joyvl_train.report import page, section, table
 from joyvl_train.run import Run
-from recipes._cases import MINE, systems, workers
+from recipes._cases import MINE, play_cases
 
 
 def public(config: Config, run: Run, view: View) -> None:
@@ -36,15 +36,7 @@ def public(config: Config, run: Run, view: View) -> None:
         raise UserError(
             f"cases.annotations={config.cases.annotations}: no record of it can be played"
         )
-    played = play_all(
-        cases,
-        systems(config, run, cases),
-        run.dir / "transcripts",
-        view,
-        seed=config.seed,
-        workers=workers(config),
-        say=run.say,
-    )
+    played = play_cases(config, run, cases, view)
     timelines = {case.id: case for case in cases}
     figures: dict[str, float] = {"cases/played": len(cases), "cases/rejected": len(refused)}
     rows: list[list[Cell]] = []

@@ -8,7 +8,7 @@ from eval import pages
 from eval.case import Case, CaseError
 from eval.fetched import fetch
 from eval.pinned import changes
-from eval.suite import View, frames_of, lacking, play_all, slug
+from eval.suite import View, frames_of, lacking, slug
 from eval.verdicts import (
     Traces,
     compared,
@@ -25,7 +25,7 @@ from joyvl_train.llm import LLMError
 from joyvl_train.published_timing import measures as published_measures
 from joyvl_train.report import measures, page, paragraph, published, section
 from joyvl_train.run import Run
-from recipes._cases import MINE, check_cases, chosen_cases, systems, workers
+from recipes._cases import MINE, check_cases, chosen_cases, play_cases
 from recipes._judged import aggregate, compare, model_judge, rate, write_entries
 from recipes._live import live
 from recipes._public import public
@@ -92,15 +92,7 @@ def evaluate(config: Config, run: Run, view: View) -> None:
         )
     if not cases:
         raise UserError("there is no case to play; see to cases.suite, cases.paths and cases.only")
-    played = play_all(
-        cases,
-        systems(config, run, cases),
-        run.dir / "transcripts",
-        view,
-        seed=config.seed,
-        workers=workers(config),
-        say=run.say,
-    )
+    played = play_cases(config, run, cases, view)
     traces = heard(played, config.cases.latency)
     for name, seconds in (("poller", config.cases.poll_cut), ("ask only", config.cases.ask_cut)):
         if name in traces:

@@ -147,7 +147,8 @@ class Session:
 def step_together(sessions: Sequence[Session], ticks: Sequence[Tick]) -> list[list[SessionEvent]]:
     """A step of each of several sessions of one engine, which answers them together.
 
-    Where the engine fails, the seconds that were begun stand as silence before its error is raised.
+    Where that fails or is broken off, by the engine, a tick or Ctrl-C, the seconds that were begun
+    stand as silence, and the error is the caller's to see.
     """
     if len({id(session.engine) for session in sessions}) > 1:
         raise ValueError("sessions of several engines can't be stepped together")
@@ -160,8 +161,9 @@ def step_together(sessions: Sequence[Session], ticks: Sequence[Tick]) -> list[li
         if begun:
             replies = begun[0].engine.step([session._handle for session in begun])
             answers = {id(s): reply for s, reply in zip(begun, replies, strict=True)}
-    except BaseException:
+    finally:
+        # Whatever ended it, and that goes to the caller as it is: no turn stays open behind it.
         for session in begun:
-            session.stream.act(Silence())
-        raise
+            if id(session) not in answers:
+                session.stream.act(Silence())
     return [session._answered(answers.get(id(session))) for session in sessions]

@@ -10,10 +10,12 @@ import pytest
 
 from data_pipeline.world.streams import WorldFrames
 from eval.case import CaseError
+from eval.grades import Unscored
 from eval.play import Played, charged, play
 from eval.recorded import read_recorded
 from eval.rules import judge
 from eval.systems import TRIVIAL, Fixed, Recorded, Streaming, TurnBased
+from eval.verdicts import cut_off
 from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.memory import log_summary
 from joyvl_train.stream import StreamSettings
@@ -116,10 +118,9 @@ def test_a_poller_asks_anew_and_the_other_only_when_it_is_spoken_to(tmp_path: Pa
     assert set(model.asked) == {("Tell me every time a fire appears.", 1, "")}
     asked = play(case, frames_of(case), TurnBased("ask only", model))
     assert sorted(spoken(asked)) == [2]
-    cut = play(case, frames_of(case), TurnBased("poller", model, period=5, cut_off=20))
-    assert sorted(spoken(cut)) == [4, 9, 14, 19]
-    once = play(case, frames_of(case), TurnBased("poller", model, period=5, once=True))
-    assert sorted(spoken(once)) == [4]
+    cut = cut_off({"fire": polled.trace, "lost": Unscored("why")}, 20)
+    assert [e.second for e in cut["fire"].emissions] == [4, 9, 14, 19]
+    assert cut["lost"] == Unscored("why") and len(cut["fire"].steps) == 40
 
 
 def test_a_turn_based_answer_that_is_no_text_is_malformed(tmp_path: Path) -> None:

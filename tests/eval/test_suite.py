@@ -195,20 +195,28 @@ def test_a_key_tells_systems_and_their_files_apart(tmp_path: Path, view: View) -
     case = made(tmp_path)
     (tmp_path / "said.jsonl").write_text('{"case": "fire", "time": 3, "text": "Hi."}\n')
     spec = Spec("app", "recorded", path=str(tmp_path / "said.jsonl"))
-    keys = {key_of(case, spec, view, 0), key_of(case, spec, view, 1), key_of(case, TALK, view, 0)}
-    keys.add(key_of(case, spec, View(64, view.cache_dir), 0))
+    keys = {
+        key_of(case, spec.key, view, 0),
+        key_of(case, spec.key, view, 1),
+        key_of(case, TALK.key, view, 0),
+    }
+    keys.add(key_of(case, spec.key, View(64, view.cache_dir), 0))
     (tmp_path / "said.jsonl").write_text('{"case": "fire", "time": 4, "text": "Hi."}\n')
-    keys.add(key_of(case, Spec("app", "recorded", path=str(tmp_path / "said.jsonl")), view, 0))
+    keys.add(key_of(case, Spec("app", "recorded", path=str(tmp_path / "said.jsonl")).key, view, 0))
     assert len(keys) == 5
     # A name is no part of it: the same weights under another one are the same system.
     named = Spec("other", "recorded", path=str(tmp_path / "said.jsonl"))
-    assert key_of(case, named, view, 0) in keys
+    assert key_of(case, named.key, view, 0) in keys
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"x" * (3 << 20))
     before = content_key(folder)
-    (folder / "model.safetensors").write_bytes(b"x" * ((3 << 20) - 1) + b"y")
-    assert content_key(folder) != before and content_key("hub/name") == "hub/name"
+    for at in (0, 1 << 20, 3 << 19, (3 << 20) - 1):
+        weights = bytearray(b"x" * (3 << 20))
+        weights[at] = 0
+        (folder / "model.safetensors").write_bytes(weights)
+        assert content_key(folder) != before
+    assert content_key("hub/name") == "hub/name"
 
 
 def test_footage_that_was_not_fetched_is_told_with_the_command(

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 
-from joyvl_train.actions import Action, Response, Silence
+from joyvl_train.actions import Response, Silence
 from joyvl_train.memory import log_summary
 from joyvl_train.stream import Turn
 from serve.consolidation import HAPPENED, ModelSummary
-
-
-@dataclass
-class Said:
-    text: str
-    action: Action | None
-    error: str | None = None
-    truncated: bool = False
+from tests.serve.test_session import Said
 
 
 class Tells:

@@ -138,12 +138,27 @@ def test_a_second_in_which_the_engine_fails_stands_as_silence() -> None:
     engine = Script()
     session = Session(engine)
     session.step(Tick(0, ("f",)))
-    kept, engine.step = engine.step, None  # type: ignore[assignment, method-assign]
-    with pytest.raises(TypeError):
-        session.step(Tick(1, ("f",)))
+    kept = engine.step
+    for second, error in ((1, TypeError), (2, KeyboardInterrupt)):
+
+        def fails(handles, error=error):
+            raise error
+
+        engine.step = fails  # type: ignore[method-assign]
+        with pytest.raises(error):
+            session.step(Tick(second, ("f",)))
     engine.step = kept  # type: ignore[method-assign]
-    assert [s.second for s in steps(session.step(Tick(2, ("f",))))] == [2]
-    assert [turn.action for turn in session.stream.turns] == [Silence()] * 3
+    assert [s.second for s in steps(session.step(Tick(3, ("f",))))] == [3]
+    assert [turn.action for turn in session.stream.turns] == [Silence()] * 4
+
+
+def test_a_tick_that_cant_follow_leaves_no_turn_of_the_others_open() -> None:
+    engine = Script()
+    first, second = Session(engine), Session(engine)
+    second.step(Tick(5, ("f",)))
+    with pytest.raises(ValueError, match="second 5 observed after second 5"):
+        step_together([first, second], [Tick(0, ("f",)), Tick(5, ("f",))])
+    assert first.stream.open_turn is None and second.stream.open_turn is None
 
 
 def test_a_session_does_what_the_free_run_does() -> None:
