@@ -22,6 +22,15 @@ def versions(*names: str) -> list[str]:
     return [f"{name} {importlib.metadata.version(name)}" for name in names]
 
 
+def named_runs(given: Sequence[str]) -> dict[str, Path]:
+    """Runs by name, of folders or NAME=FOLDER. `ValueError` where two are called the same."""
+    named = [text.rpartition("=") for text in given]
+    found = [(name or Path(folder).name, Path(folder)) for name, _, folder in named]
+    if len(dict(found)) < len(found):
+        raise ValueError("two runs of one name; give NAME=FOLDER")
+    return dict(found)
+
+
 def page(
     title: str, command: str, packages: Sequence[str], rows: Sequence[str], note: Sequence[str]
 ) -> str:

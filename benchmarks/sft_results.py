@@ -21,7 +21,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.result_page import keep, page, row, versions
+from benchmarks.result_page import keep, named_runs, page, row, versions
 from joyvl_train.report import NAMES, figure, interval
 
 RESULTS = Path(__file__).parent / "results" / "sft.md"
@@ -117,12 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", help="folders of runs, or NAME=FOLDER")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
-    named = [text.rpartition("=") for text in given.runs]
-    found = [(name or Path(folder).name, Path(folder)) for name, _, folder in named]
     try:
-        if len(dict(found)) < len(found):
-            raise ValueError("two runs of one name; give NAME=FOLDER")
-        text = write(dict(found))
+        text = write(named_runs(given.runs))
     except ValueError as error:
         print(f"sft_results: {error}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from eval.handing import HANDING, Overruled
 from eval.recorded import read_recorded
 from eval.systems import TRIVIAL, Fixed, Streaming, System, TurnBased
 from joyvl_train.checkpoint import load_for_inference
@@ -41,7 +42,8 @@ class Spec:
     `ask_only`. period: of a poller, seconds. path: of `recorded`. `text`: of a trivial policy,
     whose name is one of `TRIVIAL`. url and model: of an `endpoint`; raw: it is asked for control
     tokens as they are; cache: folder of its answers, which `namespace` keeps apart; timeout,
-    retries, max_tokens: as of `llm.Client`."""
+    retries, max_tokens: as of `llm.Client`. handing: of a `stream`, the name in `HANDING` of what
+    overrules the model in handing over."""
 
     name: str
     kind: Literal["stream", "poller", "ask_only", "trivial", "recorded", "endpoint"]
@@ -64,6 +66,7 @@ class Spec:
     timeout: float = 120.0
     retries: int = 5
     max_tokens: int = 0
+    handing: str = ""
     cutting: Cutting = field(default_factory=Cutting)
 
     @property
@@ -106,7 +109,8 @@ def open_system(spec: Spec) -> System:
         summarize: Summarize = log_summary
         if spec.cutting.summaries == "model":
             summarize = ModelSummary(engine)
-        return Streaming(spec.name, engine, spec.cutting.settings, summarize)
+        streamer = Overruled(engine, HANDING[spec.handing]) if spec.handing else engine
+        return Streaming(spec.name, streamer, spec.cutting.settings, summarize)
     period = spec.period if spec.kind == "poller" else None
     return TurnBased(spec.name, engine, period=period)
 

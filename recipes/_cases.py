@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from eval.case import Case, CaseError, case_files, read_case, read_cases
+from eval.handing import HANDING
 from eval.opening import Cutting, Spec
 from eval.pinned import FOLDER
 from eval.recorded import read_recorded
@@ -64,7 +65,7 @@ def check_cases(config: Config) -> list[str]:
 def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
     """Who is played these cases, the model first. Raises `CaseError` for a transcript that is
     none."""
-    ours = {"model", "poller_same", "ask_only_same"} & set(config.cases.systems)
+    ours = set(config.cases.systems) - {"poller", "ask_only", "trivial"}
     trained = run.find_checkpoint(["grpo", "sft", "base", "kept"]).path if ours else ""
     base = config.cases.base or (str(run.home / config.model.kept) if config.model.kept else "")
     if not base and {"poller", "ask_only"} & set(config.cases.systems):
@@ -84,9 +85,12 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
     cutting = Cutting(stream.chunk_seconds, stream.lead, stream.limits, summaries)
     period = config.cases.poll_seconds
     specs = []
-    if "model" in config.cases.systems:
-        bias = silence_bias(config, run, trained)
-        specs.append(Spec(MINE, "stream", trained, bias=bias, cutting=cutting, **shared))
+    streaming = [n for n in (MINE, *HANDING) if n.replace(" ", "_") in config.cases.systems]
+    bias = silence_bias(config, run, trained) if streaming else 0.0
+    for name in streaming:
+        handing = name if name in HANDING else ""
+        of_stream: dict[str, Any] = {"bias": bias, "cutting": cutting, "handing": handing}
+        specs.append(Spec(name, "stream", trained, **of_stream, **shared))
     for key, name, checkpoint in (
         ("poller", "poller", base),
         ("poller_same", "poller, same weights", trained),
