@@ -38,8 +38,8 @@ class CasesConfig:
     systems: list[str] = _key(
         ["model", "poller", "ask_only", "trivial"],
         "who is played: the model; the base, asked every poll_seconds or when spoken to; the same "
-        "of the model's own checkpoint (_same); the model, kept from handing anything over, or made "
-        "to hand over all that it is asked; policies that look at nothing",
+        "of the model's own checkpoint (_same); the model, made to hand over nothing or all it is "
+        "asked; policies that look at nothing",
         choices=SYSTEMS,
     )
     url: str = _key("", "OpenAI-compatible endpoint that plays too, such as http://host:8000/v1")
