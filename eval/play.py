@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 
 from eval.case import Case
 from eval.systems import System
-from joyvl_train.actions import Delegation, Silence
-from joyvl_train.background import SimulatedBackground
+from joyvl_train.actions import Silence
 from joyvl_train.frames import Frames
-from joyvl_train.heldout import Step, Trace, trace_of
-from joyvl_train.stream import queries_by_second
+from joyvl_train.heldout import Episode, Step, Trace
 from joyvl_train.timeline import Timeline
-from joyvl_train.timing import Delegated, due
 from serve.session import Tick
 
 
@@ -35,37 +32,20 @@ class Player:
     """The clock of a case, and what comes back to a system that delegates."""
 
     def __init__(self, case: Case, seconds: int, seed: int = 0) -> None:
-        self.case = case
-        self.timeline = settled(case.timeline, seconds)
-        self._queries = queries_by_second(self.timeline)
-        self._background = SimulatedBackground(
-            self.timeline, seed, early=case.early, late=case.late
-        )
-        self._delegated: dict[int, int] = {}
-        self._returned: dict[int, int] = {}
-        self._steps: list[Step] = []
+        timeline = settled(case.timeline, seconds)
+        self._episode = Episode(timeline, seed, early=case.early, late=case.late)
 
     def tick(self, second: int, frames: Sequence[object]) -> Tick:
         """What has arrived by the end of `second`."""
-        results = tuple(self._background.due(second))
-        return Tick(second, tuple(frames), self._queries.get(second, ()), results)
+        return Tick(second, tuple(frames), *self._episode.arrivals(second))
 
     def note(self, step: Step, task: int | None) -> None:
         """Takes down a second; `task` is the number of what it delegated."""
-        self._steps.append(step)
-        self._returned |= {number: step.second for number, _ in step.results}
-        if task is not None and isinstance(step.action, Delegation):
-            self._delegated[task] = step.second
-            self._background.dispatch(step.second, task, step.action)
+        self._episode.note(step, task)
 
     def trace(self, policy: str) -> Trace:
         """All of it, beside what was due, given what was delegated."""
-        delegated = {
-            event.id: Delegated(self._delegated[number], self._returned.get(number))
-            for number, event in self._background.matched.items()
-        }
-        onsets = due(self.timeline, delegated, self.case.early, self.case.late)
-        return trace_of(self.timeline, policy, self._steps, onsets)
+        return self._episode.trace(policy)
 
 
 def settled(timeline: Timeline, seconds: int) -> Timeline:

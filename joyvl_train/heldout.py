@@ -7,6 +7,7 @@ What a model is measured against stands in `joyvl_train.baselines`.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections import deque
@@ -27,7 +28,14 @@ from joyvl_train.actions import (
 )
 from joyvl_train.background import SimulatedBackground
 from joyvl_train.memory import Memory, Summary, log_summary
-from joyvl_train.stream import Result, Stream, StreamSettings, Summarize, queries_by_second
+from joyvl_train.stream import (
+    Result,
+    Stream,
+    StreamSettings,
+    Summarize,
+    Turn,
+    queries_by_second,
+)
 from joyvl_train.timeline import Rule, Timeline
 from joyvl_train.timing import (
     EARLY,
@@ -210,6 +218,83 @@ def read_traces(path: str | Path) -> list[Trace]:
     return traces
 
 
+# A clip, played
+
+
+class Episode:
+    """A clip as it is played to a policy: what arrives in each second, and what was done.
+
+    What the policy delegates comes back from a `SimulatedBackground` of `seed`, and what is due
+    after it moves along. early, late: of onsets that name no window. draw_gold: gold results come
+    after a drawn delay, too.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        seed: int = 0,
+        *,
+        early: int = EARLY,
+        late: int = LATE,
+        draw_gold: bool = False,
+    ) -> None:
+        self.timeline = timeline
+        self.steps: tuple[Step, ...] = ()
+        self._window = early, late
+        self._background = SimulatedBackground(
+            timeline, seed, early=early, late=late, draw_gold=draw_gold
+        )
+        self._queries = queries_by_second(timeline)
+        self._delegated: Mapping[int, int] = {}  # task number -> second
+        self._returned: Mapping[int, int] = {}
+
+    def arrivals(self, second: int) -> tuple[tuple[str, ...], tuple[Result, ...]]:
+        """The queries and the results that arrive in `second`, each second told once."""
+        return self._queries.get(second, ()), tuple(self._background.due(second))
+
+    def note(self, step: Step, task: int | None) -> None:
+        """Takes down a second; `task` is the number of what it delegated."""
+        self.steps += (step,)
+        came = {number: step.second for number, _ in step.results}
+        self._returned = {**self._returned, **came}
+        if task is not None and isinstance(step.action, Delegation):
+            self._delegated = {**self._delegated, task: step.second}
+            self._background.dispatch(step.second, task, step.action)
+
+    @property
+    def onsets(self) -> list[Onset]:
+        """What is due, given what was delegated so far."""
+        delegated = {
+            event.id: Delegated(self._delegated[number], self._returned.get(number))
+            for number, event in self._background.matched.items()
+        }
+        return due(self.timeline, delegated, *self._window)
+
+    def trace(self, policy: str) -> Trace:
+        """All that was done, beside what was due."""
+        return trace_of(self.timeline, policy, self.steps, self.onsets)
+
+    def fork(self) -> Episode:
+        """An independent copy, for rollouts that share their past."""
+        other = copy.copy(self)
+        other._background = self._background.fork()
+        return other
+
+
+def step_of(turn: Turn, reply: Answer) -> Step:
+    """A turn that `reply` closes; one outside the grammar stands as silence, with its reason."""
+    malformed = None if reply.action is not None else (reply.error or "malformed")
+    return Step(
+        turn.second,
+        Silence() if reply.action is None else reply.action,
+        turn.queries,
+        turn.results,
+        malformed,
+        None if malformed is None else reply.text,
+        reply.truncated,
+    )
+
+
 # A model, streaming
 
 
@@ -225,16 +310,12 @@ class _Run:
         window: tuple[int, int],
         summarize: Summarize,
     ) -> None:
-        self.index, (self.timeline, self.frames) = index, case
-        self.stream = Stream(settings, Memory(opening=self.timeline.opening))
+        self.index, (timeline, self.frames) = index, case
+        self.stream = Stream(settings, Memory(opening=timeline.opening))
+        self.episode = Episode(timeline, seed, early=window[0], late=window[1])
         self.handle = -1
         self.second = 0
-        self._window, self._summarize = window, summarize
-        self._background = SimulatedBackground(self.timeline, seed, early=window[0], late=window[1])
-        self._queries = queries_by_second(self.timeline)
-        self._delegated: dict[int, int] = {}  # task number -> second
-        self._returned: dict[int, int] = {}
-        self._steps: list[Step] = []
+        self._summarize = summarize
 
     @property
     def over(self) -> bool:
@@ -243,48 +324,20 @@ class _Run:
     def begin(self) -> bool:
         """Open the turn of this second; False where there are no frames and so no turn."""
         now = self.second
-        results = self._background.due(now)
-        turn = self.stream.observe(
-            now, self.frames.frames(now), self._queries.get(now, ()), results
-        )
+        turn = self.stream.observe(now, self.frames.frames(now), *self.episode.arrivals(now))
         return turn is not None
 
     def end(self, reply: Answer | None) -> None:
         """Close the turn with what the user is shown, if one was opened, and go on."""
         turn = self.stream.open_turn
         if turn is not None and reply is not None:
-            action = reply.action if reply.action is not None else Silence()
-            number = self.stream.act(action)
-            if number is not None and isinstance(action, Delegation):
-                self._delegated[number] = turn.second
-                self._background.dispatch(turn.second, number, action)
-            self._returned |= {number: turn.second for number, _ in turn.results}
-            malformed = None if reply.action is not None else (reply.error or "malformed")
-            text = None if malformed is None else reply.text
-            self._steps.append(
-                Step(
-                    turn.second,
-                    action,
-                    turn.queries,
-                    turn.results,
-                    malformed,
-                    text,
-                    reply.truncated,
-                )
-            )
+            step = step_of(turn, reply)
+            self.episode.note(step, self.stream.act(step.action))
         seconds = self.stream.due_summary()
         if seconds is not None:
             text = self._summarize(self.stream.due_turns())
             self.stream.add_summary(Summary(seconds.start, seconds.stop, text))
         self.second += 1
-
-    def trace(self, policy: str) -> Trace:
-        delegated = {
-            event.id: Delegated(self._delegated[number], self._returned.get(number))
-            for number, event in self._background.matched.items()
-        }
-        onsets = due(self.timeline, delegated, *self._window)
-        return trace_of(self.timeline, policy, self._steps, onsets)
 
 
 def trace_of(
@@ -353,7 +406,7 @@ def free_runs(
                 for run in [run for run in running if run.over]:
                     engine.close(run.handle)
                     running.remove(run)
-                    yield run.index, run.trace(policy)
+                    yield run.index, run.episode.trace(policy)
     finally:
         for run in running:
             engine.close(run.handle)

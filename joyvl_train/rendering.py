@@ -167,6 +167,11 @@ class Renderer:
         """An assistant turn: the action's text and the end-of-turn token."""
         return self._assistant(self.processor.harmless(assistant_text(action)), second)
 
+    def raw(self, ids: Sequence[int], second: int = -1) -> Segment:
+        """An assistant turn as it was generated, whatever it reads as."""
+        span = Span(second, "assistant", "text", 0, len(ids))
+        return Segment(tuple(ids), (span,), self._positions(ids, []), len(ids))
+
     @property
     def silence_ids(self) -> tuple[int, ...]:
         """What a turn of silence is written with; one token where it is a control token."""

@@ -81,7 +81,7 @@ class Stream:
     """The single mutable state of one stream; see the module's text for its rules.
 
     Calls alternate: `observe` (until it returns a turn), `act`, `observe`, ... Boundaries lie at
-    multiples of `chunk_seconds` from the first second observed.
+    multiples of `chunk_seconds` from the first second observed, or from `begun` seconds before it.
     """
 
     def __init__(
@@ -89,15 +89,23 @@ class Stream:
         settings: StreamSettings | None = None,
         memory: Memory | None = None,
         pins: Sequence[str] = (),
+        begun: int = 0,
     ) -> None:
         """`memory` is what the stream begins with, `pins` are instructions that stand from the
-        start. Tasks pending in `memory` keep their numbers; new ones count on from the highest."""
+        start. Tasks pending in `memory` keep their numbers; new ones count on from the highest.
+        begun: so many seconds of the first chunk are over when the first second is observed."""
         self.settings = settings or StreamSettings()
+        if not 0 <= begun < self.settings.chunk_seconds:
+            raise ValueError(
+                f"begun is {begun} s; it must be 0 or more and less than a chunk, "
+                f"{self.settings.chunk_seconds} s"
+            )
         self._memory = memory or Memory()
         self._turns: tuple[Turn, ...] = ()
         self._chunk = 0
         self._first: int | None = None  # the first second observed
         self._now: int | None = None  # the last second observed
+        self._begun = begun
         self._boundary = 0  # where the open chunk ends
         self._supervised_from = 0
         self._covered = 0  # seconds before it have been announced for a summary
@@ -184,10 +192,11 @@ class Stream:
         self._check_observed(second, results)
         if self._first is None:
             self._first = self._covered = self._supervised_from = second
-            self._boundary = second + self.settings.chunk_seconds
+            self._boundary = second - self._begun + self.settings.chunk_seconds
         elif second >= self._boundary:
-            passed = (second - self._first) // self.settings.chunk_seconds
-            self._cut(self._first + passed * self.settings.chunk_seconds)
+            since = self._first - self._begun
+            passed = (second - since) // self.settings.chunk_seconds
+            self._cut(since + passed * self.settings.chunk_seconds)
         self._now = second
         self._take_texts(second, queries, results)
         turn = None

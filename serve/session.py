@@ -13,7 +13,7 @@ from typing import Any
 
 from joyvl_train.actions import Delegation, Silence
 from joyvl_train.background import Task, task_of
-from joyvl_train.heldout import Answer, Step, Streamer
+from joyvl_train.heldout import Answer, Step, Streamer, step_of
 from joyvl_train.memory import Memory, MemoryEvent, Summary
 from joyvl_train.stream import Result, Stream, StreamSettings, Turn
 
@@ -115,18 +115,8 @@ class Session:
         events: list[SessionEvent] = []
         turn = self.stream.open_turn
         if turn is not None and reply is not None:
-            action = Silence() if reply.action is None else reply.action
-            number = self.stream.act(action)
-            malformed = None if reply.action is not None else (reply.error or "malformed")
-            step = Step(
-                turn.second,
-                action,
-                turn.queries,
-                turn.results,
-                malformed,
-                None if malformed is None else reply.text,
-                reply.truncated,
-            )
+            step = step_of(turn, reply)
+            number, action = self.stream.act(step.action), step.action
             task = None
             if number is not None and isinstance(action, Delegation):
                 frames = [frame for seen in self.stream.turns for frame in seen.frames]

@@ -222,6 +222,10 @@ class WorldFrames:
         self._rate = int(timeline.frames_per_second)
         self.seconds = timeline.clip.seconds or 0
 
+    def sizes(self, second: int) -> tuple[tuple[int, int], ...]:
+        """(width, height) of what `frames` gives; nothing is drawn for it."""
+        return (self._size,) * self._rate
+
     def frames(self, second: int) -> tuple[Image.Image, ...]:
         """The frames of second t: number i shows the last instant before t + (i + 1) / rate."""
         if not 0 <= second < self.seconds:

@@ -1,0 +1,1 @@
+"""Streaming GRPO: windows, rollouts, rewards, advantages, and the trainer around them."""

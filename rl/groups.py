@@ -1,0 +1,98 @@
+"""The rollouts of one window, side by side: judged, compared, and told of in figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from joyvl_train.timing import Right, said_right
+from rl.advantages import Advantages, parts_mean
+from rl.rewards import Examined, Reward, examine, reward
+from rl.rollout import Rollout
+from rl.windows import Window
+
+
+@dataclass(slots=True)
+class Group:
+    """A window's rollouts, what each came to, and the advantages, where they differ."""
+
+    window: Window
+    rollouts: list[Rollout]
+    seen: list[Examined]
+    rewards: list[Reward]
+    advantages: list[dict[int, float]] | None
+
+    @property
+    def pass_rate(self) -> float:
+        """The share of the rollouts that did all that was due and nothing else."""
+        return sum(seen.passed for seen in self.seen) / len(self.seen)
+
+
+def judged(
+    window: Window,
+    rollouts: list[Rollout],
+    weights: Mapping[str, float],
+    advantages: Advantages,
+    right: Right = said_right,
+) -> Group:
+    """The group of these rollouts; weights: part of the reward -> its weight."""
+    seen = [examine(rollout, right) for rollout in rollouts]
+    rewards = [reward(each, weights) for each in seen]
+    return Group(window, rollouts, seen, rewards, advantages.of(rollouts, rewards))
+
+
+def told(group: Group) -> dict[str, Any]:
+    """The figures of a group, as plain data for other ranks."""
+    unscored = sum(
+        right is None and not (onset.delegation and onset.rule is None)
+        for seen in group.seen
+        for onset, _, right in seen.hits
+    )
+    wanted = {o.id: o for seen in group.seen for o in seen.due}.values()
+    gold = sum(len(onset.held) if onset.repeat else 1 for onset in wanted)
+    return {
+        "rollouts": len(group.rollouts),
+        "seconds": sum(len(seen.seconds) for seen in group.seen),
+        "reward": sum(one.total for one in group.rewards),
+        "passed": sum(seen.passed for seen in group.seen),
+        "said": sum(len(seen.said) for seen in group.seen),
+        "gold": gold * len(group.rollouts),
+        "broken": sum(rollout.broken for rollout in group.rollouts),
+        "repeats": sum(len(seen.repeats) for seen in group.seen),
+        "unscored": unscored,
+        "teaches": group.advantages is not None,
+        "parts": parts_mean(group.rewards),
+    }
+
+
+def of_groups(every: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The figures of groups that `told` told of, beside gold."""
+    count = sum(one["rollouts"] for one in every)
+    if not count:
+        return {"grpo/rollouts": 0.0}
+    decided = max(1, sum(one["seconds"] for one in every))
+
+    def mean(name: str, over: int = count) -> float:
+        return float(sum(one[name] for one in every)) / over
+
+    found = {
+        "grpo/rollouts": float(count),
+        "grpo/turns": float(decided),
+        "grpo/reward": mean("reward"),
+        "grpo/passed": mean("passed"),
+        "grpo/response_rate": mean("said", decided),
+        "grpo/gold_rate": mean("gold", decided),
+        "grpo/malformed": mean("broken"),
+        "grpo/repeats": mean("repeats"),
+        "grpo/unscored": mean("unscored", 1),
+        "grpo/dropped": sum(not one["teaches"] for one in every) / len(every),
+    }
+    parts: dict[str, list[tuple[float, int]]] = {}
+    for one in every:
+        for part, value in one["parts"].items():
+            parts.setdefault(part, []).append((value, one["rollouts"]))
+    for part, values in sorted(parts.items()):
+        weight = sum(n for _, n in values)
+        found[f"reward/{part}"] = sum(v * n for v, n in values) / weight
+    return found

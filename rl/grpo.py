@@ -1,0 +1,490 @@
+"""GRPO on windows of streams: draw, roll out, reward, compare within groups, step.
+
+The loop is our own, on accelerate, and not TRL's `GRPOTrainer` (1.16). That takes images from
+dataset columns and only inside the prompt, and generates a prompt's completion in one go; a rollout
+here is a dialogue of many turns, each with frames of its own. Its `rollout_func` would have to
+smuggle them past the collator, recompute what the engine knows, and override the forward that makes
+log-probabilities: more code than this module, tied to private methods. What is kept of the usual
+trainers is theirs: accelerate spreads, accumulates and saves; the loss is one module.
+
+Every draw is named by (seed, step, window, rollout), windows are dealt to ranks in turn, and each
+token's weight is its share of the whole global batch. So one rank and several do the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import DeepSpeedPlugin  # type: ignore[import-untyped]
+from torch import Tensor
+
+from joyvl_train.collate import Batch
+from joyvl_train.config import EngineConfig, TrainConfig, UserError
+from joyvl_train.engine import Engine
+from joyvl_train.frozen_vision import FrozenVision, can_reuse
+from joyvl_train.memory import Summary, log_summary
+from joyvl_train.model_weights import plain_model
+from joyvl_train.parts import adamw, in_bf16, use_master_weights
+from joyvl_train.ranks import is_first, wait_for_all
+from joyvl_train.rendering import Renderer
+from joyvl_train.saved_steps import drop_partial, last_step, read_state, write_state
+from joyvl_train.stream import StreamSettings, Turn
+from joyvl_train.timeline import Timeline, TimelineError
+from joyvl_train.timing import Right, said_right
+from joyvl_train.trainer import generating
+from joyvl_train.training import prepare_engine, schedule
+from rl.advantages import Advantages
+from rl.groups import Group, judged, of_groups, told
+from rl.plan import Plan
+from rl.policy_loss import STATS, Policy, PolicyLoss
+from rl.rewards import WEIGHTS, routed
+from rl.rollout import Rollout, roll
+from rl.rows import Weighed, row_batch
+from rl.sequences import packed, sequences
+from rl.windows import Opened, Window, open_window
+
+_FEATURE_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a step is taken.
+
+    windows: groups of `group` rollouts that a step trains on. rounds: so often as many windows are
+    drawn again while fewer than that have taught something. epochs, updates: passes over a step's
+    rollouts, and optimizer steps in each. rows: rollouts that advance together. weights, families:
+    of the rewards. collapse: (lowest, highest) share of gold's response rate that the policy's may
+    have for `patience` steps in a row.
+    """
+
+    windows: int = 16
+    group: int = 8
+    rounds: int = 2
+    epochs: int = 1
+    updates: int = 1
+    rows: int = 256
+    max_new_tokens: int = 48
+    top_p: float = 1.0
+    system: str = ""
+    early: int = 0
+    late: int = 1
+    draw_gold: bool = True
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    families: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    advantages: Advantages = field(default_factory=Advantages)
+    policy: Policy = field(default_factory=Policy)
+    collapse: tuple[float, float] = (0.1, 4.0)
+    patience: int = 8
+
+
+Summaries = Callable[[int], Sequence[Summary]]
+"""Clip -> summaries that its record holds."""
+
+
+class Grpo:
+    """Trains `model` in place; saved steps go to `folder` and are resumed from.
+
+    summarize: (clip's timeline, turns) -> what memory says of turns left behind. right: judges what
+    was said. Raises `UserError` where the run can't be trained as asked.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        renderer: Renderer,
+        plan: Plan,
+        stream: StreamSettings,
+        settings: Settings,
+        train: TrainConfig,
+        engine: EngineConfig,
+        folder: Path,
+        *,
+        seed: int = 0,
+        summarize: Callable[[Timeline, Sequence[Turn]], str] | None = None,
+        summaries: Summaries = lambda clip: (),
+        right: Right = said_right,
+        checkpointing: bool = False,
+    ) -> None:
+        prepare_engine(engine)
+        self.settings, self._train, self._stream = settings, train, stream
+        self._plan, self._renderer, self._folder, self._seed = plan, renderer, folder, seed
+        self._summarize, self._summaries, self._right = summarize, summaries, right
+        if not engine.deepspeed or train.precision == "fp32":
+            use_master_weights(model, train.precision)
+        self._reference = self._reference_of(model)
+        spread = engine.deepspeed.get("zero_optimization", {}).get("stage") == 3
+        self._copy = copy.deepcopy(model) if spread else None
+        loss = PolicyLoss(model, settings.policy, vision=_vision(model, spread), in_step=spread)
+        if checkpointing:
+            loss.gradient_checkpointing_enable({"use_reentrant": False})
+        self._accelerator = _accelerator(train, engine)
+        self._optimizer = adamw(loss, train)
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._loss, self._optimizer = self._accelerator.prepare(loss, self._optimizer)
+        self._raw: PolicyLoss = self._accelerator.unwrap_model(self._loss)
+        self.step = 0
+        self.left_out: Counter[str] = Counter()
+        """Windows and sequences that could not be trained on, by reason."""
+        self._strange = 0  # steps in a row in which the policy spoke far too seldom or too often
+        self._seconds = 0.0
+        self.best: tuple[float, int] | None = None
+        """(score, step) of the best validation so far."""
+
+    # A step
+
+    def groups(self, step: int) -> tuple[list[Group], int]:
+        """This rank's groups of a step, all that were rolled out, and how many of all ranks'
+        teach something. Collective."""
+        found: list[Group] = []
+        teaching = drawn = 0
+        for _ in range(self.settings.rounds):
+            windows = self._plan.windows(step, self.settings.windows, drawn)
+            drawn += len(windows)
+            rank, ranks = self._accelerator.process_index, self._accelerator.num_processes
+            found += self._rolled(windows[rank::ranks], step)
+            teaching = self._sum(sum(g.advantages is not None for g in found))
+            if teaching >= self.settings.windows or not windows:
+                break
+        for key, passed in self._gathered([(g.window.key, g.pass_rate) for g in found]):
+            self._plan.note(step, key, passed)
+        return found, teaching
+
+    def _rolled(self, windows: Sequence[Window], step: int) -> list[Group]:
+        opened: list[Opened] = []
+        for window in windows:
+            timeline, frames = self._plan.clip(window)
+            tell = self._summarize
+            summarize = log_summary if tell is None else partial(tell, timeline)
+            try:
+                opened.append(
+                    open_window(
+                        window,
+                        timeline,
+                        frames,
+                        self._stream,
+                        prepare=lambda picture: self._renderer.processor.images([picture]),
+                        summarize=summarize,
+                        summaries=self._summaries(window.clip),
+                        seed=self._seed * 1_000_003 + step,
+                        early=self.settings.early,
+                        late=self.settings.late,
+                        draw_gold=self.settings.draw_gold,
+                    )
+                )
+            except TimelineError as error:
+                self.left_out[error.reason] += 1
+        with self._policy_model() as plain:
+            engine = Engine(
+                plain,
+                self._renderer,
+                max_new_tokens=self.settings.max_new_tokens,
+                temperature=self.settings.policy.temperature,
+                top_p=self.settings.top_p,
+                system=self.settings.system,
+                details=True,
+            )
+            rolled = roll(
+                engine,
+                opened,
+                self.settings.group,
+                seed=self._seed,
+                step=step,
+                rows=self.settings.rows,
+            )
+        groups = []
+        for each, rollouts in zip(opened, rolled, strict=True):
+            if not rollouts:
+                self.left_out["window without frames"] += 1
+                continue
+            groups.append(self._judged(each.window, rollouts))
+        return groups
+
+    def _judged(self, window: Window, rollouts: list[Rollout]) -> Group:
+        settings = self.settings
+        weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
+        return judged(window, rollouts, weights, settings.advantages, self._right)
+
+    def batches(self, groups: Sequence[Group]) -> list[Batch]:
+        """The rows of this rank's sequences, as many as every rank has. Collective.
+
+        A rank that has fewer repeats one whose tokens weigh nothing.
+        """
+        scored: list[Weighed] = []
+        room = self._train.row_tokens
+        for group in groups:
+            assert group.advantages is not None
+            for rollout, advantages in zip(group.rollouts, group.advantages, strict=True):
+                for sequence in sequences(rollout, self._renderer, self.settings.system):
+                    if len(sequence) > room:
+                        self.left_out["longer than a row"] += 1
+                    else:
+                        scored.append((sequence, advantages))
+        rows = [
+            [scored[i] for i in numbers]
+            for numbers in packed([len(sequence) for sequence, _ in scored], room)
+        ]
+        found = [row_batch(row, self.settings.policy.aggregate) for row in rows]
+        most = self._most(len(found))
+        filler = next(iter(found), None) or (self._idle() if most else None)
+        while len(found) < most:
+            assert filler is not None
+            found.append({**filler, "token_weights": torch.zeros_like(filler["token_weights"])})
+        return found
+
+    def _idle(self) -> Batch:
+        """A row for a rank that has none of its own: any window of its clips, weighing nothing."""
+        (window,) = self._plan.windows(0, 1)
+        (group,) = self._rolled([window], 0)
+        (sequence, *_) = sequences(group.rollouts[0], self._renderer, self.settings.system)
+        nothing = dict.fromkeys((each.second for each in group.rollouts[0].sampled), 0.0)
+        return row_batch([(sequence, nothing)], self.settings.policy.aggregate)
+
+    def update(self, step: int) -> dict[str, float]:
+        """One step: rollouts, and the optimizer steps on them. The figures of it. Collective."""
+        begun = time.monotonic()
+        groups, teaching = self.groups(step)
+        rolled = time.monotonic() - begun
+        figures = of_groups(self._gathered([told(group) for group in groups]))
+        figures |= {"grpo/groups_teaching": float(teaching), "grpo/rollout_seconds": rolled}
+        batches = self.batches([g for g in groups if g.advantages is not None])
+        figures["grpo/tokens"] = float(self._sum(sum(b["input_ids"].numel() for b in batches)))
+        if batches:
+            figures |= self._trained(batches, step)
+        figures["grpo/train_seconds"] = time.monotonic() - begun - rolled
+        return figures
+
+    def _trained(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
+        passes = [
+            batches[number :: self.settings.updates]
+            for _ in range(self.settings.epochs)
+            for number in range(self.settings.updates)
+        ]
+        passes = [rows for rows in passes if rows]
+        self._loss.train()
+        if len(passes) > 1:
+            for batch in batches:
+                with torch.no_grad():
+                    batch["old"] = self._loss(**self._moved(batch))["logp"].cpu()
+        if self._reference is not None:
+            for batch in batches:
+                batch["reference"] = self._reference_logp(batch)
+        rate = schedule(self._train)(step)
+        for group, peak in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = peak * rate
+        total = torch.zeros(len(STATS), dtype=torch.float64)
+        norm = 0.0
+        for rows in passes:
+            stats, norm = self._optimized(rows)
+            total += stats
+        sums = dict(zip(STATS, self._reduced(total).tolist(), strict=True))
+        count = max(sums.pop("tokens"), 1.0)
+        found = {f"grpo/{name}": value / count for name, value in sums.items() if name != "loss"}
+        return {**found, "train/learning_rate": self._rates[0] * rate, "train/grad_norm": norm}
+
+    def _optimized(self, rows: Sequence[Batch]) -> tuple[Tensor, float]:
+        """An optimizer step on these rows: the sums of their figures, and the gradient's norm."""
+        accelerator = self._accelerator
+        whole = self._reduced(sum(b["token_weights"].double().sum() for b in rows).reshape(1))
+        share = accelerator.num_processes / max(float(whole), 1e-12)
+        total = torch.zeros(len(STATS), dtype=torch.float64)
+        for number, batch in enumerate(rows):
+            last = number == len(rows) - 1
+            accelerator.gradient_state._set_sync_gradients(last)
+            hold = nullcontext() if last else accelerator.no_sync(self._loss)
+            with hold:
+                output = self._loss(**self._moved(batch))
+                accelerator.backward(output["loss"] * share)
+            if bool(batch["token_weights"].any()):
+                total += output["stats"].double().cpu()
+        norm = 0.0
+        if self._train.max_grad_norm:
+            parameters = [p for p in self._raw.parameters() if p.requires_grad]
+            found = accelerator.clip_grad_norm_(parameters, self._train.max_grad_norm)
+            norm = 0.0 if found is None else float(found)
+        if not math.isfinite(norm):
+            raise UserError(
+                f"grpo: the gradient's norm is {norm} at step {self.step}: training has diverged; "
+                "start again with another run.dir and a lower train.learning_rate"
+            )
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return total, norm
+
+    def _reference_logp(self, batch: Batch) -> Tensor:
+        assert self._reference is not None
+        model = self._raw.model
+        with torch.no_grad():
+            if self._reference is model:
+                with model.disable_adapter():
+                    logp, _ = self._raw.logprobs(self._moved(batch))
+            else:
+                with self._accelerator.autocast():
+                    logp, _ = self._reference.logprobs(self._moved(batch))
+        return logp.cpu()
+
+    def collapsed(self, figures: Mapping[str, float]) -> str:
+        """Why training should stop: the policy has all but ceased to speak, or speaks all the time,
+        for `patience` steps; "" where it has not."""
+        gold = figures.get("grpo/gold_rate", 0.0)
+        if not gold:
+            return ""
+        share = figures["grpo/response_rate"] / gold
+        low, high = self.settings.collapse
+        self._strange = 0 if low <= share <= high else self._strange + 1
+        if self._strange < self.settings.patience:
+            return ""
+        does = "is all but silent" if share < low else "speaks all the time"
+        return f"the policy {does}: {share:.2f} of gold's response rate for {self._strange} steps"
+
+    # Models
+
+    def _policy_model(self) -> AbstractContextManager[Any]:
+        if self._copy is None:
+            return generating(self._raw.model)
+        _synchronized(self._raw.model, self._copy)
+        return generating(self._copy)
+
+    def _reference_of(self, model: Any) -> Any:
+        """What the KL is measured to: the model without its LoRA matrices, or a frozen copy."""
+        if not self.settings.policy.kl:
+            return None
+        if hasattr(model, "disable_adapter"):
+            return model
+        frozen = copy.deepcopy(model)
+        frozen.requires_grad_(False)
+        return PolicyLoss(frozen.eval(), self.settings.policy)
+
+    def weights_for(self) -> Any:
+        """The trained model, for validation and for saving."""
+        return self._raw.model
+
+    def validating(self) -> AbstractContextManager[None]:
+        """The arithmetic that validation is done in."""
+        return in_bf16(self._raw.model) if self._train.precision != "fp32" else nullcontext()
+
+    # Steps that are kept
+
+    def resume(self) -> dict[str, Any] | None:
+        """Goes on from the newest whole saved step; what was kept with it."""
+        if is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            drop_partial(self._folder)
+        wait_for_all()
+        saved = last_step(self._folder)
+        if saved is None:
+            return None
+        state = read_state(saved)
+        self._accelerator.load_state(str(saved))
+        self._plan.load_state_dict(state["plan"])
+        self.step, self._strange = state["step"], state["strange"]
+        self.left_out = Counter(state["left_out"])
+        self.best = None if state["best"] is None else tuple(state["best"])
+        return state
+
+    def save(self, kept: Mapping[str, Any]) -> None:
+        """Keeps this step; older ones go. Collective."""
+        path = self._folder / f"checkpoint-{self.step}"
+        self._accelerator.save_state(str(path))
+        wait_for_all()
+        if is_first():
+            state = {
+                "step": self.step,
+                "plan": self._plan.state_dict(),
+                "strange": self._strange,
+                "left_out": dict(self.left_out),
+                "best": self.best,
+                **kept,
+            }
+            write_state(path, state)
+            drop_partial(self._folder)
+        wait_for_all()
+
+    # Ranks
+
+    def _moved(self, batch: Batch) -> Batch:
+        device = self._accelerator.device
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(device)
+            return {k: moved(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+        vision = self._raw.vision
+        found = {name: moved(value) for name, value in batch.items()}
+        if vision is not None and batch["image_count"]:
+            found["frame_keys"] = vision.keys(batch["images"])
+        return found
+
+    def _gathered(self, values: list[Any]) -> list[Any]:
+        """All ranks' lists as one, in the order of the windows that were dealt to them."""
+        if self._accelerator.num_processes == 1:
+            return values
+        every: list[Any] = [None] * self._accelerator.num_processes
+        dist.all_gather_object(every, values)
+        return [value for of_rank in every for value in of_rank]
+
+    def _reduced(self, value: Tensor) -> Tensor:
+        if self._accelerator.num_processes == 1:
+            return value
+        moved = value.to(self._accelerator.device)
+        dist.all_reduce(moved)
+        return moved.cpu()
+
+    def _sum(self, value: int) -> int:
+        return int(self._reduced(torch.tensor([value]))[0])
+
+    def _most(self, value: int) -> int:
+        return int(max(self._gathered([value])))
+
+    def agreed(self, word: bool) -> bool:
+        """Whether any rank says so. Collective."""
+        return any(self._gathered([word]))
+
+
+def _vision(model: Any, spread: bool) -> FrozenVision | None:
+    """The kept features of a tower that is not trained."""
+    plain = plain_model(model)
+    if spread or not can_reuse(plain):
+        return None
+    if any(p.requires_grad for p in plain.model.visual.parameters()):
+        return None
+    return FrozenVision(plain, _FEATURE_BYTES)
+
+
+def _accelerator(train: TrainConfig, engine: EngineConfig) -> Accelerator:
+    plugin = None
+    if engine.deepspeed:
+        filled = copy.deepcopy(engine.deepspeed)
+        filled |= {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1}
+        filled["gradient_clipping"] = train.max_grad_norm or 0.0
+        plugin = DeepSpeedPlugin(hf_ds_config=filled)
+    half = train.precision in ("auto", "bf16")
+    return Accelerator(
+        mixed_precision="bf16" if half else "no",
+        cpu=not torch.cuda.is_available(),
+        deepspeed_plugin=plugin,
+    )
+
+
+@torch.no_grad()
+def _synchronized(source: Any, target: Any) -> None:
+    """Gives `target` the weights of `source`, of which each rank holds a part."""
+    import deepspeed
+
+    for (_, whole), (_, part) in zip(
+        target.named_parameters(), source.named_parameters(), strict=True
+    ):
+        with deepspeed.zero.GatheredParameters([part]):
+            whole.copy_(part)

@@ -1,0 +1,134 @@
+"""Which windows a step of training takes: drawn by number, those that can teach first.
+
+A window whose rollouts all pass, or all fail, teaches nothing now. Once that is known of it, it is
+passed over for `remeasure` steps, for the policy learns meanwhile. Draws follow from the seed, the
+step and what is known so far, so that all ranks, and a run that goes on, draw alike.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from joyvl_train.config import UserError
+from joyvl_train.samples import Streams
+from joyvl_train.timeline import Timeline, TimelineError
+from rl.windows import KINDS, Kind, Lures, Sizes, Window, nothing, windows_of
+
+_TRIES = 400
+_FIRST = 3
+"""Of a clip's silence windows, which come hardest first, one of so many is taken."""
+
+
+class Plan:
+    """The windows of training clips, by step.
+
+    clips: timelines with their frames, by number. mix: kind -> weight. alarms: clip -> seconds in
+    which the policy spoke before training though nothing was due; half of the silence windows are
+    of such clips, where there are some. early, late: of onsets that name no window.
+    """
+
+    def __init__(
+        self,
+        clips: Streams,
+        sizes: Sizes,
+        mix: Mapping[str, float],
+        *,
+        seed: int = 0,
+        lures: Lures = nothing,
+        alarms: Mapping[int, Sequence[int]] | None = None,
+        remeasure: int = 50,
+        early: int = 0,
+        late: int = 1,
+    ) -> None:
+        unknown = sorted(set(mix) - set(KINDS))
+        if unknown:
+            raise UserError(f"windows.mix.{unknown[0]}: there are {', '.join(KINDS)}")
+        if not any(mix.values()) or not len(clips):
+            raise UserError("windows.mix: no kind of window has a weight, or there is no clip")
+        self._clips, self._sizes, self._mix = clips, sizes, dict(mix)
+        self._seed, self._remeasure = seed, remeasure
+        self._lures, self._window = lures, (early, late)
+        self._alarms = {clip: tuple(seconds) for clip, seconds in (alarms or {}).items() if seconds}
+        self._alarmed = sorted(self._alarms)
+        self._known: dict[str, tuple[int, float]] = {}  # key -> (step, share that passed)
+        self.passed_over: Counter[str] = Counter()
+        """Why draws were not taken."""
+
+    def windows(self, step: int, count: int, skip: int = 0) -> list[Window]:
+        """`count` windows of a step, no two alike, after the first `skip` of it.
+
+        Fewer only where the clips hold no more that could be drawn.
+        """
+        drawn: dict[str, Window] = {}
+        for slot in range(skip + count):
+            window = self._draw(step, slot, drawn)
+            if window is None:
+                break
+            drawn[window.key] = window
+        return list(drawn.values())[skip:]
+
+    def clip(self, window: Window) -> tuple[Timeline, Any]:
+        """The clip that a window is of."""
+        return self._clips[window.clip]
+
+    def note(self, step: int, key: str, passed: float) -> None:
+        """Takes down the share of a window's rollouts that passed."""
+        self._known[key] = step, passed
+
+    @property
+    def pass_rates(self) -> Mapping[str, float]:
+        """Window -> the share of its rollouts that passed when it was last measured."""
+        return {key: passed for key, (_, passed) in self._known.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on must know."""
+        return {"known": {key: list(told) for key, told in self._known.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._known = {key: (int(step), float(p)) for key, (step, p) in state["known"].items()}
+
+    def _draw(self, step: int, slot: int, drawn: Mapping[str, Window]) -> Window | None:
+        rng = random.Random(f"{self._seed}/window/{step}/{slot}")
+        for _ in range(_TRIES):
+            kind = rng.choices(list(self._mix), list(self._mix.values()))[0]
+            alarmed = kind == "silence" and self._alarmed and rng.random() < 0.5
+            clip = rng.choice(self._alarmed) if alarmed else rng.randrange(len(self._clips))
+            found = self._of(clip, kind)
+            if not found:
+                self.passed_over[f"no {kind} window"] += 1
+                continue
+            window = rng.choice(found[:_FIRST] if kind == "silence" else found)
+            if window.key in drawn:
+                continue
+            if self._taught_nothing(window.key, step):
+                self.passed_over["all passed or none"] += 1
+                continue
+            return window
+        return None
+
+    def _of(self, clip: int, kind: Kind | str) -> list[Window]:
+        timeline, _ = self._clips[clip]
+        early, late = self._window
+        try:
+            found = windows_of(
+                clip,
+                timeline,
+                self._sizes,
+                lures=self._lures,
+                alarms=self._alarms.get(clip, ()),
+                early=early,
+                late=late,
+            )
+        except TimelineError as error:
+            self.passed_over[error.reason] += 1
+            return []
+        return [window for window in found if window.kind == kind]
+
+    def _taught_nothing(self, key: str, step: int) -> bool:
+        if key not in self._known:
+            return False
+        when, passed = self._known[key]
+        return passed in (0.0, 1.0) and step - when < self._remeasure

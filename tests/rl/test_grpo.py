@@ -1,0 +1,246 @@
+"""A step of GRPO on a small real model: what was sampled is what is trained, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from joyvl_train.config import EngineConfig, TrainConfig
+from joyvl_train.engine import Engine
+from joyvl_train.parts import freeze
+from joyvl_train.rendering import Renderer
+from joyvl_train.trainer import generating
+from rl.advantages import Advantages
+from rl.fit import fit_policy
+from rl.grpo import Grpo, Settings
+from rl.plan import Plan
+from rl.policy_loss import Policy, PolicyLoss
+from rl.rollout import Rollout, roll
+from rl.rows import row_batch
+from rl.sequences import packed, sequences
+from rl.windows import Sizes, open_window, windows_of
+from tests.joyvl_train.lively import enliven
+from tests.rl.policies import SETTINGS, world
+from tests.tiny_training import tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Clips:
+    """A few clips of the world, small."""
+
+    def __init__(self, *families: str) -> None:
+        self._clips = [world(f, n) for n, f in enumerate(families or ("alerting", "delegation"))]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int):
+        return self._clips[index]
+
+
+@pytest.fixture(scope="module")
+def lively() -> tuple[Any, Renderer]:
+    model, processor = tiny()
+    renderer = Renderer(processor)
+    return enliven(model, renderer), renderer
+
+
+def rollouts(model: Any, renderer: Renderer, temperature: float = 1.0) -> list[Rollout]:
+    clips = Clips()
+    opened = [
+        open_window(
+            window,
+            *clips[clip],
+            SETTINGS,
+            prepare=lambda picture: renderer.processor.images([picture]),
+        )
+        for clip in range(len(clips))
+        for window in windows_of(clip, clips[clip][0], Sizes(4, 3, 5, 6))[:3]
+    ]
+    with generating(model) as plain:
+        engine = Engine(plain, renderer, max_new_tokens=6, temperature=temperature, details=True)
+        return [r for group in roll(engine, opened, 3) for r in group]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_each_sampled_token_has_the_probability_that_it_was_drawn_with(
+    lively, temperature: float
+) -> None:
+    model, renderer = lively
+    found = rollouts(model, renderer, temperature)
+    assert any(r.broken for r in found) or temperature < 1
+    assert any(len(s.ids) > 3 for r in found for s in r.sampled)
+    scored = [s for r in found for s in sequences(r, renderer)]
+    assert sum(len(s.positions) for s in scored) == sum(r.tokens for r in found)
+    loss = PolicyLoss(model, Policy(temperature=temperature))
+    for numbers in packed([len(s) for s in scored], 2048):
+        row = [(scored[i], dict.fromkeys(scored[i].seconds.tolist(), 0.0)) for i in numbers]
+        batch = row_batch(row, "tokens")
+        with torch.no_grad():
+            logp, entropy = loss.logprobs(batch)
+        assert torch.allclose(logp, batch["drawn"], atol=2e-4)
+        assert bool((entropy >= 0).all())
+
+
+def gradients(loss: PolicyLoss, batches: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    loss.zero_grad()
+    whole = sum(float(b["token_weights"].sum()) for b in batches)
+    for batch in batches:
+        (loss(**batch)["loss"] / whole).backward()
+    return {n: p.grad.clone() for n, p in loss.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("aggregate", ["tokens", "sequences"])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_packed_rows_have_the_gradient_of_single_ones(lively, aggregate: str, level) -> None:
+    model, renderer = lively
+    scored = [s for r in rollouts(model, renderer)[:6] for s in sequences(r, renderer)]
+    weighed = [
+        (s, {t: float(number % 3 - 1) for t in s.seconds.tolist()})
+        for number, s in enumerate(scored)
+    ]
+    loss = PolicyLoss(model, Policy(level=level))
+    alone = gradients(loss, [row_batch([one], aggregate) for one in weighed])
+    together = gradients(loss, [row_batch(weighed, aggregate)])
+    assert alone.keys() == together.keys() and any(bool(g.any()) for g in alone.values())
+    for name, gradient in alone.items():
+        assert torch.allclose(gradient, together[name], rtol=1e-3, atol=1e-6), name
+
+
+def trainer(
+    folder: Path,
+    *,
+    settings: Settings | None = None,
+    freezes: tuple[str, ...] = (),
+    **train: Any,
+) -> Grpo:
+    model, processor = tiny()
+    renderer = Renderer(processor)
+    enliven(model, renderer)
+    freeze(model, freezes)
+    mix = {"answer": 1.0, "silence": 1.0, "pending": 0.5}
+    plan = Plan(Clips("alerting", "delegation", "qa"), Sizes(3, 2, 4, 5), mix)
+    chosen = {"steps": 3, "learning_rate": 1e-3, "warmup": 0, "precision": "fp32"}
+    return Grpo(
+        model,
+        renderer,
+        plan,
+        SETTINGS,
+        settings or Settings(windows=3, group=3, rounds=1, max_new_tokens=6),
+        TrainConfig(**{**chosen, "save_every": 1, "log_every": 1, **train}),
+        EngineConfig(),
+        folder,
+    )
+
+
+def weights(grpo: Grpo) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in grpo.weights_for().named_parameters()}
+
+
+@pytest.mark.parametrize("freezes", [(), ("vision", "projector")])
+def test_a_step_moves_what_is_trained_and_tells_of_itself(tmp_path: Path, freezes) -> None:
+    grpo = trainer(tmp_path, freezes=freezes)
+    before = weights(grpo)
+    figures = grpo.update(0)
+    after = weights(grpo)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and not (freezes and any("visual" in name for name in moved))
+    assert figures["grpo/rollouts"] == 9 and figures["grpo/groups_teaching"] >= 1
+    # One engine drew, another forward scored: they agree, and the policy is the one that drew.
+    assert figures["grpo/gap"] < 1e-3 and figures["grpo/importance"] == pytest.approx(1, abs=1e-3)
+    assert figures["grpo/clipped"] == 0 and figures["grpo/entropy"] > 0
+    assert {"reward/timing", "reward/format"} & set(figures) and figures["train/grad_norm"] > 0
+
+
+def test_several_updates_on_one_batch_are_bound_by_the_clip(tmp_path: Path) -> None:
+    settings = Settings(
+        windows=3,
+        group=3,
+        rounds=1,
+        max_new_tokens=6,
+        epochs=3,
+        updates=2,
+        policy=Policy(clip_low=0.01, clip_high=0.01, kl=0.05),
+    )
+    grpo = trainer(tmp_path, settings=settings, learning_rate=3e-3, row_tokens=1500)
+    figures = grpo.update(0)
+    assert figures["grpo/clipped"] > 0 and figures["grpo/kl"] > 0
+
+
+def test_where_no_group_differs_nothing_moves(tmp_path: Path) -> None:
+    settings = Settings(windows=2, group=2, rounds=2, max_new_tokens=6, weights={"timing": 0.0})
+    grpo = trainer(tmp_path, settings=settings)
+    before = weights(grpo)
+    figures = grpo.update(0)
+    assert figures["grpo/groups_teaching"] == 0 and figures["grpo/dropped"] == 1
+    # Drawn anew, twice as many in all, for none taught.
+    assert figures["grpo/rollouts"] == 8
+    assert all(torch.equal(before[n], p) for n, p in weights(grpo).items())
+
+
+def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:
+    grpo = trainer(tmp_path, row_tokens=64)
+    grpo.update(0)
+    assert grpo.left_out["longer than a row"] >= 1
+
+
+@pytest.mark.parametrize("level", ["trajectory", "turn"])
+def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> None:
+    settings = Settings(
+        windows=3, group=3, rounds=1, max_new_tokens=6, advantages=Advantages(level)
+    )
+    logs: dict[str, list[dict[str, Any]]] = {"whole": [], "torn": []}
+
+    def run(name: str, folder: Path, steps: int | None = None) -> Grpo:
+        grpo = trainer(folder, settings=settings)
+
+        class Stop(Exception):
+            pass
+
+        def log(line: Mapping[str, Any]) -> None:
+            logs[name].append(dict(line))
+            if steps is not None and "grpo/reward" in line and line["step"] > steps:
+                raise Stop  # killed within the step that follows the last saved one
+
+        with suppress(Stop):
+            fit_policy(
+                grpo,
+                grpo._train,
+                log=log,
+                validate=lambda step: {"validation/onset_f1": [0.1, 0.3, 0.2, 0.1][step]},
+            )
+        return grpo
+
+    whole = run("whole", tmp_path / "whole")
+    run("torn", tmp_path / "torn", steps=1)
+    torn = run("torn", tmp_path / "torn")
+    assert whole.step == torn.step == 3
+    assert all(torch.equal(a, weights(torn)[n]) for n, a in weights(whole).items())
+    times = {"grpo/rollout_seconds", "grpo/train_seconds"}
+    told = [
+        {
+            json.dumps({k: v for k, v in line.items() if k not in times}, sort_keys=True)
+            for line in of
+        }
+        for of in logs.values()
+    ]
+    assert told[0] == told[1]
+
+
+def test_the_policy_that_falls_silent_or_never_stops_ends_the_run(tmp_path: Path) -> None:
+    settings = Settings(windows=2, group=2, rounds=1, max_new_tokens=6, patience=2)
+    grpo = trainer(tmp_path, settings=settings)
+    usual = {"grpo/gold_rate": 0.2, "grpo/response_rate": 0.2}
+    assert grpo.collapsed(usual) == ""
+    for rate, word in ((0.01, "silent"), (0.95, "all the time")):
+        assert grpo.collapsed({**usual, "grpo/response_rate": rate}) == ""
+        assert word in grpo.collapsed({**usual, "grpo/response_rate": rate})
+        assert grpo.collapsed(usual) == ""
+    assert grpo.collapsed({"grpo/gold_rate": 0.0}) == ""
