@@ -20,6 +20,7 @@ from typing import Any
 from joyvl_train.config_key import key as _key
 from joyvl_train.corpus_config import AgentsConfig, CorpusConfig, ExecutorConfig, SourceConfig
 from joyvl_train.eval_config import CasesConfig
+from joyvl_train.rl_config import GrpoConfig, RewardConfig, WindowsConfig
 
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
@@ -303,6 +304,9 @@ class Config:
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     cases: CasesConfig = field(default_factory=CasesConfig)
+    windows: WindowsConfig = field(default_factory=WindowsConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)
 
 
 @dataclass(frozen=True)
@@ -406,6 +410,14 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"stream.lead={stream.lead}: must be below stream.chunk_seconds="
             f"{stream.chunk_seconds}, or a chunk brings nothing new"
+        )
+    windows = config.windows
+    longest = max(windows.before + windows.after + 1, windows.silence, windows.pending)
+    if config.recipe == "grpo" and longest + 2 * stream.lead > stream.chunk_seconds:
+        raise UserError(
+            f"windows: the longest has {longest} s, which a chunk of stream.chunk_seconds="
+            f"{stream.chunk_seconds} with twice stream.lead={stream.lead} can't hold; make windows "
+            "shorter, or chunks longer"
         )
     if len(train.betas) != 2:
         raise UserError(f"train.betas={train.betas}: takes two numbers, such as [0.9,0.95]")

@@ -78,9 +78,11 @@ def check_bias(config: Config, renderer: Renderer) -> None:
         )
 
 
-def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> float:
+def chosen_bias(
+    config: Config, run: Run, model: Any, renderer: Renderer, of: str = "validation"
+) -> float:
     """The bias towards silence that the test is run with: `eval.silence_bias`, or where there are
-    `eval.silence_biases` the `best_bias` of them on validation streams."""
+    `eval.silence_biases` the `best_bias` of them on validation streams. of: names the figures."""
     biases, given = sorted(config.eval.silence_biases), config.eval.silence_bias
     if not biases:
         return given
@@ -102,7 +104,7 @@ def chosen_bias(config: Config, run: Run, model: Any, renderer: Renderer) -> flo
         traces = stream_model(model, renderer, config, cases, bias)
         measured = metrics(traces, "validation", samples=1)
         known = [n for n in SUMMED if f"validation/{n}" in measured]
-        run.metrics({f"validation/bias_{bias:g}/{n}": measured[f"validation/{n}"] for n in known})
+        run.metrics({f"{of}/bias_{bias:g}/{n}": measured[f"validation/{n}"] for n in known})
         if "onset_f1" not in known:
             run.say(f"no onset to validate on: eval.silence_bias={given:g} stays")
             return given

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
 from data_pipeline.world.cells import CELL
-from data_pipeline.world.streams import HELD_OUT
-from joyvl_train.baselines import on_turns_of, polled, trivial
 from joyvl_train.checkpoint import control_ids, load
 from joyvl_train.config import Config, UserError
-from joyvl_train.heldout import Trace, metrics, write_traces
+from joyvl_train.heldout import metrics
 from joyvl_train.model_weights import save_final
-from joyvl_train.published_timing import measures as published_measures
 from joyvl_train.ranks import leave_others
 from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
-from joyvl_train.report import (
-    curves,
-    measures,
-    page,
-    published,
-    section,
-    strips,
-)
 from joyvl_train.run import Run
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.training import fit, freeze, prepare_engine, with_lora
 from recipes._data import held_out_cases, memory_marks, training_parts
+from recipes._measured import evaluate
 from recipes._speaking import (
-    SUMMED,
     check_bias,
-    chosen_bias,
-    engine_of,
-    speaker,
     stream_model,
-    talkativeness,
 )
 
 CURVES = {
@@ -52,20 +35,21 @@ def main(config: Config, run: Run) -> None:
     if config.command not in ("run", "evaluate"):
         raise UserError(f"command={config.command}: recipe=sft has run and evaluate")
     check_marks(config)
+    shown = CURVES | MARKED if config.train.marks else CURVES
     run.use_threads()
     prepare_engine(config.engine)
     if config.command == "evaluate":
         leave_others()
         start = run.find_checkpoint(["sft", "kept", "base"])
         if run.is_main:
-            evaluate(config, run, start.path, None)
+            evaluate(config, run, start.path, shown)
     else:
         start = run.find_checkpoint(["kept", "base"])
         if not (run.checkpoint / "config.json").exists():
             train(config, run, start.path)
         leave_others()  # also where an earlier start has trained
         if run.is_main:
-            evaluate(config, run, str(run.checkpoint), start.path)
+            evaluate(config, run, str(run.checkpoint), shown, base=start.path)
     run.finish(latest=config.command == "run")
 
 
@@ -137,63 +121,3 @@ def train(config: Config, run: Run, source: str) -> None:
     # Before the checkpoint, whose presence says that training is over.
     run.metrics(figures)
     save_final(model, processor, run.checkpoint, source, dtype)
-
-
-def evaluate(config: Config, run: Run, checkpoint: str, base: str | None) -> None:
-    """Free-running measures on held-out streams, beside trivial policies and the base polled."""
-    shown = CURVES | MARKED if config.train.marks else CURVES
-    data, rejects = config.data, Rejects(run.dir / "rejects.jsonl")
-    cases = held_out_cases(config, "test", data.test_streams, data.test_hours, rejects=rejects)
-    run.metrics({"data/rejected": rejects.total})
-    if rejects.total:
-        run.say(f"left out of the data: {rejects}; see {run.dir / 'rejects.jsonl'}")
-    if not cases:
-        note = "no clip is held out, so nothing is measured; raise data.held_out"
-        run.say(note)
-        page(run.report, "Training", [section("Loss", curves(run.read_log(), shown))], note)
-        return
-    # Families that training never held: what transfers.
-    own = config.data.kind == "path" or config.data.families
-    count = max(8, len(cases) // 10)
-    apart = [] if own else held_out_cases(config, "test", count, families=HELD_OUT)
-    model, renderer = speaker(config, checkpoint)
-    check_bias(config, renderer)
-    bias = chosen_bias(config, run, model, renderer)
-    run.metrics({"eval/silence_bias": bias})
-    seen = stream_model(model, renderer, config, cases, bias)
-    write_traces(run.dir / "traces.jsonl", seen)
-    transferred = stream_model(model, renderer, config, apart, bias) if apart else []
-    del model  # one at a time: the base may be as large
-    rows: dict[str, list[Trace]] = {"eval": seen}
-    window = {"early": config.eval.early, "late": config.eval.late}
-    timelines = [timeline for timeline, _ in cases]
-    for policy, traces in trivial(timelines, config.eval.poll_seconds, **window).items():
-        rows[f"baseline/{policy}"] = on_turns_of(traces, seen)
-    if base is not None:
-        engine = engine_of(*speaker(config, base), config)
-        period, batch = config.eval.poll_seconds, config.eval.batch
-        asked = polled(engine, cases, period=period, batch=batch, **window)
-        rows["baseline/base_polled"] = on_turns_of(asked, seen)
-    found: dict[str, float] = dict(published_measures(seen))
-    for prefix, traces in rows.items():
-        found |= metrics(traces, prefix, samples=config.eval.bootstrap)
-    parts = [section("Measures", measures(found, list(rows)))]
-    if transferred:
-        found |= metrics(transferred, "transfer", samples=config.eval.bootstrap)
-        parts.append(section("Families held out of training", measures(found, ["transfer"])))
-    run.metrics(found)
-    if config.eval.silence_biases:
-        parts.append(section("Talkativeness, on validation streams", talkativeness(run, bias)))
-    parts += [
-        section("Second by second", strips(cases, seen, config.eval.strips)),
-        section("Training", curves(run.read_log(), shown)),
-        section("Published measures", published(found)),
-    ]
-    page(run.report, "Held-out streams, free-running", parts, summary(found))
-    run.say(summary(found))
-
-
-def summary(found: Mapping[str, float]) -> str:
-    """The headline figures in a line."""
-    parts = [f"{n} {found[f'eval/{n}']:.3f}" for n in SUMMED if f"eval/{n}" in found]
-    return "held-out, free-running: " + ", ".join(parts)

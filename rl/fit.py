@@ -19,6 +19,7 @@ def fit_policy(
     train: TrainConfig,
     *,
     log: Callable[[Mapping[str, Any]], None],
+    keep_log: Callable[[int], None] = lambda step: None,
     validate: Callable[[int], Mapping[str, float]] | None = None,
     keep_best: Callable[[], None] | None = None,
     score: str = "validation/onset_f1",
@@ -28,9 +29,12 @@ def fit_policy(
 
     Every train.eval_every steps `validate` measures the policy, before the first step too, and
     `keep_best` is called where `score` is the best so far. Ends early where the policy collapses,
-    with a line, and at train.minutes.
+    with a line, and at train.minutes. keep_log: drops what was logged after a step, from which the
+    run goes on.
     """
-    kept = trainer.resume() or {"seconds": 0.0, "tokens": 0.0, "turns": 0.0, "collapsed": False}
+    resumed = trainer.resume()
+    keep_log(trainer.step if resumed else -1)
+    kept = resumed or {"seconds": 0.0, "tokens": 0.0, "turns": 0.0, "collapsed": False}
     begun = time.monotonic() - kept["seconds"]
     tokens, turns, collapsed = kept["tokens"], kept["turns"], kept["collapsed"]
 

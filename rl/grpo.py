@@ -256,7 +256,7 @@ class Grpo:
         begun = time.monotonic()
         groups, teaching = self.groups(step)
         rolled = time.monotonic() - begun
-        figures = of_groups(self._gathered([told(group) for group in groups]))
+        figures = self.figures_of(groups)
         figures |= {"grpo/groups_teaching": float(teaching), "grpo/rollout_seconds": rolled}
         batches = self.batches([g for g in groups if g.advantages is not None])
         figures["grpo/tokens"] = float(self._sum(sum(b["input_ids"].numel() for b in batches)))
@@ -264,6 +264,10 @@ class Grpo:
             figures |= self._trained(batches, step)
         figures["grpo/train_seconds"] = time.monotonic() - begun - rolled
         return figures
+
+    def figures_of(self, groups: Sequence[Group]) -> dict[str, float]:
+        """What all ranks' rollouts came to, beside gold. Collective."""
+        return of_groups(self._gathered([told(group) for group in groups]))
 
     def _trained(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
         passes = [

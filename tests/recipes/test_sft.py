@@ -15,7 +15,7 @@ from joyvl_train.baselines import polled
 from joyvl_train.checkpoint import control_ids, load, load_for_inference, save
 from joyvl_train.cli import compose
 from joyvl_train.run import Run
-from recipes import _speaking, sft
+from recipes import _measured, _speaking, sft
 from tests.joyvl_train.conftest import build
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_models_are_held_one_at_a_time_and_asked_with_the_system_text(
 
     monkeypatch.setattr(sft, "load", trained_one)
     monkeypatch.setattr(_speaking, "load_for_inference", only_one)
-    monkeypatch.setattr(sft, "polled", noted)
+    monkeypatch.setattr(_measured, "polled", noted)
     changes = ("model.dtype=bfloat16", "model.max_pixels=8192", "prompt.system='Be brief.'")
     config = smoke(tmp_path, bare, *changes)
     with Run(config, ROOT) as run:
@@ -115,7 +115,7 @@ def test_no_rank_waits_for_another_once_all_is_trained(
 ) -> None:
     """A group that is still there when a rank ends can abort it, and with it the evaluation."""
     inside: list[bool] = []
-    monkeypatch.setattr(sft, "evaluate", lambda *told: inside.append(dist.is_initialized()))
+    monkeypatch.setattr(sft, "evaluate", lambda *told, **more: inside.append(dist.is_initialized()))
     config = smoke(tmp_path, bare, f"command={command}")
     trained = tmp_path / "run" / "checkpoint"  # by an earlier start
     shutil.copytree(bare, trained)
@@ -135,7 +135,7 @@ def test_one_rank_evaluates(
     rank: int, command: str, bare: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     done: list[int] = []
-    monkeypatch.setattr(sft, "evaluate", lambda *told: done.append(rank))
+    monkeypatch.setattr(sft, "evaluate", lambda *told, **more: done.append(rank))
     config = smoke(tmp_path, bare, f"command={command}")
     shutil.copytree(bare, tmp_path / "run" / "checkpoint")  # of an earlier start
     with Run(config, ROOT) as run:

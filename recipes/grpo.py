@@ -1,0 +1,266 @@
+"""Teach a model the fine points of timing: GRPO on windows of streams, from an SFT checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable
+from typing import Any
+
+from data_pipeline.world.corpus import WorldStreams, family_weights
+from data_pipeline.world.summaries import summarize
+from joyvl_train.checkpoint import load
+from joyvl_train.config import Config, UserError
+from joyvl_train.heldout import Trace, metrics
+from joyvl_train.memory import log_summary
+from joyvl_train.model_weights import save_final
+from joyvl_train.parts import freeze, with_lora
+from joyvl_train.ranks import leave_others, wait_for_all
+from joyvl_train.records import Rejects
+from joyvl_train.rendering import Renderer
+from joyvl_train.report import page, section
+from joyvl_train.run import Run, write_text
+from joyvl_train.samples import Streams
+from joyvl_train.timeline import Timeline
+from joyvl_train.timing import classify
+from joyvl_train.training import prepare_engine
+from recipes._data import held_out_cases, side_of
+from recipes._measured import evaluate
+from recipes._speaking import check_bias, stream_model
+from recipes._windows import shown_windows
+from recipes._world import check_assets, rate, settings
+from rl.advantages import Advantages
+from rl.fit import fit_policy
+from rl.grpo import Grpo, Settings
+from rl.plan import Plan
+from rl.policy_loss import Policy
+from rl.rewards import PARTS
+from rl.windows import Sizes
+
+CURVES = {
+    "Held-out, free-running": ["validation/onset_f1", "validation/content_accuracy"],
+    "Reward": ["grpo/reward", "grpo/passed"],
+    "Parts of the reward": [f"reward/{part}" for part in PARTS],
+    "How often it speaks, and gold": ["grpo/response_rate", "grpo/gold_rate"],
+    "Entropy": ["grpo/entropy"],
+    "KL to the starting policy": ["grpo/kl"],
+    "Ratios clipped": ["grpo/clipped"],
+    "Gap to the policy that drew": ["grpo/gap"],
+    "Groups that taught nothing": ["grpo/dropped"],
+    "Malformed, repeated": ["grpo/malformed", "grpo/repeats"],
+}
+_APART = 1 << 20
+"""Seeds of training streams that SFT never drew."""
+
+
+def main(config: Config, run: Run) -> None:
+    """Clips -> windows -> rollouts -> rewards -> advantages -> steps -> checkpoint -> measures."""
+    if config.command not in ("run", "windows"):
+        raise UserError(f"command={config.command}: recipe=grpo has run and windows")
+    run.use_threads()
+    prepare_engine(config.engine)
+    start = run.find_checkpoint(["sft"])
+    if config.command == "windows":
+        leave_others()
+        if run.is_main:
+            windows(config, run, start.path)
+        run.finish(latest=False)
+        return
+    if not (run.checkpoint / "config.json").exists():
+        train(config, run, start.path)
+    leave_others()
+    if run.is_main:
+        evaluate(config, run, str(run.checkpoint), CURVES, start=start.path)
+    run.finish(latest=True)
+
+
+def train(config: Config, run: Run, source: str) -> None:
+    """GRPO from the checkpoint at `source`; leaves the best step as the run's own."""
+    model, renderer = policy(config, source)
+    clips = training_clips(config, run)
+    alarms = mined(config, run, model, renderer, clips)
+    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms))
+    best = run.dir / "best"
+    count = config.data.validation_streams if config.train.eval_every else 0
+    cases = held_out_cases(config, "validation", count) if count else []
+
+    def validate(step: int) -> dict[str, float]:
+        bias = config.eval.silence_bias
+        traces = stream_model(model, renderer, config, cases, bias, progress=False)
+        found = metrics(traces, "validation", samples=1)
+        return {k: v for k, v in found.items() if k.count("/") == 1 and "." not in k}
+
+    figures = fit_policy(
+        grpo,
+        config.train,
+        log=lambda line: run.log(int(line["step"]), line),
+        keep_log=run.keep_log,
+        validate=validate if cases else None,
+        keep_best=lambda: save_final(model, renderer.processor, best, source),
+        say=run.say,
+    )
+    if not best.exists():
+        save_final(model, renderer.processor, best, source)
+    wait_for_all()
+    run.metrics({**figures, **({"train/best_step": grpo.best[1]} if grpo.best else {})})
+    if run.is_main:
+        os.replace(best, run.checkpoint)
+    wait_for_all()
+
+
+def policy(config: Config, source: str) -> tuple[Any, Renderer]:
+    """The model that is trained, frozen and with LoRA as the run asks."""
+    model, processor = load(source, control_tokens=config.model.control_tokens)
+    processor.limit_pixels(config.model.min_pixels, config.model.max_pixels)
+    freeze(model, config.model.freeze)
+    model = with_lora(model, **vars(config.model.lora), seed=config.seed)
+    renderer = Renderer(processor)
+    check_bias(config, renderer)
+    return model, renderer
+
+
+def trainer(config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan) -> Grpo:
+    """The trainer of this config's windows, rewards and loss."""
+    grpo, reward = config.grpo, config.reward
+    chosen = Settings(
+        windows=grpo.windows,
+        group=grpo.group,
+        rounds=grpo.rounds,
+        epochs=grpo.epochs,
+        updates=grpo.updates,
+        rows=grpo.rows,
+        max_new_tokens=config.eval.max_new_tokens,
+        top_p=grpo.top_p,
+        system=config.prompt.system,
+        early=config.eval.early,
+        late=config.eval.late,
+        draw_gold=grpo.draw_gold,
+        weights={part: getattr(reward, part) for part in PARTS},
+        families=reward.families,
+        advantages=Advantages(grpo.advantage, grpo.scale, grpo.decoupled, grpo.discount),  # type: ignore[arg-type]
+        policy=Policy(
+            clip_low=grpo.clip_low,
+            clip_high=grpo.clip_high,
+            level=grpo.level,  # type: ignore[arg-type]
+            aggregate=grpo.aggregate,  # type: ignore[arg-type]
+            kl=grpo.kl,
+            cap=grpo.importance_cap,
+            temperature=grpo.temperature,
+        ),
+        collapse=(grpo.collapse_low, grpo.collapse_high),
+        patience=grpo.patience,
+    )
+    return Grpo(
+        model,
+        renderer,
+        plan,
+        settings(config),
+        chosen,
+        config.train,
+        config.engine,
+        run.dir / "steps",
+        seed=config.seed,
+        summarize=told,
+        checkpointing=config.model.gradient_checkpointing,
+    )
+
+
+def told(timeline: Timeline, turns: Any) -> str:
+    """What memory says of turns left behind: of the world what was seen, too."""
+    return log_summary(turns) if timeline.clip.scene is None else summarize(timeline, turns)
+
+
+# Clips
+
+
+def training_clips(config: Config, run: Run) -> Streams:
+    """The clips that windows are drawn from: the world's, of other seeds than SFT trained on, or
+    the training side of a corpus."""
+    data = config.data
+    if data.kind == "path":
+        rejects = Rejects(run.dir / "rejects.jsonl")
+        clips = list(side_of(config, "train", rejects).streams())
+        if not clips:
+            raise UserError(f"data.path={data.path}: holds no stream to train on")
+        return clips
+    check_assets(config)
+    families = family_weights(data.families, data.mix, data.hard)
+    return WorldStreams(
+        "train",
+        _APART + config.seed,
+        data.train_streams,
+        families,
+        data.kind,  # type: ignore[arg-type]
+        data.size,
+        rate(config),
+        data.footage,
+        data.longest,
+    )
+
+
+def lures(timeline: Timeline) -> Iterable[int]:
+    """Seconds in which something comes or goes, of a rendered clip."""
+    tracks = (timeline.clip.scene or {}).get("tracks", ())
+    return sorted({math.floor(track[key]) for track in tracks for key in ("start", "stop")})
+
+
+def plan_of(config: Config, clips: Streams, alarms: dict[int, list[int]]) -> Plan:
+    """The windows of these clips."""
+    windows = config.windows
+    return Plan(
+        clips,
+        Sizes(windows.before, windows.after, windows.silence, windows.pending),
+        windows.mix,
+        seed=config.seed,
+        lures=lures,
+        alarms=alarms,
+        remeasure=windows.remeasure,
+        early=config.eval.early,
+        late=config.eval.late,
+    )
+
+
+def mined(
+    config: Config, run: Run, model: Any, renderer: Renderer, clips: Streams
+) -> dict[int, list[int]]:
+    """Clip -> the seconds in which the starting model spoke though nothing was due."""
+    note = run.dir / "alarms.json"
+    if not note.exists():
+        count = min(config.windows.mine, len(clips))
+        cases = [clips[number] for number in range(count)]
+        run.say(f"the starting model's own false alarms are looked for on {count} streams")
+        traces: list[Trace] = stream_model(model, renderer, config, cases) if cases else []
+        found = {
+            number: [said.second for said in classify(t.onsets, t.emissions).false_alarms]
+            for number, t in enumerate(traces)
+        }
+        if run.is_main:
+            write_text(note, json.dumps({n: seconds for n, seconds in found.items() if seconds}))
+        wait_for_all()
+    kept = json.loads(note.read_text(encoding="utf-8"))
+    run.say(f"{sum(map(len, kept.values()))} false alarms of the starting model are windows")
+    return {int(number): seconds for number, seconds in kept.items()}
+
+
+# command=windows
+
+
+def windows(config: Config, run: Run, source: str) -> None:
+    """Rolls out some windows and shows them, each rollout with what it earned."""
+    model, renderer = policy(config, source)
+    clips = training_clips(config, run)
+    alarms = mined(config, run, model, renderer, clips)
+    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms))
+    groups, _ = grpo.groups(0)
+    shown = groups[: config.windows.shown]
+    page(
+        run.report,
+        "Windows",
+        [section("Windows, rolled out", *shown_windows(shown, clips))],
+        f"{len(shown)} of {len(groups)} windows",
+    )
+    run.metrics({"windows/rolled": len(groups), **grpo.figures_of(groups)})
+    shutil.rmtree(run.dir / "steps", ignore_errors=True)
+    run.say(f"windows: {run.report}")
