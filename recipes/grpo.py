@@ -26,6 +26,7 @@ from joyvl_train.samples import Streams
 from joyvl_train.timeline import Timeline
 from joyvl_train.timing import classify
 from joyvl_train.training import prepare_engine
+from recipes._client import client_of
 from recipes._data import held_out_cases, side_of
 from recipes._measured import evaluate
 from recipes._speaking import check_bias, stream_model
@@ -34,6 +35,7 @@ from recipes._world import check_assets, rate, settings
 from rl.advantages import Advantages
 from rl.fit import fit_policy
 from rl.grpo import Grpo, Settings
+from rl.judge import Judge
 from rl.plan import Plan
 from rl.policy_loss import Policy
 from rl.rewards import PARTS
@@ -124,6 +126,13 @@ def policy(config: Config, source: str) -> tuple[Any, Renderer]:
 def trainer(config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan) -> Grpo:
     """The trainer of this config's windows, rewards and loss."""
     grpo, reward = config.grpo, config.reward
+    judge = None
+    if reward.judge:
+        if not config.agents.url:
+            raise UserError("reward.judge=true: agents.url is empty; name the model that judges")
+        caps = {"max_cost": config.agents.max_cost or None}
+        tokens = config.agents.max_tokens or None
+        judge = Judge(client_of(config.agents, **caps, max_tokens=tokens))
     chosen = Settings(
         windows=grpo.windows,
         group=grpo.group,
@@ -163,6 +172,7 @@ def trainer(config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan
         run.dir / "steps",
         seed=config.seed,
         summarize=told,
+        judge=judge,
         checkpointing=config.model.gradient_checkpointing,
     )
 

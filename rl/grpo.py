@@ -14,6 +14,7 @@ token's weight is its share of the whole global batch. So one rank and several d
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections import Counter
@@ -42,11 +43,12 @@ from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import drop_partial, last_step, read_state, write_state
 from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline, TimelineError
-from joyvl_train.timing import Right, said_right
+from joyvl_train.timing import said_right
 from joyvl_train.trainer import generating
 from joyvl_train.training import prepare_engine, schedule
 from rl.advantages import Advantages
 from rl.groups import Group, judged, of_groups, told
+from rl.judge import Judge
 from rl.plan import Plan
 from rl.policy_loss import STATS, Policy, PolicyLoss
 from rl.rewards import WEIGHTS, routed
@@ -96,8 +98,8 @@ Summaries = Callable[[int], Sequence[Summary]]
 class Grpo:
     """Trains `model` in place; saved steps go to `folder` and are resumed from.
 
-    summarize: (clip's timeline, turns) -> what memory says of turns left behind. right: judges what
-    was said. Raises `UserError` where the run can't be trained as asked.
+    summarize: (clip's timeline, turns) -> what memory says of turns left behind. judge: of texts
+    that no rule judges. Raises `UserError` where the run can't be trained as asked.
     """
 
     def __init__(
@@ -114,13 +116,13 @@ class Grpo:
         seed: int = 0,
         summarize: Callable[[Timeline, Sequence[Turn]], str] | None = None,
         summaries: Summaries = lambda clip: (),
-        right: Right = said_right,
+        judge: Judge | None = None,
         checkpointing: bool = False,
     ) -> None:
         prepare_engine(engine)
         self.settings, self._train, self._stream = settings, train, stream
         self._plan, self._renderer, self._folder, self._seed = plan, renderer, folder, seed
-        self._summarize, self._summaries, self._right = summarize, summaries, right
+        self._summarize, self._summaries, self._judge = summarize, summaries, judge
         if not engine.deepspeed or train.precision == "fp32":
             use_master_weights(model, train.precision)
         self._reference = self._reference_of(model)
@@ -203,6 +205,8 @@ class Grpo:
                 step=step,
                 rows=self.settings.rows,
             )
+        if self._judge is not None:
+            self._judge.look([rollout for rollouts in rolled for rollout in rollouts])
         groups = []
         for each, rollouts in zip(opened, rolled, strict=True):
             if not rollouts:
@@ -214,7 +218,8 @@ class Grpo:
     def _judged(self, window: Window, rollouts: list[Rollout]) -> Group:
         settings = self.settings
         weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
-        return judged(window, rollouts, weights, settings.advantages, self._right)
+        right = said_right if self._judge is None else self._judge.right
+        return judged(window, rollouts, weights, settings.advantages, right)
 
     def batches(self, groups: Sequence[Group]) -> list[Batch]:
         """The rows of this rank's sequences, as many as every rank has. Collective.
@@ -468,6 +473,8 @@ def _vision(model: Any, spread: bool) -> FrozenVision | None:
 
 
 def _accelerator(train: TrainConfig, engine: EngineConfig) -> Accelerator:
+    # It warns, each time, that weights under two names are saved once.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     plugin = None
     if engine.deepspeed:
         filled = copy.deepcopy(engine.deepspeed)

@@ -1,0 +1,83 @@
+"""recipe=grpo through the command line, on the kept base: trained, measured, gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from joyvl_train.cli import compose, main
+from joyvl_train.config import UserError
+from recipes.grpo import lures
+from tests.rl.policies import world
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def run(folder: Path, name: str, *overrides: str) -> int:
+    places = [f"run.root={folder / 'outputs'}", f"run.dir={folder / name}", "run.threads=1"]
+    small = ["data.test_hours=0.002", "eval.silence_biases=[]", "windows.mine=1"]
+    start = f"checkpoint={ROOT / 'models' / 'tiny'}"
+    given = ["recipe=grpo", "setting=smoke", *places, *small, start]
+    return main([*given, *overrides], ROOT)
+
+
+def test_lures_are_what_comes_and_goes() -> None:
+    timeline, _ = world("alerting", 3)
+    tracks = timeline.clip.scene["tracks"]
+    assert set(lures(timeline)) >= {int(track["start"]) for track in tracks}
+
+
+def test_windows_longer_than_a_chunk_are_refused() -> None:
+    with pytest.raises(UserError, match="the longest has 90 s"):
+        compose(ROOT, ["recipe=grpo", "windows.pending=90"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["command=play"], "recipe=grpo has run and windows"),
+        (
+            ["windows.mix.answer=0", "windows.mix.silence=0", "windows.mix.pending=0"],
+            "no kind of window has a weight",
+        ),
+        (["+windows.mix.late=1"], "windows.mix.late: there are answer, silence, pending"),
+        (["reward.judge=true"], "agents.url is empty"),
+        (["reward.timing=-1"], "takes number, 0 to 100"),
+        (["grpo.level=word"], "takes token or sequence"),
+    ],
+)
+def test_what_a_user_gets_wrong(tmp_path: Path, capsys, overrides, message) -> None:
+    assert run(tmp_path, "wrong", "windows.mine=0", *overrides) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error and error.startswith("error: ")
+
+
+def test_nothing_to_start_from(tmp_path: Path, capsys) -> None:
+    assert run(tmp_path, "none", "checkpoint=''") == 2
+    assert "nothing to start from: there is not the latest run of recipe=sft" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.slow
+def test_trained_measured_and_shown(tmp_path: Path) -> None:
+    assert run(tmp_path, "one", "train.steps=2", "train.eval_every=1", "eval.max_new_tokens=8") == 0
+    folder = tmp_path / "one"
+    told = json.loads((folder / "metrics.json").read_text())
+    assert told["train/steps"] == 2 and told["train/collapsed"] == 0
+    assert "eval/silence_accuracy" in told and "baseline/start/silence_accuracy" in told
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "grpo/reward" in line] == [1, 2]
+    assert [line["step"] for line in lines if "validation/silence_accuracy" in line] == [0, 1, 2]
+    assert (folder / "checkpoint" / "config.json").exists() and not (folder / "steps").exists()
+    assert "Parts of the reward" in (folder / "report.html").read_text()
+    assert (tmp_path / "outputs" / "latest" / "grpo").exists()
+    # Its checkpoint is what evaluation takes first.
+    assert run(tmp_path, "windows", "command=windows", "windows.shown=2") == 0
+    shown = tmp_path / "windows"
+    assert "earned" in (shown / "report.html").read_text()
+    assert "windows/rolled" in (shown / "metrics.json").read_text()
