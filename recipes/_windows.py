@@ -19,6 +19,11 @@ _STRIPS = 2
 def shown_windows(groups: Sequence[Group], clips: Streams) -> Iterator[Html]:
     """Each window: its kind, its best and worst rollouts second by second, all rewards by part."""
     for group in groups:
+        if group.window.kind == "question":
+            asked, answer = (event.text for event in group.rollouts[0].timeline.events)
+            yield paragraph(f"question: {asked} ({answer})")
+            yield _rewards(group)
+            continue
         timeline, frames = clips[group.window.clip]
         window = group.window
         order = sorted(range(len(group.rewards)), key=lambda i: -group.rewards[i].total)

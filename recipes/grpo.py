@@ -7,8 +7,10 @@ import math
 import os
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
+from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights
 from data_pipeline.world.summaries import summarize
 from joyvl_train.checkpoint import load
@@ -22,7 +24,7 @@ from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import page, section
 from joyvl_train.run import Run, write_text
-from joyvl_train.samples import Streams
+from joyvl_train.samples import Question, Streams
 from joyvl_train.timeline import Timeline
 from joyvl_train.timing import classify
 from joyvl_train.training import prepare_engine
@@ -53,6 +55,7 @@ CURVES = {
     "Groups that taught nothing": ["grpo/dropped"],
     "Malformed, repeated": ["grpo/malformed", "grpo/repeats"],
 }
+_QUESTIONS = 10**6
 _APART = 1 << 20
 """Seeds of training streams that SFT never drew."""
 
@@ -146,6 +149,7 @@ def trainer(config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan
         early=config.eval.early,
         late=config.eval.late,
         draw_gold=grpo.draw_gold,
+        side=config.data.size,
         weights={part: getattr(reward, part) for part in PARTS},
         families=reward.families,
         advantages=Advantages(grpo.advantage, grpo.scale, grpo.decoupled, grpo.discount),  # type: ignore[arg-type]
@@ -173,7 +177,21 @@ def trainer(config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan
         seed=config.seed,
         summarize=told,
         judge=judge,
+        questions=partial(question, config=config),
         checkpointing=config.model.gradient_checkpointing,
+    )
+
+
+def question(number: int, config: Config) -> Question:
+    """A turn-based question of the world."""
+    pool = stills.pool("late")
+    return stills.at(
+        number,
+        split="train",
+        seed=f"grpo/{config.seed}",
+        mix=pool.mix,
+        pictures=config.data.kind,  # type: ignore[arg-type]
+        backgrounds=pool.backgrounds,
     )
 
 
@@ -223,6 +241,7 @@ def plan_of(config: Config, clips: Streams, alarms: dict[int, list[int]]) -> Pla
         clips,
         Sizes(windows.before, windows.after, windows.silence, windows.pending),
         windows.mix,
+        questions=0 if config.data.kind == "path" else _QUESTIONS,
         seed=config.seed,
         lures=lures,
         alarms=alarms,

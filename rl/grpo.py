@@ -40,6 +40,7 @@ from joyvl_train.model_weights import plain_model
 from joyvl_train.parts import adamw, in_bf16, use_master_weights
 from joyvl_train.ranks import is_first, wait_for_all
 from joyvl_train.rendering import Renderer
+from joyvl_train.samples import Question
 from joyvl_train.saved_steps import drop_partial, last_step, read_state, write_state
 from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline, TimelineError
@@ -51,6 +52,7 @@ from rl.groups import Group, judged, of_groups, told
 from rl.judge import Judge
 from rl.plan import Plan
 from rl.policy_loss import STATS, Policy, PolicyLoss
+from rl.questions import ask
 from rl.rewards import WEIGHTS, routed
 from rl.rollout import Rollout, roll
 from rl.rows import Weighed, row_batch
@@ -66,7 +68,8 @@ class Settings:
 
     windows: groups of `group` rollouts that a step trains on. rounds: so often as many windows are
     drawn again while fewer than that have taught something. epochs, updates: passes over a step's
-    rollouts, and optimizer steps in each. rows: rollouts that advance together. weights, families:
+    rollouts, and optimizer steps in each. rows: rollouts that advance together. side: of
+    the pictures of questions. weights, families:
     of the rewards. collapse: (lowest, highest) share of gold's response rate that the policy's may
     have for `patience` steps in a row.
     """
@@ -77,6 +80,7 @@ class Settings:
     epochs: int = 1
     updates: int = 1
     rows: int = 256
+    side: int = 96
     max_new_tokens: int = 48
     top_p: float = 1.0
     system: str = ""
@@ -99,7 +103,8 @@ class Grpo:
     """Trains `model` in place; saved steps go to `folder` and are resumed from.
 
     summarize: (clip's timeline, turns) -> what memory says of turns left behind. judge: of texts
-    that no rule judges. Raises `UserError` where the run can't be trained as asked.
+    that no rule judges. questions: turn-based ones, by number. Raises `UserError` where the run
+    can't be trained as asked.
     """
 
     def __init__(
@@ -117,12 +122,14 @@ class Grpo:
         summarize: Callable[[Timeline, Sequence[Turn]], str] | None = None,
         summaries: Summaries = lambda clip: (),
         judge: Judge | None = None,
+        questions: Callable[[int], Question] | None = None,
         checkpointing: bool = False,
     ) -> None:
         prepare_engine(engine)
-        self.settings, self._train, self._stream = settings, train, stream
+        self.settings, self.train, self._stream = settings, train, stream
         self._plan, self._renderer, self._folder, self._seed = plan, renderer, folder, seed
         self._summarize, self._summaries, self._judge = summarize, summaries, judge
+        self._questions = questions
         if not engine.deepspeed or train.precision == "fp32":
             use_master_weights(model, train.precision)
         self._reference = self._reference_of(model)
@@ -164,62 +171,58 @@ class Grpo:
         return found, teaching
 
     def _rolled(self, windows: Sequence[Window], step: int) -> list[Group]:
-        opened: list[Opened] = []
-        for window in windows:
-            timeline, frames = self._plan.clip(window)
-            tell = self._summarize
-            summarize = log_summary if tell is None else partial(tell, timeline)
-            try:
-                opened.append(
-                    open_window(
-                        window,
-                        timeline,
-                        frames,
-                        self._stream,
-                        prepare=lambda picture: self._renderer.processor.images([picture]),
-                        summarize=summarize,
-                        summaries=self._summaries(window.clip),
-                        seed=self._seed * 1_000_003 + step,
-                        early=self.settings.early,
-                        late=self.settings.late,
-                        draw_gold=self.settings.draw_gold,
-                    )
-                )
-            except TimelineError as error:
-                self.left_out[error.reason] += 1
+        asked = [window for window in windows if window.kind == "question"]
+        opened = [o for w in windows if w.kind != "question" if (o := self._opened(w, step))]
+        settings = self.settings
+        names = {"seed": self._seed, "step": step}
         with self._policy_model() as plain:
             engine = Engine(
                 plain,
                 self._renderer,
-                max_new_tokens=self.settings.max_new_tokens,
-                temperature=self.settings.policy.temperature,
-                top_p=self.settings.top_p,
-                system=self.settings.system,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.policy.temperature,
+                top_p=settings.top_p,
+                system=settings.system,
                 details=True,
             )
-            rolled = roll(
-                engine,
-                opened,
-                self.settings.group,
-                seed=self._seed,
-                step=step,
-                rows=self.settings.rows,
-            )
+            rolled = roll(engine, opened, settings.group, rows=settings.rows, **names)
+            if asked:
+                assert self._questions is not None
+                items = [self._questions(window.clip) for window in asked]
+                rolled += ask(engine, asked, items, settings.group, side=settings.side, **names)
         if self._judge is not None:
             self._judge.look([rollout for rollouts in rolled for rollout in rollouts])
-        groups = []
-        for each, rollouts in zip(opened, rolled, strict=True):
-            if not rollouts:
-                self.left_out["window without frames"] += 1
-                continue
-            groups.append(self._judged(each.window, rollouts))
-        return groups
+        if lost := sum(not rollouts for rollouts in rolled):
+            self.left_out["window without frames"] += lost
+        return [self._judged(rollouts) for rollouts in rolled if rollouts]
 
-    def _judged(self, window: Window, rollouts: list[Rollout]) -> Group:
+    def _opened(self, window: Window, step: int) -> Opened | None:
+        """The window just before its first second; None, counted, where its record is broken."""
+        timeline, frames = self._plan.clip(window)
+        tell = self._summarize
+        try:
+            return open_window(
+                window,
+                timeline,
+                frames,
+                self._stream,
+                prepare=lambda picture: self._renderer.processor.images([picture]),
+                summarize=log_summary if tell is None else partial(tell, timeline),
+                summaries=self._summaries(window.clip),
+                seed=self._seed * 1_000_003 + step,
+                early=self.settings.early,
+                late=self.settings.late,
+                draw_gold=self.settings.draw_gold,
+            )
+        except TimelineError as error:
+            self.left_out[error.reason] += 1
+            return None
+
+    def _judged(self, rollouts: list[Rollout]) -> Group:
         settings = self.settings
         weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
         right = said_right if self._judge is None else self._judge.right
-        return judged(window, rollouts, weights, settings.advantages, right)
+        return judged(rollouts[0].window, rollouts, weights, settings.advantages, right)
 
     def batches(self, groups: Sequence[Group]) -> list[Batch]:
         """The rows of this rank's sequences, as many as every rank has. Collective.
@@ -227,7 +230,7 @@ class Grpo:
         A rank that has fewer repeats one whose tokens weigh nothing.
         """
         scored: list[Weighed] = []
-        room = self._train.row_tokens
+        room = self.train.row_tokens
         for group in groups:
             assert group.advantages is not None
             for rollout, advantages in zip(group.rollouts, group.advantages, strict=True):
@@ -241,7 +244,7 @@ class Grpo:
             for numbers in packed([len(sequence) for sequence, _ in scored], room)
         ]
         found = [row_batch(row, self.settings.policy.aggregate) for row in rows]
-        most = self._most(len(found))
+        most = max(self._gathered([len(found)]))
         filler = next(iter(found), None) or (self._idle() if most else None)
         while len(found) < most:
             assert filler is not None
@@ -289,7 +292,7 @@ class Grpo:
         if self._reference is not None:
             for batch in batches:
                 batch["reference"] = self._reference_logp(batch)
-        rate = schedule(self._train)(step)
+        rate = schedule(self.train)(step)
         for group, peak in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = peak * rate
         total = torch.zeros(len(STATS), dtype=torch.float64)
@@ -318,9 +321,9 @@ class Grpo:
             if bool(batch["token_weights"].any()):
                 total += output["stats"].double().cpu()
         norm = 0.0
-        if self._train.max_grad_norm:
+        if self.train.max_grad_norm:
             parameters = [p for p in self._raw.parameters() if p.requires_grad]
-            found = accelerator.clip_grad_norm_(parameters, self._train.max_grad_norm)
+            found = accelerator.clip_grad_norm_(parameters, self.train.max_grad_norm)
             norm = 0.0 if found is None else float(found)
         if not math.isfinite(norm):
             raise UserError(
@@ -375,13 +378,14 @@ class Grpo:
         frozen.requires_grad_(False)
         return PolicyLoss(frozen.eval(), self.settings.policy)
 
-    def weights_for(self) -> Any:
-        """The trained model, for validation and for saving."""
+    @property
+    def model(self) -> Any:
+        """What is trained."""
         return self._raw.model
 
     def validating(self) -> AbstractContextManager[None]:
         """The arithmetic that validation is done in."""
-        return in_bf16(self._raw.model) if self._train.precision != "fp32" else nullcontext()
+        return in_bf16(self._raw.model) if self.train.precision != "fp32" else nullcontext()
 
     # Steps that are kept
 
@@ -453,9 +457,6 @@ class Grpo:
 
     def _sum(self, value: int) -> int:
         return int(self._reduced(torch.tensor([value]))[0])
-
-    def _most(self, value: int) -> int:
-        return int(max(self._gathered([value])))
 
     def agreed(self, word: bool) -> bool:
         """Whether any rank says so. Collective."""

@@ -15,6 +15,7 @@ from typing import Any
 from joyvl_train.config import UserError
 from joyvl_train.samples import Streams
 from joyvl_train.timeline import Timeline, TimelineError
+from rl.questions import question_window
 from rl.windows import KINDS, Kind, Lures, Sizes, Window, nothing, windows_of
 
 _TRIES = 400
@@ -25,7 +26,8 @@ _FIRST = 3
 class Plan:
     """The windows of training clips, by step.
 
-    clips: timelines with their frames, by number. mix: kind -> weight. alarms: clip -> seconds in
+    clips: timelines with their frames, by number. questions: how many turn-based questions there
+    are to draw from. mix: kind -> weight. alarms: clip -> seconds in
     which the policy spoke before training though nothing was due; half of the silence windows are
     of such clips, where there are some. early, late: of onsets that name no window.
     """
@@ -36,6 +38,7 @@ class Plan:
         sizes: Sizes,
         mix: Mapping[str, float],
         *,
+        questions: int = 0,
         seed: int = 0,
         lures: Lures = nothing,
         alarms: Mapping[int, Sequence[int]] | None = None,
@@ -48,7 +51,10 @@ class Plan:
             raise UserError(f"windows.mix.{unknown[0]}: there are {', '.join(KINDS)}")
         if not any(mix.values()) or not len(clips):
             raise UserError("windows.mix: no kind of window has a weight, or there is no clip")
+        if mix.get("question") and not questions:
+            raise UserError("windows.mix.question: there are no questions; set it to 0")
         self._clips, self._sizes, self._mix = clips, sizes, dict(mix)
+        self._questions = questions
         self._seed, self._remeasure = seed, remeasure
         self._lures, self._window = lures, (early, late)
         self._alarms = {clip: tuple(seconds) for clip, seconds in (alarms or {}).items() if seconds}
@@ -94,6 +100,11 @@ class Plan:
         rng = random.Random(f"{self._seed}/window/{step}/{slot}")
         for _ in range(_TRIES):
             kind = rng.choices(list(self._mix), list(self._mix.values()))[0]
+            if kind == "question":
+                window = question_window(rng.randrange(self._questions))
+                if window.key not in drawn and not self._taught_nothing(window.key, step):
+                    return window
+                continue
             alarmed = kind == "silence" and self._alarmed and rng.random() < 0.5
             clip = rng.choice(self._alarmed) if alarmed else rng.randrange(len(self._clips))
             found = self._of(clip, kind)

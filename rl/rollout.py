@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from joyvl_train.heldout import Answer, Episode, Trace, step_of
+from joyvl_train.rendering import Rendered
 from joyvl_train.stream import Stream, Turn
 from joyvl_train.timeline import Timeline
 from rl.windows import Opened, Window
@@ -53,7 +54,8 @@ class Rollout:
 
     `trace` holds the gold past and what the policy did; `sampled` the seconds that it decided.
     memory_text, turns: the chunk as it stands after the last of them, from which the prompts of all
-    of them follow. broken: it ended at a malformed turn.
+    of them follow. broken: it ended at a malformed turn. prompt: of a turn-based question, which
+    has no turns.
     """
 
     window: Window
@@ -64,6 +66,7 @@ class Rollout:
     memory_text: str
     turns: tuple[Turn, ...]
     broken: bool
+    prompt: Rendered | None = None
 
     @property
     def tokens(self) -> int:

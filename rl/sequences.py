@@ -37,6 +37,10 @@ class Scored:
 
 def sequences(rollout: Rollout, renderer: Renderer, system: str = "") -> list[Scored]:
     """The sequences of a rollout, each sampled token in exactly one of them."""
+    if rollout.prompt is not None:
+        (own,) = rollout.sampled
+        asked = [_segment(rollout.prompt), renderer.raw(own.ids)]
+        return [_scored(rollout, asked, [(0, len(rollout.prompt))])]
     sampled = {each.second: each for each in rollout.sampled}
     segments: list[Segment] = [renderer.open(rollout.memory_text, system)]
     length = len(segments[0].ids)
@@ -48,12 +52,12 @@ def sequences(rollout: Rollout, renderer: Renderer, system: str = "") -> list[Sc
         if turn.action is None:
             break
         answer = renderer.assistant(turn.action, turn.second)
-        own = sampled.get(turn.second)
-        if own is not None:
-            if own.ids == answer.ids[: len(own.ids)]:
+        drawn = sampled.get(turn.second)
+        if drawn is not None:
+            if drawn.ids == answer.ids[: len(drawn.ids)]:
                 together.append((turn.second, length))
             else:
-                alone = [*segments, renderer.raw(own.ids, turn.second)]
+                alone = [*segments, renderer.raw(drawn.ids, turn.second)]
                 found.append(_scored(rollout, alone, [(turn.second, length)]))
         segments.append(answer)
         length += len(answer.ids)
@@ -75,6 +79,18 @@ def _scored(
         np.concatenate(seconds),
         np.concatenate(logprobs),
         rollout.number,
+    )
+
+
+def _segment(prompt: Rendered) -> Segment:
+    """A whole prompt as one segment; it ends with text."""
+    return Segment(
+        tuple(prompt.ids),
+        tuple(prompt.spans),
+        prompt.positions,
+        int(prompt.positions.max()) + 1,
+        prompt.images,
+        prompt.image_count,
     )
 
 

@@ -22,8 +22,9 @@ from joyvl_train.stream import Stream, StreamSettings, Summarize
 from joyvl_train.timeline import Timeline, TimelineError, actions
 from joyvl_train.timing import EARLY, LATE, Onset, due
 
-Kind = Literal["answer", "silence", "pending"]
-KINDS: tuple[Kind, ...] = ("answer", "silence", "pending")
+Kind = Literal["answer", "silence", "pending", "question"]
+KINDS: tuple[Kind, ...] = ("answer", "silence", "pending", "question")
+"""The last are turn-based questions, windows of one turn (`rl.questions`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,9 +133,9 @@ def parts(
 
 
 def launch(
-    folder: Path, ranks: int = 1, wait: bool = True, **options: Any
+    folder: Path, ranks: int = 1, wait: bool = True, script: str = __file__, **options: Any
 ) -> list[subprocess.Popen[str]]:
-    """Start a run on `ranks` processes; with `wait`, until they end well."""
+    """Start a run of `script` on `ranks` processes; with `wait`, until they end well."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -148,7 +148,7 @@ def launch(
             environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             environment |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        command = [sys.executable, __file__, str(folder), json.dumps(options)]
+        command = [sys.executable, script, str(folder), json.dumps(options)]
         started.append(
             subprocess.Popen(
                 command,
