@@ -137,6 +137,9 @@ class DataConfig:
         low=0,
         high=1,
     )
+    shortest: int = _key(
+        12, "seconds of the shortest of the world's training streams", low=8, high=600
+    )
     longest: int = _key(
         32, "seconds of the longest of the world's training streams", low=12, high=600
     )
@@ -399,6 +402,10 @@ def _check_together(config: Config) -> None:
     data, model, stream, train = config.data, config.model, config.stream, config.train
     if data.kind == "path" and not data.path:
         raise UserError("data.path is empty: name the shards or JSON file, data.path=FILE")
+    if data.shortest > data.longest:
+        raise UserError(
+            f"data.shortest={data.shortest}: is above data.longest={data.longest}; raise that"
+        )
     if data.path and data.kind != "path":
         raise UserError(f"data.path={data.path}: is read with data=path only; add data=path")
     if model.max_pixels and model.min_pixels > model.max_pixels:

@@ -81,6 +81,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         rate(config),
         data.footage,
         data.longest,
+        data.shortest,
     )
     time_aligned = StreamSamples(
         streams,

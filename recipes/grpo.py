@@ -225,6 +225,7 @@ def training_clips(config: Config, run: Run) -> Streams:
         rate(config),
         data.footage,
         data.longest,
+        data.shortest,
     )
 
 

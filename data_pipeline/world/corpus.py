@@ -53,7 +53,8 @@ def family_weights(
 
 class WorldStreams:
     """`count` clips of one split, by number; equal arguments give equal clips in every process.
-    They last as the world's streams do, or where `longest` is another number up to that."""
+    They last as the world's streams do, or, where other bounds are given, from `shortest` to
+    `longest` seconds."""
 
     def __init__(
         self,
@@ -66,8 +67,9 @@ class WorldStreams:
         frames_per_second: float = 1.0,
         footage: bool = False,
         longest: int = SECONDS[1],
+        shortest: int = SECONDS[0],
     ) -> None:
-        self._longest = longest
+        self._bounds = shortest, longest
         self._split = split
         self._seed = seed
         self._count = count
@@ -92,13 +94,13 @@ class WorldStreams:
         rng = random.Random(f"world/{self._split}/{self._seed}/{index}")
         family = rng.choices(self._names, self._weights)[0]
         pictures = rng.choice(self._pictures)
-        same = self._longest == SECONDS[1]
+        usual = self._bounds == SECONDS
         return stream(
             family,
             self._seed * 1_000_003 + index,
             self._split,
             pictures=pictures,
-            seconds=None if same else rng.randint(SECONDS[0], self._longest),
+            seconds=None if usual else rng.randint(*self._bounds),
             frames_per_second=self._rate,
             backgrounds=self._backgrounds,
         )
