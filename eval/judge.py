@@ -34,7 +34,7 @@ _HANDED = " (handed over to the background)"
 SCHEMA = {
     "type": "object",
     "properties": {
-        "reason": {"type": "string"},
+        "reason": {"type": "string", "maxLength": 400},
         **{
             f"{who}_{axis}": {"enum": list(GRADES)}
             for who in ("a", "b")

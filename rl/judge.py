@@ -26,7 +26,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 SCHEMA = {
     "type": "object",
-    "properties": {"reason": {"type": "string"}, "right": {"type": "boolean"}},
+    "properties": {"reason": {"type": "string", "maxLength": 400}, "right": {"type": "boolean"}},
     "required": ["right"],
     "additionalProperties": False,
 }
