@@ -160,6 +160,10 @@ class SimulatedBackground:
             self.returned[number] = second
         return [(number, digest) for _, number, digest in now]
 
+    def draw_from_now_on(self) -> None:
+        """Draws the delays of tasks that are dispatched from here on, gold ones too."""
+        self._draw_gold = True
+
     def fork(self) -> SimulatedBackground:
         """An independent copy, for rollouts that share their past."""
         other = object.__new__(SimulatedBackground)

@@ -15,12 +15,13 @@ from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
 from joyvl_train.corpus import Corpus, unusable
 from joyvl_train.frames import Frames
+from joyvl_train.memory import Summary
 from joyvl_train.published import EVALUATION_ONLY
-from joyvl_train.records import TurnSample
+from joyvl_train.records import StreamLabels, TurnSample
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.samples import chunk_length, chunks_of
 from joyvl_train.stream import Chunk, StreamSettings, training_chunks
-from joyvl_train.timeline import TimelineError
+from joyvl_train.timeline import Timeline, TimelineError
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights, Targets, token_weights
 
@@ -105,6 +106,36 @@ class CorpusStreams:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_recent": OrderedDict()}
+
+
+class CorpusClips:
+    """The streams of a corpus by number, for whoever draws windows of them (`samples.Streams`).
+
+    Nothing is read before it is asked for; a record that turns out to be broken raises
+    `TimelineError` each time.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        survey = corpus.survey()
+        apart = survey.questions | survey.evaluation | set(survey.broken)
+        self._corpus = corpus
+        self._numbers = array("q", (n for n in range(len(corpus)) if n not in apart))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> tuple[Timeline, Frames]:
+        labels, frames = self._load(index)
+        return labels.timeline, frames
+
+    def summaries(self, index: int) -> Sequence[Summary]:
+        """What the record says in its own words of stretches of its seconds."""
+        return self._load(index)[0].summaries
+
+    def _load(self, index: int) -> tuple[StreamLabels, Frames]:
+        sample = self._corpus[self._numbers[index]]
+        assert not isinstance(sample, TurnSample), "streams and questions are told apart once"
+        return sample
 
 
 class CorpusQuestions:

@@ -225,8 +225,7 @@ class Episode:
     """A clip as it is played to a policy: what arrives in each second, and what was done.
 
     What the policy delegates comes back from a `SimulatedBackground` of `seed`, and what is due
-    after it moves along. early, late: of onsets that name no window. draw_gold: gold results come
-    after a drawn delay, too.
+    after it moves along. early, late: of onsets that name no window.
     """
 
     def __init__(
@@ -236,14 +235,11 @@ class Episode:
         *,
         early: int = EARLY,
         late: int = LATE,
-        draw_gold: bool = False,
     ) -> None:
         self.timeline = timeline
         self.steps: tuple[Step, ...] = ()
         self._window = early, late
-        self._background = SimulatedBackground(
-            timeline, seed, early=early, late=late, draw_gold=draw_gold
-        )
+        self._background = SimulatedBackground(timeline, seed, early=early, late=late)
         self._queries = queries_by_second(timeline)
         self._delegated: Mapping[int, int] = {}  # task number -> second
         self._returned: Mapping[int, int] = {}
@@ -260,6 +256,15 @@ class Episode:
         if task is not None and isinstance(step.action, Delegation):
             self._delegated = {**self._delegated, task: step.second}
             self._background.dispatch(step.second, task, step.action)
+
+    def draw_delays(self) -> None:
+        """What is delegated from here on comes back after drawn delays, gold results too."""
+        self._background.draw_from_now_on()
+
+    @property
+    def gold(self) -> list[Onset]:
+        """What is due where all gold actions are taken."""
+        return due(self.timeline, None, *self._window)
 
     @property
     def onsets(self) -> list[Onset]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch.distributed as dist
 
@@ -16,6 +17,15 @@ def wait_for_all() -> None:
     """Returns once every rank is here."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
+
+
+def of_all(value: Any) -> list[Any]:
+    """Every rank's `value`, rank by rank. All ranks call it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values = [value] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def leave_others() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.config import Config, UserError
 from joyvl_train.engine import Engine
@@ -18,6 +20,7 @@ from joyvl_train.trainer import generating
 from recipes._data import Cases, held_out_cases, side_of
 from recipes._world import settings
 
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 SUMMED = ("onset_f1", "content_accuracy", "false_alarms_per_hour", "silence_accuracy")
 _ALARMS = "false_alarms_per_hour"
 _AS_GOOD = 0.005
@@ -33,6 +36,11 @@ def speaker(config: Config, path: str) -> tuple[Any, Renderer]:
         max_pixels=config.model.max_pixels,
     )
     return model, Renderer(processor)
+
+
+def trained_type(config: Config) -> torch.dtype:
+    """The type that weights are loaded and written in for training."""
+    return _DTYPES.get(config.model.dtype, torch.float32)
 
 
 def engine_of(model: Any, renderer: Renderer, config: Config, bias: float = 0.0) -> Engine:

@@ -6,40 +6,43 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights
 from data_pipeline.world.summaries import summarize
-from joyvl_train.checkpoint import load
-from joyvl_train.config import Config, UserError
+from joyvl_train.checkpoint import load, run_device
+from joyvl_train.config import Config, UserError, nearest
+from joyvl_train.corpus_samples import CorpusClips
 from joyvl_train.heldout import Trace, metrics
 from joyvl_train.memory import log_summary
 from joyvl_train.model_weights import save_final
 from joyvl_train.parts import freeze, with_lora
-from joyvl_train.ranks import leave_others, wait_for_all
+from joyvl_train.ranks import leave_others, of_all, wait_for_all
 from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import page, section
 from joyvl_train.run import Run, write_text
-from joyvl_train.samples import Question, Streams
-from joyvl_train.timeline import Timeline
+from joyvl_train.samples import Streams
+from joyvl_train.timeline import Timeline, TimelineError
 from joyvl_train.timing import classify
 from joyvl_train.training import prepare_engine
 from recipes._client import client_of
-from recipes._data import held_out_cases, side_of
+from recipes._data import held_out_cases, left_out, side_of
 from recipes._measured import evaluate
-from recipes._speaking import check_bias, stream_model
+from recipes._speaking import check_bias, stream_model, trained_type
 from recipes._windows import shown_windows
 from recipes._world import check_assets, rate, settings
 from rl.advantages import Advantages
-from rl.fit import fit_policy
+from rl.fit import Best, fit_policy
 from rl.grpo import Grpo, Settings
 from rl.judge import Judge
 from rl.plan import Plan
 from rl.policy_loss import Policy
+from rl.questions import Question
 from rl.rewards import PARTS
 from rl.windows import Sizes
 
@@ -62,15 +65,12 @@ _APART = 1 << 20
 
 def main(config: Config, run: Run) -> None:
     """Clips -> windows -> rollouts -> rewards -> advantages -> steps -> checkpoint -> measures."""
-    if config.command not in ("run", "windows"):
-        raise UserError(f"command={config.command}: recipe=grpo has run and windows")
+    check(config)
     run.use_threads()
     prepare_engine(config.engine)
     start = run.find_checkpoint(["sft"])
     if config.command == "windows":
-        leave_others()
-        if run.is_main:
-            windows(config, run, start.path)
+        windows(config, run, start.path)
         run.finish(latest=False)
         return
     if not (run.checkpoint / "config.json").exists():
@@ -81,52 +81,106 @@ def main(config: Config, run: Run) -> None:
     run.finish(latest=True)
 
 
+def check(config: Config) -> None:
+    """Raises `UserError` for what this recipe can't do, or would pass over in silence."""
+    if config.command not in ("run", "windows"):
+        raise UserError(f"command={config.command}: recipe=grpo has run and windows")
+    if config.command == "windows" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("command=windows is one process: leave engine.processes out")
+    for name in ("accumulation", "rows_per_step"):
+        if getattr(config.train, name) != 1:
+            raise UserError(
+                f"train.{name}={getattr(config.train, name)}: recipe=grpo takes all rows of a step "
+                "together, or in grpo.updates parts; set it to 1"
+            )
+    if config.grpo.decoupled and config.grpo.advantage == "turn":
+        raise UserError("grpo.decoupled=true: goes with grpo.advantage=trajectory alone")
+    if config.train.eval_every and not config.data.validation_streams:
+        raise UserError(
+            f"train.eval_every={config.train.eval_every}: there is nothing to choose the best step "
+            "on, with data.validation_streams=0; raise it, or set train.eval_every=0"
+        )
+    for family, weights in config.reward.families.items():
+        for part, weight in weights.items():
+            if part not in PARTS:
+                raise UserError(
+                    f"reward.families.{family}.{part}: is no part of the reward."
+                    f"{nearest(part, PARTS)} There are {', '.join(PARTS)}"
+                )
+            if not 0 <= weight <= 100:
+                raise UserError(f"reward.families.{family}.{part}={weight}: takes 0 to 100")
+
+
 def train(config: Config, run: Run, source: str) -> None:
     """GRPO from the checkpoint at `source`; leaves the best step as the run's own."""
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms))
-    best = run.dir / "best"
+    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms), clips)
     count = config.data.validation_streams if config.train.eval_every else 0
     cases = held_out_cases(config, "validation", count) if count else []
+    best, dtype = run.dir / "best", trained_type(config)
+    note = run.dir / "best.json"
 
     def validate(step: int) -> dict[str, float]:
-        bias = config.eval.silence_bias
-        traces = stream_model(model, renderer, config, cases, bias, progress=False)
+        with grpo.validating(), grpo.policy_model() as plain:
+            traces = streamed(config, grpo, plain, renderer, cases)
         found = metrics(traces, "validation", samples=1)
         return {k: v for k, v in found.items() if k.count("/") == 1 and "." not in k}
 
+    def keep_best(found: Best | None) -> None:
+        save_final(model, renderer.processor, best, source, dtype)
+        if run.is_main:
+            write_text(note, json.dumps(found))
+        wait_for_all()
+
+    wait_for_all()
+    kept = json.loads(note.read_text(encoding="utf-8")) if note.exists() else None
     figures = fit_policy(
         grpo,
         config.train,
         log=lambda line: run.log(int(line["step"]), line),
         keep_log=run.keep_log,
         validate=validate if cases else None,
-        keep_best=lambda: save_final(model, renderer.processor, best, source),
+        best=tuple(kept) if kept else None,
+        keep_best=keep_best,
         say=run.say,
     )
-    if not best.exists():
-        save_final(model, renderer.processor, best, source)
+    grpo.close()
     wait_for_all()
-    run.metrics({**figures, **({"train/best_step": grpo.best[1]} if grpo.best else {})})
+    if not note.exists():
+        keep_best(None)
+    run.metrics(figures)
     if run.is_main:
         os.replace(best, run.checkpoint)
     wait_for_all()
 
 
+def streamed(
+    config: Config, grpo: Grpo, plain: Any, renderer: Renderer, cases: Sequence[Any]
+) -> list[Trace]:
+    """The traces of these clips, dealt to the ranks."""
+    own = list(cases)[grpo.rank :: grpo.ranks]
+    bias = config.eval.silence_bias
+    traces = stream_model(plain, renderer, config, own, bias, progress=False)
+    return grpo.gathered(list(traces))
+
+
 def policy(config: Config, source: str) -> tuple[Any, Renderer]:
     """The model that is trained, frozen and with LoRA as the run asks."""
-    model, processor = load(source, control_tokens=config.model.control_tokens)
+    dtype = trained_type(config)
+    model, processor = load(source, dtype=dtype, control_tokens=config.model.control_tokens)
     processor.limit_pixels(config.model.min_pixels, config.model.max_pixels)
     freeze(model, config.model.freeze)
-    model = with_lora(model, **vars(config.model.lora), seed=config.seed)
+    model = with_lora(model, **vars(config.model.lora), seed=config.seed).to(run_device())
     renderer = Renderer(processor)
     check_bias(config, renderer)
     return model, renderer
 
 
-def trainer(config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan) -> Grpo:
+def trainer(
+    config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan, clips: Streams
+) -> Grpo:
     """The trainer of this config's windows, rewards and loss."""
     grpo, reward = config.grpo, config.reward
     judge = None
@@ -176,6 +230,7 @@ def trainer(config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan
         run.dir / "steps",
         seed=config.seed,
         summarize=told,
+        summaries=clips.summaries if isinstance(clips, CorpusClips) else lambda clip: (),
         judge=judge,
         questions=partial(question, config=config),
         checkpointing=config.model.gradient_checkpointing,
@@ -209,12 +264,14 @@ def training_clips(config: Config, run: Run) -> Streams:
     data = config.data
     if data.kind == "path":
         rejects = Rejects(run.dir / "rejects.jsonl")
-        clips = list(side_of(config, "train", rejects).streams())
-        if not clips:
+        clips = CorpusClips(side_of(config, "train", rejects, left_out(config)))
+        if not len(clips):
             raise UserError(f"data.path={data.path}: holds no stream to train on")
         return clips
     check_assets(config)
     families = family_weights(data.families, data.mix, data.hard)
+    if not any(families.values()):
+        raise UserError(f"data.mix={data.mix}: every family has the weight 0; raise one of them")
     return WorldStreams(
         "train",
         _APART + config.seed,
@@ -247,6 +304,7 @@ def plan_of(config: Config, clips: Streams, alarms: dict[int, list[int]]) -> Pla
         lures=lures,
         alarms=alarms,
         remeasure=windows.remeasure,
+        most=config.stream.chunk_seconds - 2 * config.stream.lead,
         early=config.eval.early,
         late=config.eval.late,
     )
@@ -255,23 +313,33 @@ def plan_of(config: Config, clips: Streams, alarms: dict[int, list[int]]) -> Pla
 def mined(
     config: Config, run: Run, model: Any, renderer: Renderer, clips: Streams
 ) -> dict[int, list[int]]:
-    """Clip -> the seconds in which the starting model spoke though nothing was due."""
+    """Clip -> the seconds in which the starting model spoke though nothing was due. Every rank
+    looks at its share of the clips."""
     note = run.dir / "alarms.json"
+    wait_for_all()
     if not note.exists():
         count = min(config.windows.mine, len(clips))
-        cases = [clips[number] for number in range(count)]
+        rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         run.say(f"the starting model's own false alarms are looked for on {count} streams")
-        traces: list[Trace] = stream_model(model, renderer, config, cases) if cases else []
+        own, cases = range(rank, count, ranks), []
+        kept: list[int] = []
+        for number in own:
+            with suppress(TimelineError):  # a broken record is counted where windows are drawn
+                cases.append(clips[number])
+                kept.append(number)
+        traces = stream_model(model, renderer, config, cases) if cases else []
         found = {
             number: [said.second for said in classify(t.onsets, t.emissions).false_alarms]
-            for number, t in enumerate(traces)
+            for number, t in zip(kept, traces, strict=True)
         }
+        for part in of_all(found):
+            found |= part
         if run.is_main:
-            write_text(note, json.dumps({n: seconds for n, seconds in found.items() if seconds}))
+            write_text(note, json.dumps({n: found[n] for n in sorted(found) if found[n]}))
         wait_for_all()
-    kept = json.loads(note.read_text(encoding="utf-8"))
-    run.say(f"{sum(map(len, kept.values()))} false alarms of the starting model are windows")
-    return {int(number): seconds for number, seconds in kept.items()}
+    told = json.loads(note.read_text(encoding="utf-8"))
+    run.say(f"{sum(map(len, told.values()))} false alarms of the starting model are windows")
+    return {int(number): seconds for number, seconds in told.items()}
 
 
 # command=windows
@@ -282,7 +350,7 @@ def windows(config: Config, run: Run, source: str) -> None:
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms))
+    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms), clips)
     groups, _ = grpo.groups(0)
     shown = groups[: config.windows.shown]
     page(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from data_pipeline.world.cells import CELL
 from joyvl_train.checkpoint import control_ids, load
 from joyvl_train.config import Config, UserError
@@ -17,17 +15,13 @@ from joyvl_train.saved_steps import resumed_step
 from joyvl_train.training import fit, freeze, prepare_engine, with_lora
 from recipes._data import held_out_cases, memory_marks, training_parts
 from recipes._measured import evaluate
-from recipes._speaking import (
-    check_bias,
-    stream_model,
-)
+from recipes._speaking import check_bias, stream_model, trained_type
 
 CURVES = {
     "Training loss": ["train/loss"],
     "Validation, free-running": ["validation/onset_f1", "validation/content_accuracy"],
 }
 MARKED = {"What is asked for, found": ["marks/precision", "marks/recall", "marks/labels"]}
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def main(config: Config, run: Run) -> None:
@@ -68,7 +62,7 @@ def check_marks(config: Config) -> None:
 
 def train(config: Config, run: Run, source: str) -> None:
     """Weighted SFT of the checkpoint at `source`; leaves the run's own and its figures."""
-    dtype = _DTYPES.get(config.model.dtype, torch.float32)
+    dtype = trained_type(config)
     model, processor = load(source, dtype=dtype, control_tokens=config.model.control_tokens)
     processor.limit_pixels(config.model.min_pixels, config.model.max_pixels)
     freeze(model, config.model.freeze)

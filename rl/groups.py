@@ -36,31 +36,29 @@ def judged(
     advantages: Advantages,
     right: Right = said_right,
 ) -> Group:
-    """The group of these rollouts; weights: part of the reward -> its weight."""
+    """The group of these rollouts; weights: part of the reward -> its weight.
+
+    Where a judge failed on one of them, content counts for none: they could not be compared.
+    """
     seen = [examine(rollout, right) for rollout in rollouts]
+    if any(each.unscored for each in seen):
+        weights = {**weights, "content": 0.0}
     rewards = [reward(each, weights) for each in seen]
     return Group(window, rollouts, seen, rewards, advantages.of(rollouts, rewards))
 
 
 def told(group: Group) -> dict[str, Any]:
     """The figures of a group, as plain data for other ranks."""
-    unscored = sum(
-        right is None and not (onset.delegation and onset.rule is None)
-        for seen in group.seen
-        for onset, _, right in seen.hits
-    )
-    wanted = {o.id: o for seen in group.seen for o in seen.due}.values()
-    gold = sum(len(onset.held) if onset.repeat else 1 for onset in wanted)
     return {
         "rollouts": len(group.rollouts),
         "seconds": sum(len(seen.seconds) for seen in group.seen),
         "reward": sum(one.total for one in group.rewards),
         "passed": sum(seen.passed for seen in group.seen),
         "said": sum(len(seen.said) for seen in group.seen),
-        "gold": gold * len(group.rollouts),
+        "gold": sum(len(seen.wanted) for seen in group.seen),
         "broken": sum(rollout.broken for rollout in group.rollouts),
         "repeats": sum(len(seen.repeats) for seen in group.seen),
-        "unscored": unscored,
+        "unscored": sum(seen.unscored for seen in group.seen),
         "teaches": group.advantages is not None,
         "parts": parts_mean(group.rewards),
     }

@@ -14,7 +14,6 @@ token's weight is its share of the whole global batch. So one rank and several d
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import time
 from collections import Counter
@@ -27,20 +26,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator  # type: ignore[import-untyped]
-from accelerate.utils import DeepSpeedPlugin  # type: ignore[import-untyped]
 from torch import Tensor
 
 from joyvl_train.collate import Batch
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.engine import Engine
-from joyvl_train.frozen_vision import FrozenVision, can_reuse
 from joyvl_train.memory import Summary, log_summary
-from joyvl_train.model_weights import plain_model
 from joyvl_train.parts import adamw, in_bf16, use_master_weights
-from joyvl_train.ranks import is_first, wait_for_all
+from joyvl_train.ranks import is_first, of_all, wait_for_all
 from joyvl_train.rendering import Renderer
-from joyvl_train.samples import Question
 from joyvl_train.saved_steps import drop_partial, last_step, read_state, write_state
 from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline, TimelineError
@@ -52,14 +46,13 @@ from rl.groups import Group, judged, of_groups, told
 from rl.judge import Judge
 from rl.plan import Plan
 from rl.policy_loss import STATS, Policy, PolicyLoss
-from rl.questions import ask
-from rl.rewards import WEIGHTS, routed
+from rl.questions import Question, ask
+from rl.rewards import WEIGHTS, brief, routed
 from rl.rollout import Rollout, roll
 from rl.rows import Weighed, row_batch
 from rl.sequences import packed, sequences
+from rl.spread import accelerator_of, kept_vision, synchronize
 from rl.windows import Opened, Window, open_window
-
-_FEATURE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +128,20 @@ class Grpo:
         self._reference = self._reference_of(model)
         spread = engine.deepspeed.get("zero_optimization", {}).get("stage") == 3
         self._copy = copy.deepcopy(model) if spread else None
-        loss = PolicyLoss(model, settings.policy, vision=_vision(model, spread), in_step=spread)
+        loss = PolicyLoss(model, settings.policy, vision=kept_vision(model, spread), in_step=spread)
         if checkpointing:
             loss.gradient_checkpointing_enable({"use_reentrant": False})
-        self._accelerator = _accelerator(train, engine)
+        self._accelerator = accelerator_of(train, engine)
         self._optimizer = adamw(loss, train)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._loss, self._optimizer = self._accelerator.prepare(loss, self._optimizer)
         self._raw: PolicyLoss = self._accelerator.unwrap_model(self._loss)
         self.step = 0
+        self.share = 0.0
+        """How much of train.minutes is over, on every rank alike."""
         self.left_out: Counter[str] = Counter()
         """Windows and sequences that could not be trained on, by reason."""
         self._strange = 0  # steps in a row in which the policy spoke far too seldom or too often
-        self._seconds = 0.0
-        self.best: tuple[float, int] | None = None
-        """(score, step) of the best validation so far."""
 
     # A step
 
@@ -166,8 +158,9 @@ class Grpo:
             teaching = self._sum(sum(g.advantages is not None for g in found))
             if teaching >= self.settings.windows or not windows:
                 break
-        for key, passed in self._gathered([(g.window.key, g.pass_rate) for g in found]):
-            self._plan.note(step, key, passed)
+        told_of = [(g.window.key, g.pass_rate, g.advantages is not None) for g in found]
+        for key, passed, taught in self.gathered(told_of):
+            self._plan.note(step, key, passed, taught)
         return found, teaching
 
     def _rolled(self, windows: Sequence[Window], step: int) -> list[Group]:
@@ -175,7 +168,7 @@ class Grpo:
         opened = [o for w in windows if w.kind != "question" if (o := self._opened(w, step))]
         settings = self.settings
         names = {"seed": self._seed, "step": step}
-        with self._policy_model() as plain:
+        with self.validating(), self.policy_model() as plain:
             engine = Engine(
                 plain,
                 self._renderer,
@@ -198,9 +191,9 @@ class Grpo:
 
     def _opened(self, window: Window, step: int) -> Opened | None:
         """The window just before its first second; None, counted, where its record is broken."""
-        timeline, frames = self._plan.clip(window)
         tell = self._summarize
         try:
+            timeline, frames = self._plan.clip(window)
             return open_window(
                 window,
                 timeline,
@@ -221,8 +214,9 @@ class Grpo:
     def _judged(self, rollouts: list[Rollout]) -> Group:
         settings = self.settings
         weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
-        right = said_right if self._judge is None else self._judge.right
-        return judged(rollouts[0].window, rollouts, weights, settings.advantages, right)
+        clip = rollouts[0].trace.clip
+        right = said_right if self._judge is None else self._judge.right(clip)
+        return judged(rollouts[0].window, rollouts, weights, settings.advantages, brief(right))
 
     def batches(self, groups: Sequence[Group]) -> list[Batch]:
         """The rows of this rank's sequences, as many as every rank has. Collective.
@@ -239,25 +233,16 @@ class Grpo:
                         self.left_out["longer than a row"] += 1
                     else:
                         scored.append((sequence, advantages))
-        rows = [
-            [scored[i] for i in numbers]
-            for numbers in packed([len(sequence) for sequence, _ in scored], room)
-        ]
-        found = [row_batch(row, self.settings.policy.aggregate) for row in rows]
-        most = max(self._gathered([len(found)]))
-        filler = next(iter(found), None) or (self._idle() if most else None)
-        while len(found) < most:
-            assert filler is not None
-            found.append({**filler, "token_weights": torch.zeros_like(filler["token_weights"])})
-        return found
-
-    def _idle(self) -> Batch:
-        """A row for a rank that has none of its own: any window of its clips, weighing nothing."""
-        (window,) = self._plan.windows(0, 1)
-        (group,) = self._rolled([window], 0)
-        (sequence, *_) = sequences(group.rollouts[0], self._renderer, self.settings.system)
-        nothing = dict.fromkeys((each.second for each in group.rollouts[0].sampled), 0.0)
-        return row_batch([(sequence, nothing)], self.settings.policy.aggregate)
+        lengths = [len(sequence) for sequence, _ in scored]
+        rows = packed(lengths, room) if self.train.pack else [[i] for i in range(len(lengths))]
+        own = [row_batch([scored[i] for i in row], self.settings.policy.aggregate) for row in rows]
+        counts = self.gathered([len(own)])
+        if not max(counts):
+            return []
+        # A rank without rows of its own takes another's, as a filler.
+        filler = own[0] if min(counts) else self.gathered(own[:1])[0]
+        nothing = {**filler, "token_weights": torch.zeros_like(filler["token_weights"])}
+        return own + [nothing] * (max(counts) - len(own))
 
     def update(self, step: int) -> dict[str, float]:
         """One step: rollouts, and the optimizer steps on them. The figures of it. Collective."""
@@ -268,6 +253,11 @@ class Grpo:
         figures |= {"grpo/groups_teaching": float(teaching), "grpo/rollout_seconds": rolled}
         batches = self.batches([g for g in groups if g.advantages is not None])
         figures["grpo/tokens"] = float(self._sum(sum(b["input_ids"].numel() for b in batches)))
+        if teaching and not batches:
+            raise UserError(
+                f"train.row_tokens={self.train.row_tokens}: no rollout of step {step} fits a row; "
+                "raise it, or make windows shorter"
+            )
         if batches:
             figures |= self._trained(batches, step)
         figures["grpo/train_seconds"] = time.monotonic() - begun - rolled
@@ -275,7 +265,7 @@ class Grpo:
 
     def figures_of(self, groups: Sequence[Group]) -> dict[str, float]:
         """What all ranks' rollouts came to, beside gold. Collective."""
-        return of_groups(self._gathered([told(group) for group in groups]))
+        return of_groups(self.gathered([told(group) for group in groups]))
 
     def _trained(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
         passes = [
@@ -292,7 +282,7 @@ class Grpo:
         if self._reference is not None:
             for batch in batches:
                 batch["reference"] = self._reference_logp(batch)
-        rate = schedule(self.train)(step)
+        rate = schedule(self.train, lambda: self.share)(step)
         for group, peak in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = peak * rate
         total = torch.zeros(len(STATS), dtype=torch.float64)
@@ -303,6 +293,8 @@ class Grpo:
         sums = dict(zip(STATS, self._reduced(total).tolist(), strict=True))
         count = max(sums.pop("tokens"), 1.0)
         found = {f"grpo/{name}": value / count for name, value in sums.items() if name != "loss"}
+        if self._reference is None:
+            del found["grpo/kl"]
         return {**found, "train/learning_rate": self._rates[0] * rate, "train/grad_norm": norm}
 
     def _optimized(self, rows: Sequence[Batch]) -> tuple[Tensor, float]:
@@ -317,6 +309,8 @@ class Grpo:
             hold = nullcontext() if last else accelerator.no_sync(self._loss)
             with hold:
                 output = self._loss(**self._moved(batch))
+                if not bool(output["loss"].isfinite()):
+                    raise _diverged("loss", float(output["loss"]), self.step)
                 accelerator.backward(output["loss"] * share)
             if bool(batch["token_weights"].any()):
                 total += output["stats"].double().cpu()
@@ -326,10 +320,7 @@ class Grpo:
             found = accelerator.clip_grad_norm_(parameters, self.train.max_grad_norm)
             norm = 0.0 if found is None else float(found)
         if not math.isfinite(norm):
-            raise UserError(
-                f"grpo: the gradient's norm is {norm} at step {self.step}: training has diverged; "
-                "start again with another run.dir and a lower train.learning_rate"
-            )
+            raise _diverged("gradient's norm", norm, self.step)
         self._optimizer.step()
         self._optimizer.zero_grad()
         return total, norm
@@ -337,13 +328,12 @@ class Grpo:
     def _reference_logp(self, batch: Batch) -> Tensor:
         assert self._reference is not None
         model = self._raw.model
-        with torch.no_grad():
+        with torch.no_grad(), self._accelerator.autocast():
             if self._reference is model:
                 with model.disable_adapter():
                     logp, _ = self._raw.logprobs(self._moved(batch))
             else:
-                with self._accelerator.autocast():
-                    logp, _ = self._reference.logprobs(self._moved(batch))
+                logp, _ = self._reference.logprobs(self._moved(batch))
         return logp.cpu()
 
     def collapsed(self, figures: Mapping[str, float]) -> str:
@@ -362,10 +352,11 @@ class Grpo:
 
     # Models
 
-    def _policy_model(self) -> AbstractContextManager[Any]:
+    def policy_model(self) -> AbstractContextManager[Any]:
+        """The policy for generation: itself, or, where ranks hold parts of it, a whole copy."""
         if self._copy is None:
             return generating(self._raw.model)
-        _synchronized(self._raw.model, self._copy)
+        synchronize(self._raw.model, self._copy)
         return generating(self._copy)
 
     def _reference_of(self, model: Any) -> Any:
@@ -402,8 +393,9 @@ class Grpo:
         self._accelerator.load_state(str(saved))
         self._plan.load_state_dict(state["plan"])
         self.step, self._strange = state["step"], state["strange"]
-        self.left_out = Counter(state["left_out"])
-        self.best = None if state["best"] is None else tuple(state["best"])
+        self.share = state["share"]
+        if is_first():
+            self.left_out = Counter(state["left_out"])
         return state
 
     def save(self, kept: Mapping[str, Any]) -> None:
@@ -411,13 +403,14 @@ class Grpo:
         path = self._folder / f"checkpoint-{self.step}"
         self._accelerator.save_state(str(path))
         wait_for_all()
+        left_out = self.left_out_of_all()
         if is_first():
             state = {
                 "step": self.step,
+                "share": self.share,
                 "plan": self._plan.state_dict(),
                 "strange": self._strange,
-                "left_out": dict(self.left_out),
-                "best": self.best,
+                "left_out": left_out,
                 **kept,
             }
             write_state(path, state)
@@ -440,13 +433,22 @@ class Grpo:
             found["frame_keys"] = vision.keys(batch["images"])
         return found
 
-    def _gathered(self, values: list[Any]) -> list[Any]:
-        """All ranks' lists as one, in the order of the windows that were dealt to them."""
-        if self._accelerator.num_processes == 1:
-            return values
-        every: list[Any] = [None] * self._accelerator.num_processes
-        dist.all_gather_object(every, values)
-        return [value for of_rank in every for value in of_rank]
+    @property
+    def rank(self) -> int:
+        return int(self._accelerator.process_index)
+
+    @property
+    def ranks(self) -> int:
+        return int(self._accelerator.num_processes)
+
+    def close(self) -> None:
+        """Lets go of the judge's connections."""
+        if self._judge is not None:
+            self._judge.end()
+
+    def gathered(self, values: list[Any]) -> list[Any]:
+        """All ranks' lists as one, rank by rank."""
+        return [value for of_rank in of_all(values) for value in of_rank]
 
     def _reduced(self, value: Tensor) -> Tensor:
         if self._accelerator.num_processes == 1:
@@ -458,45 +460,19 @@ class Grpo:
     def _sum(self, value: int) -> int:
         return int(self._reduced(torch.tensor([value]))[0])
 
-    def agreed(self, word: bool) -> bool:
-        """Whether any rank says so. Collective."""
-        return any(self._gathered([word]))
+    def of_first(self, value: Any) -> Any:
+        """The first rank's word. Collective."""
+        return self.gathered([value])[0]
+
+    def left_out_of_all(self) -> dict[str, int]:
+        """What could not be trained on, by reason, and draws that were not taken. Collective."""
+        counts: Counter[str] = sum(self.gathered([self.left_out]), Counter())
+        passed = {f"passed over: {why}": n for why, n in self._plan.passed_over.items() if n}
+        return {**counts, **(passed if is_first() else {})}
 
 
-def _vision(model: Any, spread: bool) -> FrozenVision | None:
-    """The kept features of a tower that is not trained."""
-    plain = plain_model(model)
-    if spread or not can_reuse(plain):
-        return None
-    if any(p.requires_grad for p in plain.model.visual.parameters()):
-        return None
-    return FrozenVision(plain, _FEATURE_BYTES)
-
-
-def _accelerator(train: TrainConfig, engine: EngineConfig) -> Accelerator:
-    # It warns, each time, that weights under two names are saved once.
-    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-    plugin = None
-    if engine.deepspeed:
-        filled = copy.deepcopy(engine.deepspeed)
-        filled |= {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1}
-        filled["gradient_clipping"] = train.max_grad_norm or 0.0
-        plugin = DeepSpeedPlugin(hf_ds_config=filled)
-    half = train.precision in ("auto", "bf16")
-    return Accelerator(
-        mixed_precision="bf16" if half else "no",
-        cpu=not torch.cuda.is_available(),
-        deepspeed_plugin=plugin,
+def _diverged(what: str, value: float, step: int) -> UserError:
+    return UserError(
+        f"grpo: the {what} is {value} at step {step}: training has diverged; start again with "
+        "another run.dir and a lower train.learning_rate"
     )
-
-
-@torch.no_grad()
-def _synchronized(source: Any, target: Any) -> None:
-    """Gives `target` the weights of `source`, of which each rank holds a part."""
-    import deepspeed
-
-    for (_, whole), (_, part) in zip(
-        target.named_parameters(), source.named_parameters(), strict=True
-    ):
-        with deepspeed.zero.GatheredParameters([part]):
-            whole.copy_(part)

@@ -2,7 +2,8 @@
 
 It is asked about what was said in time, many questions at once, each once: what it answered is kept
 by content. A question that gets no answer, or one that can't be read, leaves that text unscored and
-counted, never wrong. A judge that answers nothing at all ends the run, which would learn nothing.
+counted, never wrong. A judge that gives none to `PATIENCE` questions in a row ends the run, which
+would learn nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from joyvl_train.config import UserError
 from joyvl_train.conversation import clean, cut
 from joyvl_train.llm import Answer, Client, LLMError, Message, text_part
 from joyvl_train.timeline import Timeline
-from joyvl_train.timing import Emission, Onset, classify, said_right
+from joyvl_train.timing import Emission, Onset, Right, classify, said_right
 from rl.rollout import Rollout
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -32,6 +33,9 @@ SCHEMA = {
 }
 _CHARS = 500
 _Key = tuple[str, str, str]
+
+PATIENCE = 16
+"""Questions in a row without a verdict, after which the judge counts as down."""
 
 
 @cache
@@ -59,22 +63,29 @@ class Judge:
         self._verdicts: dict[_Key, bool | None] = {}
         self.asked = 0
         self.unscored: Counter[str] = Counter()
+        self._failed = 0  # questions in a row
 
-    def right(self, onset: Onset, said: str) -> bool | None:
-        """By the onset's rule, else by what the model said of it; None where nobody knows."""
-        ruled = said_right(onset, said)
-        return self._verdicts.get(_key(onset, said)) if ruled is None else ruled
+    def right(self, clip: str) -> Right:
+        """What is right on this clip: by the onset's rule, else by what the model said of it; None
+        where nobody knows."""
+
+        def check(onset: Onset, said: str) -> bool | None:
+            ruled = said_right(onset, said)
+            return self._verdicts.get(_key(clip, onset, said)) if ruled is None else ruled
+
+        return check
 
     def look(self, rollouts: Sequence[Rollout]) -> None:
         """Asks about all that these rollouts said in time and no rule judges. Raises `UserError`
-        where the judge answers none of them."""
+        where the judge is down."""
         open_ones: dict[_Key, str] = {}
         for rollout in rollouts:
-            trace = rollout.trace
+            trace, first = rollout.trace, rollout.window.first
             for onset, said in classify(trace.onsets, trace.emissions).matches:
-                key = _key(onset, said.text)
-                judged = onset.delegation and onset.rule is None
-                if judged or said_right(onset, said.text) is not None or key in self._verdicts:
+                key = _key(trace.clip, onset, said.text)
+                past = said.second < first or key in self._verdicts
+                free = onset.delegation and onset.rule is None
+                if past or free or said_right(onset, said.text) is not None:
                     continue
                 open_ones.setdefault(key, prompt(rollout.timeline, onset, said))
         if not open_ones:
@@ -84,19 +95,20 @@ class Judge:
         ]
         answers = self._runner.run(self._client.ask_all(questions, schema=SCHEMA))
         self.asked += len(answers)
-        failed: list[str] = []
+        why = ""
         for key, answer in zip(open_ones, answers, strict=True):
             if isinstance(answer, Answer):
                 self._verdicts[key] = bool(answer.data["right"])
+                self._failed = 0
                 continue
-            reason = "no answer" if isinstance(answer, LLMError) else "unparseable"
-            self.unscored[reason] += 1
-            failed.append(str(answer) if isinstance(answer, LLMError) else answer.reason)
-        if len(failed) == len(answers):
+            silent = isinstance(answer, LLMError)
+            self.unscored["no answer" if silent else "unparseable"] += 1
+            self._failed += 1
+            why = str(answer) if isinstance(answer, LLMError) else answer.reason
+        if self._failed >= PATIENCE:
             raise UserError(
-                f"the judge at {self._client.endpoint.url} gave no verdict on any of {len(failed)} "
-                f"texts ({failed[0]}); see to it, or set reward.judge=false, and start again with "
-                "the same run.dir"
+                f"the judge at {self._client.endpoint.url} gave no verdict on {self._failed} texts "
+                f"in a row ({why}); see to it and start again with the same run.dir"
             )
 
     def end(self) -> None:
@@ -105,8 +117,8 @@ class Judge:
         self._runner.close()
 
 
-def _key(onset: Onset, said: str) -> _Key:
-    return onset.id, onset.text, said
+def _key(clip: str, onset: Onset, said: str) -> _Key:
+    return clip, onset.id, said
 
 
 def prompt(timeline: Timeline, onset: Onset, said: Emission) -> str:

@@ -29,7 +29,8 @@ class Plan:
     clips: timelines with their frames, by number. questions: how many turn-based questions there
     are to draw from. mix: kind -> weight. alarms: clip -> seconds in
     which the policy spoke before training though nothing was due; half of the silence windows are
-    of such clips, where there are some. early, late: of onsets that name no window.
+    of such clips, where there are some. most: seconds of a window; longer ones are passed over.
+    early, late: of onsets that name no window.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Plan:
         lures: Lures = nothing,
         alarms: Mapping[int, Sequence[int]] | None = None,
         remeasure: int = 50,
+        most: int = 10**6,
         early: int = 0,
         late: int = 1,
     ) -> None:
@@ -56,10 +58,10 @@ class Plan:
         self._clips, self._sizes, self._mix = clips, sizes, dict(mix)
         self._questions = questions
         self._seed, self._remeasure = seed, remeasure
-        self._lures, self._window = lures, (early, late)
+        self._lures, self._window, self._most = lures, (early, late), most
         self._alarms = {clip: tuple(seconds) for clip, seconds in (alarms or {}).items() if seconds}
         self._alarmed = sorted(self._alarms)
-        self._known: dict[str, tuple[int, float]] = {}  # key -> (step, share that passed)
+        self._known: dict[str, tuple[int, float, bool]] = {}  # key -> step, passed, taught
         self.passed_over: Counter[str] = Counter()
         """Why draws were not taken."""
 
@@ -80,21 +82,23 @@ class Plan:
         """The clip that a window is of."""
         return self._clips[window.clip]
 
-    def note(self, step: int, key: str, passed: float) -> None:
-        """Takes down the share of a window's rollouts that passed."""
-        self._known[key] = step, passed
+    def note(self, step: int, key: str, passed: float, taught: bool = False) -> None:
+        """Takes down the share of a window's rollouts that passed, and whether they taught
+        something all the same."""
+        self._known[key] = step, passed, taught
 
     @property
     def pass_rates(self) -> Mapping[str, float]:
         """Window -> the share of its rollouts that passed when it was last measured."""
-        return {key: passed for key, (_, passed) in self._known.items()}
+        return {key: passed for key, (_, passed, _) in self._known.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on must know."""
         return {"known": {key: list(told) for key, told in self._known.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._known = {key: (int(step), float(p)) for key, (step, p) in state["known"].items()}
+        known = state["known"].items()
+        self._known = {key: (int(step), float(p), bool(taught)) for key, (step, p, taught) in known}
 
     def _draw(self, step: int, slot: int, drawn: Mapping[str, Window]) -> Window | None:
         rng = random.Random(f"{self._seed}/window/{step}/{slot}")
@@ -121,9 +125,9 @@ class Plan:
         return None
 
     def _of(self, clip: int, kind: Kind | str) -> list[Window]:
-        timeline, _ = self._clips[clip]
         early, late = self._window
         try:
+            timeline, _ = self._clips[clip]
             found = windows_of(
                 clip,
                 timeline,
@@ -136,10 +140,13 @@ class Plan:
         except TimelineError as error:
             self.passed_over[error.reason] += 1
             return []
-        return [window for window in found if window.kind == kind]
+        own = [window for window in found if window.kind == kind]
+        kept = [window for window in own if window.stop - window.first <= self._most]
+        self.passed_over["longer than a chunk"] += len(own) - len(kept)
+        return kept
 
     def _taught_nothing(self, key: str, step: int) -> bool:
         if key not in self._known:
             return False
-        when, passed = self._known[key]
-        return passed in (0.0, 1.0) and step - when < self._remeasure
+        when, passed, taught = self._known[key]
+        return passed in (0.0, 1.0) and not taught and step - when < self._remeasure

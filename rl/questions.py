@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from joyvl_train import samples
 from joyvl_train.actions import Response
 from joyvl_train.conversation import clean
 from joyvl_train.heldout import Episode, step_of
 from joyvl_train.rendering import Rendered, Renderer
-from joyvl_train.samples import Question
 from joyvl_train.stream import Turn
 from joyvl_train.timeline import Clip, Event, Rule, Timeline
 from rl.rollout import Reply, Rollout, Sampled, draw_seed
@@ -35,6 +35,13 @@ class Answering(Protocol):
     ) -> Sequence[Reply]: ...
 
 
+class Question(samples.Question, Protocol):
+    """A turn-based item, and the rule that judges an answer."""
+
+    @property
+    def rule(self) -> Rule: ...
+
+
 def question_window(number: int) -> Window:
     """The window of question `number` of its pool."""
     return Window(number, "question", 0, 1, 0)
@@ -44,7 +51,7 @@ def timeline_of(window: Window, item: Question) -> Timeline:
     """A question as a clip of one second."""
     events = (
         Event("q", 0, "user", clean(item.question) or "?"),
-        Event("a", 0, "assistant", clean(item.answer), answers="q", rule=Rule("exact"), late=0),
+        Event("a", 0, "assistant", clean(item.answer), answers="q", rule=item.rule, late=0),
     )
     return Timeline(Clip(window.key, 1.0), FAMILY, "questions", events)
 
@@ -93,6 +100,7 @@ def ask(
                     "",
                     (),
                     reply.action is None,
+                    tuple(episode.gold),
                     prompts[place * group],
                 )
             )

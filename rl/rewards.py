@@ -19,6 +19,7 @@ share: of what was due in the window, or of its seconds; so it does not grow wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,20 +30,26 @@ Credits = Mapping[int, float]
 """Second -> what was earned in it."""
 
 SLACK = 0.25
+MOST_WORDS = 2
+_FEW = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
     """A rollout beside its gold.
 
-    due: the onsets that the policy had the time to meet, and those that it met sooner. hits:
-    (onset, emission, is its text right) of what it met; None: there is nothing to score, or a judge
-    failed. handed: its delegations of what is hard. results: ids of the onsets that tell of what
-    came back. seconds: those that it decided; quiet: those of them outside every window and state.
-    malformed: the second in which it broke.
+    due: the onsets that the policy had the time to meet, and those that it met sooner. owed, told:
+    how many onsets, and how many with a text to judge, shares are of: as many as gold meets in the
+    window, or more where more came due, so that nothing is won by owing less. hits: (onset,
+    emission, is its text right) of what it met; None: there is nothing to score, or a judge failed.
+    handed: its delegations of what is hard. results: ids of the onsets that tell of what came back.
+    wanted: seconds in which gold speaks. seconds: those that it decided; quiet: those of them
+    outside every window and state. malformed: the second in which it broke.
     """
 
     due: tuple[Onset, ...]
+    owed: int
+    told: int
     hits: tuple[tuple[Onset, Emission, bool | None], ...]
     late: tuple[tuple[Onset, Emission], ...]
     repeats: tuple[tuple[Onset, Emission], ...]
@@ -50,6 +57,7 @@ class Examined:
     said: tuple[Emission, ...]
     handed: tuple[tuple[Onset, Emission], ...]
     results: frozenset[str]
+    wanted: frozenset[int]
     seconds: tuple[int, ...]
     quiet: tuple[int, ...]
     malformed: int | None
@@ -57,10 +65,20 @@ class Examined:
     @property
     def passed(self) -> bool:
         """All that was due was done, in time and rightly, and nothing else."""
-        met = {id(onset) for onset, _, right in self.hits if right is not False}
+        handed = {id(onset) for onset, _ in self.handed}
+        met = {
+            id(onset)
+            for onset, said, right in self.hits
+            if right is not False and onset.delegation == (id(onset) in handed) == said.delegation
+        }
         wrong = self.false_alarms or self.late or self.malformed is not None
         asked = all(onset.repeat for onset, _ in self.repeats)
         return not wrong and asked and all(id(onset) in met for onset in self.due)
+
+    @property
+    def unscored(self) -> int:
+        """How many texts a judge gave no verdict on."""
+        return sum(right is None and _has_content(onset) for onset, _, right in self.hits)
 
 
 def examine(rollout: Rollout, right: Right = said_right) -> Examined:
@@ -77,20 +95,28 @@ def examine(rollout: Rollout, right: Right = said_right) -> Examined:
     def own(pairs: Iterable[tuple[Onset, Emission]]) -> tuple[tuple[Onset, Emission], ...]:
         return tuple(pair for pair in pairs if pair[1].second >= first)
 
+    end = rollout.timeline.clip.seconds
+
+    def closed(onset: Onset) -> bool:
+        """Whether its window lies in the policy's seconds, as far as the clip has any."""
+        last = onset.window.stop if end is None else min(onset.window.stop, end)
+        return onset.second >= first and last <= stop
+
     verdict = classify(trace.onsets, trace.emissions, once)
     hits = own(verdict.matches)
     met = {id(onset) for onset, _ in hits}
+    due = tuple(onset for onset in trace.onsets if id(onset) in met or closed(onset))
+    gold = [onset for onset in rollout.gold if closed(onset)]
     steps = [step for step in trace.steps if step.second >= first]
     hard = [onset for onset in trace.onsets if onset.delegation]
     made = [said for said in trace.emissions if said.delegation]
     busy = {t for o in trace.onsets for part in (o.window, o.held) for t in part}
     results = {event.id for event in rollout.timeline.of("background")}
+    repeated = {t for o in trace.onsets if o.repeat for t in o.held if first <= t < stop}
     return Examined(
-        due=tuple(
-            onset
-            for onset in trace.onsets
-            if id(onset) in met or (onset.second >= first and onset.window.stop <= stop)
-        ),
+        due=due,
+        owed=max(len(due), len(gold)),
+        told=max(sum(map(_has_content, due)), sum(map(_has_content, gold))),
         hits=tuple((o, e, once(o, e.text) if _has_content(o) else None) for o, e in hits),
         late=own(verdict.late),
         repeats=own(verdict.repeats),
@@ -100,10 +126,23 @@ def examine(rollout: Rollout, right: Right = said_right) -> Examined:
         results=frozenset(
             event.id for event in rollout.timeline.of("assistant") if event.answers in results
         ),
+        wanted=frozenset({o.second for o in due} | repeated),
         seconds=tuple(step.second for step in steps),
         quiet=tuple(step.second for step in steps if step.second not in busy),
         malformed=next((s.second for s in steps if s.malformed is not None), None),
     )
+
+
+def brief(right: Right) -> Right:
+    """`right`, but for texts of more than `MOST_WORDS` times gold's words and a few: who names
+    everything has named what was asked for, too."""
+
+    def check(onset: Onset, said: str) -> bool | None:
+        if len(said.split()) > MOST_WORDS * len(onset.text.split()) + _FEW:
+            return False
+        return right(onset, said)
+
+    return check
 
 
 def _has_content(onset: Onset) -> bool:
@@ -118,9 +157,9 @@ def format_part(seen: Examined) -> Credits | None:
 
 
 def timing_part(seen: Examined) -> Credits | None:
-    if not seen.due:
+    if not seen.owed:
         return None
-    each = 1 / len(seen.due)
+    each = 1 / seen.owed
     return {
         said.second: each * max(0.0, 1 - SLACK * abs(said.second - onset.second))
         for onset, said, _ in seen.hits
@@ -129,11 +168,13 @@ def timing_part(seen: Examined) -> Credits | None:
 
 def content_part(seen: Examined) -> Credits | None:
     """None, too, where something said in time can't be scored."""
-    wanted = [onset for onset in seen.due if _has_content(onset)]
-    scored = [(o, e, right) for o, e, right in seen.hits if _has_content(o)]
-    if not wanted or any(right is None for _, _, right in scored):
+    if not seen.told or seen.unscored:
         return None
-    return {said.second: float(bool(right)) / len(wanted) for _, said, right in scored}
+    return {
+        said.second: float(bool(right)) / seen.told
+        for onset, said, right in seen.hits
+        if _has_content(onset)
+    }
 
 
 def silence_part(seen: Examined) -> Credits | None:
@@ -173,9 +214,8 @@ def delegation_part(seen: Examined) -> Credits | None:
 def talk_part(seen: Examined) -> Credits | None:
     if not seen.seconds:
         return None
-    wanted = {o.second for o in seen.due} | {t for o in seen.due if o.repeat for t in o.held}
     spoken = [said.second for said in seen.said]
-    return dict.fromkeys(spoken[2 * len(wanted) + 1 :], -1 / len(seen.seconds))
+    return dict.fromkeys(spoken[2 * len(seen.wanted) + 1 :], -1 / len(seen.seconds))
 
 
 Part = Callable[[Examined], Credits | None]
@@ -221,7 +261,10 @@ class Reward:
     def total(self) -> float:
         """The weighted sum of the parts that apply."""
         values = {part: self.value(part) for part in self.parts}
-        return sum(self.weights[part] * v for part, v in values.items() if v is not None)
+        found = sum(self.weights[part] * v for part, v in values.items() if v is not None)
+        if not math.isfinite(found):
+            raise ValueError(f"the reward is {found}: {values}, weighted by {dict(self.weights)}")
+        return found
 
     def credit(self, second: int) -> float:
         """What was earned in `second`, weighted."""

@@ -17,6 +17,7 @@ from joyvl_train.heldout import Answer, Episode, Trace, step_of
 from joyvl_train.rendering import Rendered
 from joyvl_train.stream import Stream, Turn
 from joyvl_train.timeline import Timeline
+from joyvl_train.timing import Onset
 from rl.windows import Opened, Window
 
 
@@ -54,7 +55,8 @@ class Rollout:
 
     `trace` holds the gold past and what the policy did; `sampled` the seconds that it decided.
     memory_text, turns: the chunk as it stands after the last of them, from which the prompts of all
-    of them follow. broken: it ended at a malformed turn. prompt: of a turn-based question, which
+    of them follow. broken: it ended at a malformed turn. gold:
+    what is due where gold is followed. prompt: of a turn-based question, which
     has no turns.
     """
 
@@ -66,6 +68,7 @@ class Rollout:
     memory_text: str
     turns: tuple[Turn, ...]
     broken: bool
+    gold: tuple[Onset, ...] = ()
     prompt: Rendered | None = None
 
     @property
@@ -184,4 +187,5 @@ def _told(going: _Going) -> Rollout:
         going.stream.memory_text,
         going.stream.turns,
         going.broken,
+        tuple(going.episode.gold),
     )

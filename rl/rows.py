@@ -21,7 +21,7 @@ def row_batch(row: Sequence[Weighed], aggregate: str) -> Batch:
     columns: dict[str, list[Tensor]] = {"advantages": [], "drawn": [], "weights": [], "number": []}
     for number, (scored, advantages) in enumerate(row):
         count = len(scored.positions)
-        each = 1.0 / count if aggregate == "sequences" else 1.0
+        each = 1.0 / scored.tokens if aggregate == "sequences" else 1.0
         ones = torch.ones(count).numpy()
         samples.append((scored.rendered, Targets(scored.positions, ones, float(count))))
         columns["advantages"].append(torch.tensor([advantages[int(t)] for t in scored.seconds]))

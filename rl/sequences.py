@@ -22,7 +22,8 @@ class Scored:
     """A sequence, and which of its tokens were sampled.
 
     positions [K]: where they stand; seconds [K]: the second that each was sampled in; logprobs [K]:
-    under the policy that drew them. `rollout` is the rollout's number in its group.
+    under the policy that drew them. `rollout` is the rollout's number in its group, `tokens` how
+    many were sampled in all of it.
     """
 
     rendered: Rendered
@@ -30,15 +31,21 @@ class Scored:
     seconds: np.ndarray
     logprobs: np.ndarray
     rollout: int
+    tokens: int
 
     def __len__(self) -> int:
         return len(self.rendered)
 
 
 def sequences(rollout: Rollout, renderer: Renderer, system: str = "") -> list[Scored]:
-    """The sequences of a rollout, each sampled token in exactly one of them."""
+    """The sequences of a rollout, each sampled token in exactly one of them.
+
+    A turn in which a placeholder of an image was drawn is in none: no picture stands behind it.
+    """
     if rollout.prompt is not None:
         (own,) = rollout.sampled
+        if renderer.processor.image_id in own.ids:
+            return []
         asked = [_segment(rollout.prompt), renderer.raw(own.ids)]
         return [_scored(rollout, asked, [(0, len(rollout.prompt))])]
     sampled = {each.second: each for each in rollout.sampled}
@@ -53,7 +60,7 @@ def sequences(rollout: Rollout, renderer: Renderer, system: str = "") -> list[Sc
             break
         answer = renderer.assistant(turn.action, turn.second)
         drawn = sampled.get(turn.second)
-        if drawn is not None:
+        if drawn is not None and renderer.processor.image_id not in drawn.ids:
             if drawn.ids == answer.ids[: len(drawn.ids)]:
                 together.append((turn.second, length))
             else:
@@ -79,6 +86,7 @@ def _scored(
         np.concatenate(seconds),
         np.concatenate(logprobs),
         rollout.number,
+        rollout.tokens,
     )
 
 

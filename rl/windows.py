@@ -184,15 +184,16 @@ def open_window(
 
     Where more than `lead` seconds lie before it, a chunk opens with its first second; else it is in
     the first chunk of the stream. prepare: what is made of each picture, once. summarize: tells of
-    turns that are left behind, as far as `summaries` don't, and sees no pictures. seed, draw_gold:
-    of the background, as of `Episode`. Raises `TimelineError` where something is said in a second
+    turns that are left behind, as far as `summaries` don't, and sees no pictures. seed: of the
+    background. draw_gold: results of what is delegated within the window come after drawn delays;
+    those of the gold past when they did. Raises `TimelineError` where something is said in a second
     without frames.
     """
     first = window.first
     cut = first > settings.lead
     begun = -first % settings.chunk_seconds if cut else 0
     stream = Stream(settings, Memory(opening=timeline.opening), begun=begun)
-    episode = Episode(timeline, seed, early=early, late=late, draw_gold=draw_gold)
+    episode = Episode(timeline, seed, early=early, late=late)
     shown: dict[int, tuple[Any, ...]] = {}
 
     def show(second: int) -> tuple[Any, ...]:
@@ -214,4 +215,6 @@ def open_window(
         if due_now is not None:
             text = told_summary(due_now, stream.due_turns(), summaries, summarize)
             stream.add_summary(Summary(due_now.start, due_now.stop, text))
+    if draw_gold:
+        episode.draw_delays()
     return Opened(window, stream, episode, show)

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from joyvl_train.config import UserError
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
@@ -147,7 +148,8 @@ def test_where_no_group_differs_nothing_moves(tmp_path: Path) -> None:
 
 def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:
     grpo = trainer(tmp_path, row_tokens=64)
-    grpo.update(0)
+    with pytest.raises(UserError, match="train.row_tokens=64: no rollout of step 0 fits a row"):
+        grpo.update(0)
     assert grpo.left_out["longer than a row"] >= 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from joyvl_train.config import UserError
 from joyvl_train.llm import Client
 from joyvl_train.llm import Endpoint as Where
 from joyvl_train.timeline import Clip, Event, Rule, Timeline
-from rl.judge import Judge, prompt, rubrics
+from rl.judge import PATIENCE, Judge, prompt, rubrics
 from rl.rewards import examine, reward
 from rl.rollout import Rollout, roll
 from rl.windows import Window, open_window
@@ -54,7 +55,10 @@ def reads(request, number: int) -> str:
 
 
 def content(judge: Judge, found: list[Rollout]) -> list[float | None]:
-    return [reward(examine(r, judge.right), {"content": 1.0}).value("content") for r in found]
+    return [
+        reward(examine(r, judge.right(CLIP.clip.id)), {"content": 1.0}).value("content")
+        for r in found
+    ]
 
 
 def test_what_no_rule_judges_is_asked_once_and_the_rest_never() -> None:
@@ -95,6 +99,21 @@ def test_one_failure_is_unscored_and_counted(bad) -> None:
 def test_a_judge_that_is_down_ends_the_run() -> None:
     with Endpoint((503, {})) as endpoint:
         judge = judge_at(endpoint, retries=0)
-        with pytest.raises(UserError, match="gave no verdict on any of 1 texts"):
-            judge.look(rollouts("A ball."))
+        judge.look(rollouts("A ball."))  # one alone ends nothing
+        texts = [f"Ball {number}." for number in range(PATIENCE)]
+        with pytest.raises(UserError, match="gave no verdict on 17 texts in a row"):
+            judge.look(rollouts(*texts))
+        judge.end()
+
+
+def test_a_verdict_is_of_its_clip_and_of_the_policys_own_seconds() -> None:
+    found = rollouts("The ball is rolling.")
+    with Endpoint(reads) as endpoint:
+        judge = judge_at(endpoint)
+        judge.look(found)
+        (onset, *_), said = found[0].trace.onsets, "The ball is rolling."
+        assert judge.right("c")(onset, said) is True and judge.right("d")(onset, said) is None
+        past = replace(found[0], window=Window(0, "answer", 6, 15, 6))
+        judge.look([replace(past, trace=replace(past.trace, clip="d"))])
+        assert judge.asked == 1
         judge.end()

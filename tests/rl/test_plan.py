@@ -67,6 +67,9 @@ def test_what_all_or_none_pass_is_passed_over_for_a_while(clips: Clips) -> None:
     later = {w.key for step in range(5, 40) for w in made.windows(step, 12)}
     assert known & later
     assert made.pass_rates[first[1].key] == 1.0
+    # Where all passed and yet earned differently, there was something to learn.
+    made.note(50, first[0].key, 1.0, taught=True)
+    assert first[0].key in {w.key for step in range(51, 90) for w in made.windows(step, 12)}
 
 
 def test_a_run_that_goes_on_draws_as_it_would_have(clips: Clips) -> None:
@@ -85,6 +88,12 @@ def test_half_of_the_silence_windows_are_of_alarms(clips: Clips) -> None:
     share = sum(w.clip == 5 for w in drawn) / len(drawn)
     assert 0.4 < share < 0.8
     assert any(w.focus == 0 for w in drawn)
+
+
+def test_windows_that_no_chunk_holds_are_passed_over(clips: Clips) -> None:
+    made = plan(clips, most=5)
+    assert all(w.stop - w.first <= 5 for w in made.windows(0, 6))
+    assert made.passed_over["longer than a chunk"] > 0
 
 
 def test_a_kind_that_no_clip_has_is_counted_and_ends() -> None:

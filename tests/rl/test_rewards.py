@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from data_pipeline.world.streams import FAMILIES
 from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.stream import Turn
-from joyvl_train.timeline import Clip, Event, Timeline, actions
-from rl.rewards import PARTS, WEIGHTS, Examined, examine, reward, routed
+from joyvl_train.timeline import Clip, Event, Rule, Timeline, actions
+from joyvl_train.timing import Onset, said_right
+from rl.advantages import Advantages
+from rl.groups import judged
+from rl.rewards import PARTS, WEIGHTS, Examined, brief, examine, reward, routed
 from rl.rollout import Rollout, roll
 from rl.windows import Sizes, Window, open_window, windows_of
 from tests.joyvl_train.scripted import Pictures
@@ -80,9 +83,9 @@ def test_each_fault_by_hand() -> None:
     assert wrong["content"] == pytest.approx(1 / 2) and wrong["delegation"] == pytest.approx(1 / 2)
     alarm = values(done(saying(**GOLD, t30=Response("It rings."))))
     assert alarm["false_alarm"] == -1 and alarm["silence"] < 1
-    # Who keeps what is hard misses one thing, not two: nothing comes back.
+    # Who keeps what is hard misses its result, too: shares are of what gold would have met.
     kept = values(done(saying(t2=Response("144."), t20=Response("It rings."))))
-    assert kept["delegation"] == 0 and kept["timing"] == 1
+    assert kept["delegation"] == 0 and kept["timing"] == pytest.approx(2 / 3)
     # Handing over what is easy costs as much as handing over what is hard earns.
     easy = values(done(saying(**{**GOLD, "t20": Delegation("Wait.", "What?")})))
     assert easy["delegation"] == pytest.approx(1 - 1 / 2)
@@ -121,6 +124,67 @@ def test_a_part_without_weight_is_not_there_and_families_have_their_own() -> Non
     found = reward(examine(done(saying(**GOLD))), weights)
     assert "timing" not in found.parts and found.weights["silence"] == 2.0
     assert routed(WEIGHTS, {"qa": {"timing": 0.0}}, "delegation") == dict(WEIGHTS)
+
+
+def test_what_is_due_in_the_last_second_is_due() -> None:
+    events = (Event("z", 39, "assistant", "It ends."),)
+    timeline = Timeline(Clip("c", 40.0), "alerting", "test", events)
+    seen = examine(done(saying(), 34, 40, timeline))
+    assert [o.id for o in seen.due] == ["z"] and not seen.passed
+    assert examine(done(saying(t39=Response("It ends.")), 34, 40, timeline)).passed
+
+
+def test_who_keeps_what_is_hard_does_not_pass() -> None:
+    kept = {**GOLD, "t2": Response("Let me see.")}
+    assert not examine(done(saying(**kept), 0, 5)).passed
+    assert examine(done(saying(**GOLD), 0, 5)).passed
+
+
+def test_nothing_is_won_by_owing_less() -> None:
+    """Whoever hands over late, so that the result falls out of the window, or never, is not
+    measured by the less that came due."""
+    whole = values(done(saying(**GOLD), 0, 10))
+    late = done(saying(t3=TASK), 0, 9)
+    never = values(done(saying(t2=Response("144.")), 0, 10))
+    assert whole["timing"] == 1 and never["timing"] == 0.5
+    assert values(late)["timing"] <= 0.75 / 1
+
+
+def test_repeats_that_are_asked_for_are_no_talk() -> None:
+    events = (Event("r", 3, "assistant", "On.", until=30, repeat=True),)
+    timeline = Timeline(Clip("c", 40.0), "alerting", "test", events)
+    seen = examine(done(lambda turn, number: Response("On."), 10, 20, timeline))
+    assert len(seen.wanted) == 10 and PARTS["talk"](seen) == {}
+    assert PARTS["repetition"](seen) == {} and PARTS["false_alarm"](seen) == {}
+
+
+def test_a_failed_judgement_compares_nobody() -> None:
+    rollouts = [done(saying(**{**GOLD, "t20": Response(text)})) for text in ("Good.", "Bad.", "?")]
+    verdicts = {"Good.": True, "Bad.": False}
+    group = judged(
+        rollouts[0].window,
+        rollouts,
+        {"content": 1.0},
+        Advantages(),
+        lambda onset, said: verdicts.get(said) if onset.id == "e" else True,
+    )
+    assert group.advantages is None and all("content" not in r.parts for r in group.rewards)
+    group = judged(
+        rollouts[0].window,
+        rollouts[:2],
+        {"content": 1.0},
+        Advantages(),
+        lambda onset, said: verdicts.get(said) if onset.id == "e" else True,
+    )
+    assert group.advantages is not None
+
+
+def test_who_names_everything_has_named_nothing() -> None:
+    right = brief(said_right)
+    onset = Onset(5, "A fire.", rule=Rule("key_facts", ("fire",)))
+    assert right(onset, "A fire appeared.") is True
+    everything = "A fire, a car, a dog, a cat, a ball, a tree, a house and a lamp."
+    assert said_right(onset, everything) is True and right(onset, everything) is False
 
 
 def copying(turn: Turn, number: int) -> Action:

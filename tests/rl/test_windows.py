@@ -143,6 +143,21 @@ def test_nothing_after_a_second_reaches_its_prompt(first: int, seed: int) -> Non
     assert max(seen, default=-1) < first
 
 
+def test_the_gold_past_is_answered_when_gold_says_so_whatever_is_drawn() -> None:
+    """Delays are drawn for what the policy delegates; what gold has delegated came back in time."""
+    for seed in range(20):
+        timeline, frames = world("delegation", seed)
+        for window in windows_of(0, timeline, Sizes()):
+            opened = [
+                open_window(window, timeline, frames, StreamSettings(100, 10), draw_gold=drawn)
+                for drawn in (False, True)
+            ]
+            one, two = (o.episode.steps for o in opened)
+            assert one == two
+            told = [o.episode.onsets for o in opened]
+            assert told[0] == told[1]
+
+
 def test_pictures_are_prepared_once_and_none_that_the_prompt_does_not_hold() -> None:
     prepared: list[object] = []
 

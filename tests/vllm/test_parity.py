@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import random
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any

@@ -1,0 +1,57 @@
+"""A policy over processes: accelerate, DeepSpeed, and whole copies of what ranks hold in parts."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import DeepSpeedPlugin  # type: ignore[import-untyped]
+
+from joyvl_train.config import EngineConfig, TrainConfig
+from joyvl_train.frozen_vision import FrozenVision, can_reuse
+from joyvl_train.model_weights import plain_model
+
+_FEATURE_BYTES = 2 << 30
+
+
+def kept_vision(model: Any, spread: bool) -> FrozenVision | None:
+    """The kept features of a tower that is not trained."""
+    plain = plain_model(model)
+    if spread or not can_reuse(plain):
+        return None
+    if any(p.requires_grad for p in plain.model.visual.parameters()):
+        return None
+    return FrozenVision(plain, _FEATURE_BYTES)
+
+
+def accelerator_of(train: TrainConfig, engine: EngineConfig) -> Accelerator:
+    """What spreads this run over its processes."""
+    # It warns, each time, that weights under two names are saved once.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+    plugin = None
+    if engine.deepspeed:
+        filled = copy.deepcopy(engine.deepspeed)
+        filled |= {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1}
+        filled["gradient_clipping"] = train.max_grad_norm or 0.0
+        plugin = DeepSpeedPlugin(hf_ds_config=filled)
+    half = train.precision in ("auto", "bf16")
+    return Accelerator(
+        mixed_precision="bf16" if half else "no",
+        cpu=not torch.cuda.is_available(),
+        deepspeed_plugin=plugin,
+    )
+
+
+@torch.no_grad()
+def synchronize(source: Any, target: Any) -> None:
+    """Gives `target` the weights of `source`, of which each rank holds a part."""
+    import deepspeed
+
+    for (_, whole), (_, part) in zip(
+        target.named_parameters(), source.named_parameters(), strict=True
+    ):
+        with deepspeed.zero.GatheredParameters([part]):
+            whole.copy_(part)
