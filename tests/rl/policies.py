@@ -11,6 +11,7 @@ from joyvl_train.stream import Stream, StreamSettings, Turn
 from joyvl_train.timeline import Timeline, actions
 from rl.rollout import Rollout, roll
 from rl.windows import Sizes, Window, open_window, windows_of
+from tests.joyvl_train.scripted import Pictures
 
 SIDE = 32
 SETTINGS = StreamSettings(100, 10)
@@ -95,8 +96,8 @@ def rolled(
     sampler: Scripted | None = None,
     **options: object,
 ) -> list[Rollout]:
-    """`group` rollouts of one window of a clip of the world."""
-    frames = WorldFrames(timeline, SIDE)
+    """`group` rollouts of one window of a clip; a script looks at no picture, so none is drawn."""
+    frames = Pictures(timeline.clip.seconds or 0)
     opened = open_window(window, timeline, frames, SETTINGS, **options)  # type: ignore[arg-type]
     (found,) = roll(sampler or Scripted(script), [opened], group)
     return found

@@ -146,7 +146,8 @@ def test_nothing_after_a_second_reaches_its_prompt(first: int, seed: int) -> Non
 def test_the_gold_past_is_answered_when_gold_says_so_whatever_is_drawn() -> None:
     """Delays are drawn for what the policy delegates; what gold has delegated came back in time."""
     for seed in range(20):
-        timeline, frames = world("delegation", seed)
+        timeline, _ = world("delegation", seed)
+        frames = Pictures(timeline.clip.seconds or 0)
         for window in windows_of(0, timeline, Sizes()):
             opened = [
                 open_window(window, timeline, frames, StreamSettings(100, 10), draw_gold=drawn)
