@@ -204,7 +204,7 @@ def trainer(
         late=config.eval.late,
         draw_gold=grpo.draw_gold,
         side=config.data.size,
-        weights={part: getattr(reward, part) for part in PARTS},
+        weights={k: weight for k, weight in vars(config.reward).items() if k in PARTS},
         families=reward.families,
         advantages=Advantages(grpo.advantage, grpo.scale, grpo.decoupled, grpo.discount),  # type: ignore[arg-type]
         policy=Policy(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from accelerate.utils import DeepSpeedPlugin  # type: ignore[import-untyped]
 
 from joyvl_train.config import EngineConfig, TrainConfig
@@ -37,6 +38,8 @@ def accelerator_of(train: TrainConfig, engine: EngineConfig) -> Accelerator:
         filled |= {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1}
         filled["gradient_clipping"] = train.max_grad_norm or 0.0
         plugin = DeepSpeedPlugin(hf_ds_config=filled)
+    # A process may hold the state of an earlier run, of another precision; Trainer forgets it, too.
+    AcceleratorState._reset_state(reset_partial_state=True)
     half = train.precision in ("auto", "bf16")
     return Accelerator(
         mixed_precision="bf16" if half else "no",
