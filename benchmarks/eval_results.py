@@ -9,7 +9,6 @@ of `metrics.json`; nothing is run.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.result_page import keep, named_runs, page, row, versions
+from benchmarks.result_page import of_runs, page, row, versions
 
 RESULTS = Path(__file__).parent / "results" / "eval.md"
 
@@ -100,17 +99,7 @@ def write(runs: Mapping[str, Path]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", nargs="+", help="folders of runs, or NAME=FOLDER")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args(arguments)
-    try:
-        text = write(named_runs(given.runs))
-    except ValueError as error:
-        print(f"eval_results: {error}", file=sys.stderr)
-        return 2
-    keep(given.out, text)
-    return 0
+    return of_runs("eval_results", __doc__ or "", RESULTS, write, arguments)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from joyvl_train.run import write_text
@@ -29,6 +31,30 @@ def named_runs(given: Sequence[str]) -> dict[str, Path]:
     if len(dict(found)) < len(found):
         raise ValueError("two runs of one name; give NAME=FOLDER")
     return dict(found)
+
+
+def of_runs(
+    script: str,
+    told: str,
+    results: Path,
+    write: Callable[[Mapping[str, Path]], str],
+    arguments: Sequence[str] | None,
+) -> int:
+    """The command line of a script that writes a page of runs' folders; its exit status.
+
+    told: the script's own text. write: runs by name -> the page; `ValueError` where one is none.
+    """
+    parser = argparse.ArgumentParser(description=told.partition("\n")[0])
+    parser.add_argument("runs", nargs="+", help="folders of runs, or NAME=FOLDER")
+    parser.add_argument("--out", type=Path, default=results)
+    given = parser.parse_args(arguments)
+    try:
+        text = write(named_runs(given.runs))
+    except ValueError as error:
+        print(f"{script}: {error}", file=sys.stderr)
+        return 2
+    keep(given.out, text)
+    return 0
 
 
 def page(

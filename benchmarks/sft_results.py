@@ -10,7 +10,6 @@ of `metrics.json`; nothing is run.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.result_page import keep, named_runs, page, row, versions
+from benchmarks.result_page import of_runs, page, row, versions
 from joyvl_train.report import NAMES, figure, interval
 
 RESULTS = Path(__file__).parent / "results" / "sft.md"
@@ -113,17 +112,7 @@ def write(runs: Mapping[str, Path]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", nargs="+", help="folders of runs, or NAME=FOLDER")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args(arguments)
-    try:
-        text = write(named_runs(given.runs))
-    except ValueError as error:
-        print(f"sft_results: {error}", file=sys.stderr)
-        return 2
-    keep(given.out, text)
-    return 0
+    return of_runs("sft_results", __doc__ or "", RESULTS, write, arguments)
 
 
 if __name__ == "__main__":

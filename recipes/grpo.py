@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from data_pipeline.world import stills
-from data_pipeline.world.corpus import WorldStreams, family_weights
-from data_pipeline.world.summaries import summarize
 from joyvl_train.checkpoint import load, run_device
 from joyvl_train.config import Config, UserError, nearest
 from joyvl_train.corpus_samples import CorpusClips
 from joyvl_train.heldout import Trace, metrics
-from joyvl_train.memory import log_summary
 from joyvl_train.model_weights import save_final
 from joyvl_train.parts import freeze, with_lora
-from joyvl_train.ranks import leave_others, of_all, wait_for_all
-from joyvl_train.records import Rejects
+from joyvl_train.ranks import leave_others, wait_for_all
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import page, section
 from joyvl_train.run import Run, write_text
 from joyvl_train.samples import Streams
-from joyvl_train.timeline import Timeline, TimelineError
-from joyvl_train.timing import classify
 from joyvl_train.training import prepare_engine
 from recipes._client import client_of
-from recipes._data import held_out_cases, left_out, side_of
+from recipes._clips import mined, plan_of, question, told, training_clips
+from recipes._data import held_out_cases
 from recipes._measured import evaluate
 from recipes._speaking import check_bias, stream_model, trained_type
 from recipes._windows import shown_windows
-from recipes._world import check_assets, rate, settings
+from recipes._world import settings
 from rl.advantages import Advantages
 from rl.fit import Best, fit_policy
 from rl.grpo import Grpo, Settings
 from rl.judge import Judge
 from rl.plan import Plan
 from rl.policy_loss import Policy
-from rl.questions import Question
 from rl.rewards import PARTS
-from rl.windows import Sizes
 
 CURVES = {
     "Held-out, free-running": ["validation/onset_f1", "validation/content_accuracy"],
@@ -58,9 +48,6 @@ CURVES = {
     "Groups that taught nothing": ["grpo/dropped"],
     "Malformed, repeated": ["grpo/malformed", "grpo/repeats"],
 }
-_QUESTIONS = 10**6
-_APART = 1 << 20
-"""Seeds of training streams that SFT never drew."""
 
 
 def main(config: Config, run: Run) -> None:
@@ -235,111 +222,6 @@ def trainer(
         questions=partial(question, config=config),
         checkpointing=config.model.gradient_checkpointing,
     )
-
-
-def question(number: int, config: Config) -> Question:
-    """A turn-based question of the world."""
-    pool = stills.pool("late")
-    return stills.at(
-        number,
-        split="train",
-        seed=f"grpo/{config.seed}",
-        mix=pool.mix,
-        pictures=config.data.kind,  # type: ignore[arg-type]
-        backgrounds=pool.backgrounds,
-    )
-
-
-def told(timeline: Timeline, turns: Any) -> str:
-    """What memory says of turns left behind: of the world what was seen, too."""
-    return log_summary(turns) if timeline.clip.scene is None else summarize(timeline, turns)
-
-
-# Clips
-
-
-def training_clips(config: Config, run: Run) -> Streams:
-    """The clips that windows are drawn from: the world's, of other seeds than SFT trained on, or
-    the training side of a corpus."""
-    data = config.data
-    if data.kind == "path":
-        rejects = Rejects(run.dir / "rejects.jsonl")
-        clips = CorpusClips(side_of(config, "train", rejects, left_out(config)))
-        if not len(clips):
-            raise UserError(f"data.path={data.path}: holds no stream to train on")
-        return clips
-    check_assets(config)
-    families = family_weights(data.families, data.mix, data.hard)
-    if not any(families.values()):
-        raise UserError(f"data.mix={data.mix}: every family has the weight 0; raise one of them")
-    return WorldStreams(
-        "train",
-        _APART + config.seed,
-        data.train_streams,
-        families,
-        data.kind,  # type: ignore[arg-type]
-        data.size,
-        rate(config),
-        data.footage,
-        data.longest,
-        data.shortest,
-    )
-
-
-def lures(timeline: Timeline) -> Iterable[int]:
-    """Seconds in which something comes or goes, of a rendered clip."""
-    tracks = (timeline.clip.scene or {}).get("tracks", ())
-    return sorted({math.floor(track[key]) for track in tracks for key in ("start", "stop")})
-
-
-def plan_of(config: Config, clips: Streams, alarms: dict[int, list[int]]) -> Plan:
-    """The windows of these clips."""
-    windows = config.windows
-    return Plan(
-        clips,
-        Sizes(windows.before, windows.after, windows.silence, windows.pending),
-        windows.mix,
-        questions=0 if config.data.kind == "path" else _QUESTIONS,
-        seed=config.seed,
-        lures=lures,
-        alarms=alarms,
-        remeasure=windows.remeasure,
-        most=config.stream.chunk_seconds - 2 * config.stream.lead,
-        early=config.eval.early,
-        late=config.eval.late,
-    )
-
-
-def mined(
-    config: Config, run: Run, model: Any, renderer: Renderer, clips: Streams
-) -> dict[int, list[int]]:
-    """Clip -> the seconds in which the starting model spoke though nothing was due. Every rank
-    looks at its share of the clips."""
-    note = run.dir / "alarms.json"
-    wait_for_all()
-    if not note.exists():
-        count = min(config.windows.mine, len(clips))
-        rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        run.say(f"the starting model's own false alarms are looked for on {count} streams")
-        own, cases = range(rank, count, ranks), []
-        kept: list[int] = []
-        for number in own:
-            with suppress(TimelineError):  # a broken record is counted where windows are drawn
-                cases.append(clips[number])
-                kept.append(number)
-        traces = stream_model(model, renderer, config, cases) if cases else []
-        found = {
-            number: [said.second for said in classify(t.onsets, t.emissions).false_alarms]
-            for number, t in zip(kept, traces, strict=True)
-        }
-        for part in of_all(found):
-            found |= part
-        if run.is_main:
-            write_text(note, json.dumps({n: found[n] for n in sorted(found) if found[n]}))
-        wait_for_all()
-    told = json.loads(note.read_text(encoding="utf-8"))
-    run.say(f"{sum(map(len, told.values()))} false alarms of the starting model are windows")
-    return {int(number): seconds for number, seconds in told.items()}
 
 
 # command=windows

@@ -9,7 +9,7 @@ import pytest
 
 from joyvl_train.cli import compose, main
 from joyvl_train.config import UserError
-from recipes.grpo import lures
+from recipes._clips import lures
 from tests.rl.policies import world
 
 ROOT = Path(__file__).resolve().parents[2]
