@@ -50,7 +50,7 @@ def command(arm: str, seed: int, given: argparse.Namespace) -> list[str]:
         f"run.dir={folder(arm, seed, given)}",
         f"seed={seed}",
         f"train.minutes={given.minutes}",
-        "train.steps=100000",
+        "grpo.steps=100000",
         *CLIPS,
         *ARMS[arm],
         *given.set,

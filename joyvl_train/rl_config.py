@@ -57,6 +57,7 @@ class RewardConfig:
 
 @dataclass
 class GrpoConfig:
+    steps: int = _key(40, "steps, each with rollouts of its own", low=0, high=10**8)
     windows: int = _key(16, "windows of a step that teach something", low=1, high=10**5)
     group: int = _key(8, "rollouts of each window", low=2, high=1024)
     rounds: int = _key(

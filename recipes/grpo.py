@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -125,7 +126,7 @@ def train(config: Config, run: Run, source: str) -> None:
     kept = json.loads(note.read_text(encoding="utf-8")) if note.exists() else None
     figures = fit_policy(
         grpo,
-        config.train,
+        grpo.train,
         log=lambda line: run.log(int(line["step"]), line),
         keep_log=run.keep_log,
         validate=validate if cases else None,
@@ -212,7 +213,7 @@ def trainer(
         plan,
         settings(config),
         chosen,
-        config.train,
+        replace(config.train, steps=config.grpo.steps),
         config.engine,
         run.dir / "steps",
         seed=config.seed,

@@ -65,7 +65,7 @@ def test_nothing_to_start_from(tmp_path: Path, capsys) -> None:
 
 @pytest.mark.slow
 def test_trained_measured_and_shown(tmp_path: Path) -> None:
-    assert run(tmp_path, "one", "train.steps=2", "train.eval_every=1", "eval.max_new_tokens=8") == 0
+    assert run(tmp_path, "one", "grpo.steps=2", "train.eval_every=1", "eval.max_new_tokens=8") == 0
     folder = tmp_path / "one"
     told = json.loads((folder / "metrics.json").read_text())
     assert told["train/steps"] == 2 and told["train/collapsed"] == 0
