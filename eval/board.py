@@ -53,8 +53,9 @@ def extended(known: Sequence[Entry], more: Sequence[Entry]) -> list[Entry]:
         for case, told in one.verdicts.items():
             if case in before and before[case] != told:
                 raise CaseError(
-                    f"{one.name!r} is there already, with another verdict on {case}: give the "
-                    "model a name of its own, cases.name, or extend another board"
+                    f"{one.name!r} is there already, with another verdict on {case}: rename it "
+                    "(the model by cases.name, an app by its transcript's file), or extend another "
+                    "board"
                 )
         found[one.name] = Entry(one.name, {**before, **one.verdicts})
     return list(found.values())
@@ -84,7 +85,7 @@ def from_json(data: Any) -> Entry:
                 grade = Grade(float(told["quality"]), float(told["timing"]))
             verdicts[str(case)] = (str(told["sha256"]), str(told["scenario"]), grade)
         return Entry(str(data["name"]), verdicts)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"no entry: {type(error).__name__}: {error}") from None
 
 

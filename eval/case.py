@@ -48,6 +48,7 @@ SCENARIOS = ("monitoring", "counting", "translation", "time", "commentary", "mem
 """The scenarios of the published comparison; cases of one's own may name others."""
 
 MAX_BYTES = 1 << 20
+_BITS = 256
 _RULES = {
     "facts": "key_facts",
     "number": "number",
@@ -55,6 +56,7 @@ _RULES = {
     "similar": "similarity",
     "judged": "judged",
 }
+_NO_TEXT = (bool, Mapping, list, type(None))
 assert set(_RULES.values()) == set(get_args(RuleKind))
 
 
@@ -128,17 +130,31 @@ def read_case(path: str | Path) -> Case:
     if len(data) > MAX_BYTES:
         raise CaseError(f"{path}: {len(data)} bytes, at most {MAX_BYTES}; is it a case?")
     try:
-        given = Fields(yaml.load(data.decode("utf-8"), _Loader), path.name)
+        given = Fields(_sized(yaml.load(data.decode("utf-8"), _Loader), path.name), path.name)
+    except CaseError:
+        raise
     except UnicodeDecodeError as error:
         raise CaseError(f"{path.name}: no UTF-8 text ({error.reason}); save it as such") from None
     except yaml.YAMLError as error:
         told = " ".join(str(error).split())
         raise CaseError(f"{path.name}: no YAML ({told[:200]}); mend it") from None
-    except (ValueError, TypeError) as error:  # of a date that is none, say
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        # A value that is not of the type that it is tagged or looks like: a date that is none, say.
         raise CaseError(f"{path.name}: no YAML ({str(error)[:200]}); quote the value") from None
     except RecursionError:
         raise CaseError(f"{path.name}: nested too deep; a case is flat") from None
     return _read(given, path, hashlib.sha256(data).hexdigest())
+
+
+def _sized(value: Any, where: str) -> Any:
+    """`value` as it is; `CaseError` where it holds a number that no case can mean."""
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise CaseError(f"{where}: holds a number of more than {_BITS} bits; quote it, or mend it")
+    inside = value.items() if isinstance(value, Mapping) else value
+    for item in inside if isinstance(value, Mapping | list) else ():
+        for part in item if isinstance(item, tuple) else (item,):
+            _sized(part, where)
+    return value
 
 
 def read_cases(paths: Iterable[str | Path]) -> list[Case]:
@@ -177,14 +193,15 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[str] = set()
+        seen: set[Any] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.YAMLError(f"line {line}: a name is a plain word; quote the text")
-            if key.value in seen:
+            name = self.construct_object(key, deep=True)  # 6 and 0x6 are one
+            if name in seen:
                 raise yaml.YAMLError(f"line {line}: {key.value} is given twice")
-            seen.add(key.value)
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 
@@ -369,11 +386,12 @@ def _rule(item: Fields) -> Rule | None:
         return None
     (name,) = kinds
     if name == "similar":
-        item.flag(name)
+        if not item.flag(name):
+            raise CaseError(f"{item.where}: similar is false; take it out, or say how to judge")
         return Rule("similarity")
     value = item.take(name)
     values = value if isinstance(value, list) else [value]
-    texts = tuple(str(v).strip() for v in values if not isinstance(v, bool | Mapping | list))
+    texts = tuple(str(v).strip() for v in values if not isinstance(v, _NO_TEXT))
     if not texts or len(texts) != len(values) or not all(texts):
         raise CaseError(f"{item.where}: {name} is {value!r}; it takes a text or a list of texts")
     if name == "number" and not all(len(numbers(text)) == 1 for text in texts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def _bring(case: Case, path: Path, most: int) -> None:
         part.replace(path)
     except CaseError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise CaseError(f"{where}: {url} can't be fetched ({error}); see to the address") from None
     finally:
         part.unlink(missing_ok=True)

@@ -43,7 +43,16 @@ class Fields:
             return value
         if not isinstance(value, str) or not value.strip():
             raise CaseError(f"{self.where}: {name} is {_shown(value)}; it takes a text")
-        return value.strip()
+        return self._written(name, value.strip())
+
+    def _written(self, name: str, value: str) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise CaseError(
+                f"{self.where}: {name} is {ascii(value)[:60]}, half of a character; write it whole"
+            ) from None
+        return value
 
     def number(
         self, name: str, low: float, high: float, default: Any = ..., *, whole: bool = False
@@ -79,7 +88,7 @@ class Fields:
         value = self.take(name, [])
         if not isinstance(value, list) or not all(isinstance(v, str) and v.strip() for v in value):
             raise CaseError(f"{self.where}: {name} is {_shown(value)}; it takes a list of texts")
-        return tuple(v.strip() for v in value)
+        return tuple(self._written(name, v.strip()) for v in value)
 
     def each(self, name: str) -> Iterator[Fields]:
         """The mappings of a list; nothing where it isn't given."""
@@ -99,5 +108,8 @@ class Fields:
 
 
 def _shown(value: Any) -> str:
-    told = repr(value)
+    try:
+        told = repr(value)
+    except ValueError:  # Python writes out no number of more than 4300 digits
+        return "a number of thousands of digits"
     return told if len(told) <= 60 else f"{told[:59]}…"

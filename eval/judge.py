@@ -29,12 +29,15 @@ MOST_LINES = 200
 MOST_CHARS = 500
 """Of one thing said; what is cut off shows as an ellipsis."""
 
+_ANSWER = 1536
+"""Tokens of an answer: room for its reason in any script."""
+
 _HANDED = " (handed over to the background)"
 
 SCHEMA = {
     "type": "object",
     "properties": {
-        "reason": {"type": "string", "maxLength": 400},
+        "reason": {"type": "string", "maxLength": 300},
         **{
             f"{who}_{axis}": {"enum": list(GRADES)}
             for who in ("a", "b")
@@ -147,7 +150,7 @@ async def _judge(client: Client, case: Case, mine: Trace, other: Trace) -> Pair 
 async def _ask(client: Client, text: str) -> dict[str, Any] | Unscored:
     message = {"role": "user", "content": [text_part(text)]}
     try:
-        answer = await client.ask([message], schema=SCHEMA)
+        answer = await client.ask([message], schema=SCHEMA, max_tokens=_ANSWER)
     except BudgetError:
         raise
     except LLMError as error:

@@ -186,8 +186,14 @@ def read_ratings(path: str | Path, key: str | Path) -> Rated:
     rated: dict[tuple[str, str, str], Grade] = {}
     rater = given.text("rater")
     ratings = given.take("ratings")
-    if not isinstance(ratings, Mapping):
-        raise CaseError(f"{path.name}: ratings is no mapping; export the page again")
+    if not isinstance(ratings, Mapping) or not ratings:
+        raise CaseError(f"{path.name}: rates nothing; rate, and export the page again")
+    whole = isinstance(pairs, Mapping) and all(
+        isinstance(pair, Mapping) and {"case", "left", "right", "scenario"} <= set(pair)
+        for pair in pairs.values()
+    )
+    if not whole:
+        raise CaseError(f"{key}: is no key of a rating page; make the page anew")
     for name, values in ratings.items():
         if name not in pairs:
             raise CaseError(f"{path.name}: {name!r} is no pair of the page; export it again")

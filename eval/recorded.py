@@ -32,17 +32,22 @@ def read_recorded(path: str | Path, name: str = "") -> Recorded:
     path = Path(path)
     said: dict[str, list[tuple[float, Action]]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON may hold other line breaks as they are.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CaseError(f"{path}: can't be read ({error}); give a file of JSON lines") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path.name}, line {number}"
+        if len(line) > MAX_LINE:
+            raise CaseError(f"{where}: {len(line)} characters, at most {MAX_LINE}; cut the text")
         try:
-            data: Any = json.loads(line) if len(line) <= MAX_LINE else None
-        except (ValueError, RecursionError):
-            data = None
+            data: Any = json.loads(line, object_pairs_hook=_once)
+        except CaseError as error:
+            raise CaseError(f"{where}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise CaseError(f"{where}: no JSON ({str(error)[:100]}); mend the line") from None
         item = Fields(data, where)
         case = item.text("case")
         actions = said.setdefault(case, [])
@@ -59,11 +64,21 @@ def read_recorded(path: str | Path, name: str = "") -> Recorded:
 
 def _by_second(said: list[tuple[float, Action]]) -> dict[int, Action]:
     found: dict[int, Action] = {}
+    free = 0  # what came before fills the seconds up to here, from its own on
     for time, action in sorted(said, key=lambda item: item[0]):
-        second = math.floor(time)
-        while second in found:
-            second += 1
+        second = max(math.floor(time), free)
         found[second] = action
+        free = second + 1
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, of which no name is given twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CaseError(f"{twice} is given twice; take one out")
     return found
 
 

@@ -69,6 +69,7 @@ def frames_of(case: Case, view: View) -> Frames:
         whole = open_video(path, 1, cache_dir=Path(view.cache_dir), size=view.side)
     except (FrameError, OSError) as error:
         raise CaseError(f"{case.path.name}: {error}") from None
+    _check_length(case, whole.seconds if wanted is None else wanted)
     if wanted is None or wanted == whole.seconds:
         return whole
     if wanted > whole.seconds:
@@ -76,6 +77,17 @@ def frames_of(case: Case, view: View) -> Frames:
             f"{case.path.name}: seconds is {wanted}, but {path} lasts {whole.seconds}; lower it"
         )
     return FirstSeconds(whole, wanted)
+
+
+def _check_length(case: Case, seconds: int) -> None:
+    """`CaseError` where something of the case comes after its last second."""
+    last = max((event.second for event in case.timeline.events), default=0)
+    stop = max((span.stop for span in case.quiet), default=0)
+    if last >= seconds or stop > seconds:
+        what = f"something in second {last}" if last >= seconds else f"quiet up to second {stop}"
+        raise CaseError(
+            f"{case.path.name}: has {what}, but its stream lasts {seconds} s; mend one of them"
+        )
 
 
 def file_hash(path: Path) -> str:
@@ -108,7 +120,11 @@ def lacking(case: Case) -> str:
     if case.video.sample and case.video.sample not in {clip.name for clip in CLIPS}:
         return f"{case.path.name}: there is no sample {case.video.sample!r}"
     path = video_path(case)
-    if path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        return f"{case.path.name}: the video can't be looked at ({error.strerror}); see to its path"
+    if there:
         return ""
     if "://" in case.video.path:
         return f"{case.path.name}: {case.video.path} was not fetched: run recipe=eval command=fetch"
@@ -188,7 +204,9 @@ def play_all(
 
 def slug(name: str) -> str:
     """A system's name as a folder's."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    # A name without any such letter has a folder of its own, too.
+    return plain or "system_" + hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def _run(config: Config, root: Path, overrides: Sequence[str]) -> int:
             recipe.look(config, root)
             return 0
     with Run(config, root) as run:
-        if run.finished:
+        if run.finished and not _goes_on(config):
             if run.is_main:
                 run.clear()
             run.say(f"{run.dir} is finished already; give another run.dir to run again")
@@ -162,6 +162,11 @@ def _run(config: Config, root: Path, overrides: Sequence[str]) -> int:
         if run.report.exists():
             run.say(f"report: {run.report}")
     return 0
+
+
+def _goes_on(config: Config) -> bool:
+    """Whether a finished run of this recipe looks for what has changed since."""
+    return config.command == "run" and bool(getattr(_recipe(config), "GOES_ON", False))
 
 
 def _recipe(config: Config) -> Any:

@@ -65,7 +65,7 @@ class CasesConfig:
         "pictures, too",
         choices=("said", "model"),
     )
-    latency: float | str = _key(
+    latency: int | float | str = _key(
         0.0,
         "seconds by which all that is said is heard later; measured: as long as its step took",
         low=0,

@@ -211,6 +211,12 @@ class Run:
         write_text(self.dir / "finished", datetime.now().isoformat(timespec="seconds") + "\n")
         self.clear()
 
+    def reopen(self) -> None:
+        """Takes a finished run up again, for a recipe that does; its figures are told anew."""
+        if self.is_main:
+            for name in ("finished", "metrics.json"):
+                (self.dir / name).unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Drops what only a run that goes on needs; of a finished run, what a kill left of it."""
         for name in ("steps", "tower"):

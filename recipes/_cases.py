@@ -14,7 +14,7 @@ from eval.handing import HANDING
 from eval.opening import Cutting, Spec
 from eval.pinned import FOLDER
 from eval.recorded import read_recorded
-from eval.suite import Transcripts, View, lacking, play_all, slug
+from eval.suite import Transcripts, View, frames_of, lacking, play_all, slug
 from joyvl_train.config import Config, UserError, nearest
 from joyvl_train.run import Run, cores
 from recipes._world import settings
@@ -51,12 +51,17 @@ def chosen_cases(config: Config) -> list[Case]:
     return [case for case in cases if not only or {case.id, case.scenario} & set(only)]
 
 
-def check_cases(config: Config) -> list[str]:
-    """What is wrong with cases, a line each."""
+def check_cases(config: Config, view: View) -> list[str]:
+    """What is wrong with cases, a line each; videos are opened for it."""
     wrong = []
     for path in case_files(places(config)):
         try:
-            wrong += filter(None, [lacking(read_case(path))])
+            case = read_case(path)
+            missing = lacking(case)
+            if missing:
+                wrong.append(missing)
+            elif case.video is not None:
+                frames_of(case, view)
         except CaseError as error:
             wrong.append(str(error))
     return wrong

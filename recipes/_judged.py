@@ -212,8 +212,13 @@ def compare(config: Config, run: Run) -> None:
     entries = read_board(board)
     for folder in _runs(config, None):
         entries = extended(entries, _entries(folder))
-    board.parent.mkdir(parents=True, exist_ok=True)
-    write_board(board, entries, config.cases.samples)
+    try:
+        board.parent.mkdir(parents=True, exist_ok=True)
+        write_board(board, entries, config.cases.samples)
+    except OSError as error:
+        raise UserError(
+            f"cases.board={board}: can't be written ({error.strerror}); name another file"
+        ) from error
     write_board(run.report, entries, config.cases.samples)
     run.metrics({"board/systems": len(entries)})
     run.say(f"leaderboard of {len(entries)} systems: {board}")
@@ -221,8 +226,11 @@ def compare(config: Config, run: Run) -> None:
 
 def _entry_data(folder: Path) -> list[dict[str, Any]]:
     try:
-        return list(json.loads((folder / "entries.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads((folder / "entries.json").read_text(encoding="utf-8"))
+        if not isinstance(found, list):
+            raise ValueError("entries.json is no list")
+        return found
+    except (OSError, ValueError, RecursionError) as error:
         raise CaseError(f"{folder}: is no finished run of recipe=eval ({error})") from None
 
 

@@ -31,6 +31,9 @@ from recipes._live import live
 from recipes._public import public
 from serve.source import SourceError
 
+GOES_ON = True
+"""A finished run of it that is started again plays what changed since."""
+
 COMMANDS = ("run", "validate", "fetch", "live", "rate", "aggregate", "compare")
 
 
@@ -41,7 +44,7 @@ def main(config: Config, run: Run) -> None:
     view = View(config.data.size, config.data.cache_dir)
     try:
         if config.command == "validate":
-            validate(config, run)
+            validate(config, run, view)
         elif config.command == "fetch":
             run.metrics({"cases/fetched": fetch(chosen_cases(config), run.say)})
         elif config.command == "live":
@@ -64,9 +67,9 @@ def main(config: Config, run: Run) -> None:
     run.finish(latest=config.command == "run")
 
 
-def validate(config: Config, run: Run) -> None:
+def validate(config: Config, run: Run, view: View) -> None:
     """Reads every case and says what is wrong with each; `UserError` where one is."""
-    wrong = check_cases(config)
+    wrong = check_cases(config, view)
     for line in wrong:
         run.say(line)
     if wrong:
@@ -80,6 +83,8 @@ def validate(config: Config, run: Run) -> None:
 
 def evaluate(config: Config, run: Run, view: View) -> None:
     """Plays what is missing of all transcripts, then writes verdicts, rates and pages."""
+    if run.finished:  # once more, for what has changed since: nothing of before may stay
+        run.reopen()
     cases = chosen_cases(config)
     left_out = [] if config.cases.footage else [case for case in cases if case.footage]
     cases = [case for case in cases if case not in left_out]

@@ -193,7 +193,7 @@ def test_transcripts_of_systems_without_an_api(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1: None is no mapping"),
+        ("{", "line 1: no JSON"),
         ('{"time": 3}', "case is missing"),
         ('{"case": "a", "text": "Hi."}', "a text without a time"),
         ('{"case": "a", "time": -1, "text": "Hi."}', "time is -1"),

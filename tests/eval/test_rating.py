@@ -89,7 +89,7 @@ def test_ratings_find_their_systems_again(folder: Path) -> None:
     [
         ({"page": "other"}, "of another rating page"),
         ({"ratings": {"p123": {}}}, "'p123' is no pair of the page"),
-        ({"ratings": []}, "no mapping"),
+        ({"ratings": []}, "rates nothing"),
         ({"rater": " "}, "rater is"),
         ({"extra": 1}, "extra is not known"),
     ],

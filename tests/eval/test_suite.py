@@ -96,7 +96,7 @@ def test_a_case_that_cant_be_played_is_unscored_for_all_and_said_once(
         assert {of[c.id].reason for c in cases[:4]} == {"case can't be played"}
     told = " ".join(lines)
     assert sum("there is no video" in line for line in lines) == 1
-    assert "past the end" in told and "is another file" in told and len(lines) == 1 + 2 * 3
+    assert "but its stream lasts" in told and "is another file" in told and len(lines) == 1 + 2 * 3
 
 
 def test_a_case_on_ones_own_video(tmp_path: Path, view: View) -> None:

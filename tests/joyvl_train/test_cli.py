@@ -93,7 +93,7 @@ def one_line(stderr: str) -> str:
     ("arguments", "words"),
     [
         (["data.sed=3"], "data.sed=3: there is no key data.sed. Did you mean data.seed"),
-        (["steps=3"], "Did you mean train.steps"),
+        (["steps=3"], "or train.steps?"),
         (["+data.new=3"], "there is no key data.new"),
         (["trian.steps=3"], "Did you mean train.steps"),
         (["lss=plain"], "there is no key lss. Did you mean loss"),

@@ -191,3 +191,38 @@ def test_rated_and_ranked(cases: Path, tmp_path: Path, capsys) -> None:
     assert run(tmp_path, "again", *over, "command=compare", f"cases.board={board}") == 0
     assert found(tmp_path, "again")["board/systems"] == found(tmp_path, "rank")["board/systems"]
     assert ">ours<" in board.read_text()
+
+
+def test_a_finished_run_plays_what_changed_since(cases: Path, tmp_path: Path, capsys) -> None:
+    assert run(tmp_path, "one", *own(cases)) == 0
+    before = found(tmp_path, "one")
+    assert run(tmp_path, "one", *own(cases)) == 0 and found(tmp_path, "one") == before
+    later = FIRE.replace("at: 24,", "at: 25,").replace(", seen: fire came", "")
+    (cases / "fire.yaml").write_text(later)
+    (cases / "wave.yaml").unlink()
+    assert run(tmp_path, "one", *own(cases)) == 0
+    told = found(tmp_path, "one")
+    assert told["cases/played"] == 1 and not any("counting" in key for key in told)
+    assert told != before
+
+
+def test_whole_seconds_of_latency(cases: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, "late", *own(cases), "cases.latency=2") == 0
+    assert found(tmp_path, "late")["score/app/monitoring"] < 2
+
+
+def test_validate_opens_videos(cases: Path, tmp_path: Path, capsys) -> None:
+    (cases / "empty.mp4").write_bytes(b"")
+    text = FIRE[: FIRE.index("stream:")] + "stream: {video: empty.mp4}\n"
+    (cases / "film.yaml").write_text(
+        text + FIRE[FIRE.index("user:") :].replace(", seen: fire came", "")
+    )
+    assert run(tmp_path, "checked", *own(cases), "command=validate") == 2
+    assert "film.yaml: " in capsys.readouterr().out
+
+
+def test_a_board_that_can_not_be_written(cases: Path, tmp_path: Path, capsys) -> None:
+    assert run(tmp_path, "one", *own(cases)) == 0
+    given = ["command=compare", f"cases.runs=[{tmp_path / 'one'}]", "cases.board=/proc/x/b.html"]
+    assert run(tmp_path, "rank", *own(cases), *given) == 2
+    assert "cases.board=/proc/x/b.html: can't be written" in capsys.readouterr().err

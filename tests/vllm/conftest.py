@@ -37,6 +37,8 @@ def server(folder: Path) -> Iterator[str]:
         *(str(PYTHON), "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(folder), "--served-model-name", "tiny", "--dtype", "float32"),
         *("--host", "127.0.0.1", "--port", str(port), "--enforce-eager"),
+        # A model that knows no JSON would fill its answer with spaces.
+        *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
         *("--limit-mm-per-prompt", '{"image": 200, "video": 0}', "--max-model-len", "8192"),
     ]
     environment = {
