@@ -36,6 +36,11 @@ def can_reuse(model: Any) -> bool:
     return "mm_encoder_outputs" in takes and hasattr(model.model, "visual")
 
 
+def is_frozen(model: Any) -> bool:
+    """Whether neither the tower nor the projector of `model` is trained, and it `can_reuse`."""
+    return can_reuse(model) and not any(p.requires_grad for p in model.model.visual.parameters())
+
+
 class FeatureFiles:
     """Features on disk, a file a frame, for every process that names the same `folder`.
 

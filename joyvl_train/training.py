@@ -30,7 +30,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from joyvl_train.checkpoint import run_device
 from joyvl_train.collate import PackedRows, Part, RowCollator
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
-from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, can_reuse
+from joyvl_train.frozen_vision import FeatureFiles, FrozenVision, is_frozen
 from joyvl_train.marks import Marks
 from joyvl_train.model_weights import load_weights, plain_model
 from joyvl_train.parts import (
@@ -446,8 +446,7 @@ def _vision(
     if wanted and spread:
         raise UserError("vision features can't be reused under engine=zero3; use zero2 or ddp")
     if wanted is None:
-        wanted = can_reuse(plain) and not spread
-        wanted = wanted and not any(p.requires_grad for p in plain.model.visual.parameters())
+        wanted = is_frozen(plain) and not spread
     if not wanted:
         return None
     return FrozenVision(plain, _FEATURE_BYTES, FeatureFiles(folder, space) if space else None)

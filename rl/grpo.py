@@ -61,10 +61,9 @@ class Settings:
 
     windows: groups of `group` rollouts that a step trains on. rounds: so often as many windows are
     drawn again while fewer than that have taught something. epochs, updates: passes over a step's
-    rollouts, and optimizer steps in each. rows: rollouts that advance together. side: of
-    the pictures of questions. weights, families:
-    of the rewards. collapse: (lowest, highest) share of gold's response rate that the policy's may
-    have for `patience` steps in a row.
+    rollouts, and optimizer steps in each. rows: rollouts that advance together. side: of the
+    pictures of questions. weights, families: of the rewards. collapse: (lowest, highest) share of
+    gold's response rate that the policy's may have for `patience` steps in a row.
     """
 
     windows: int = 16
@@ -149,12 +148,12 @@ class Grpo:
         """This rank's groups of a step, all that were rolled out, and how many of all ranks'
         teach something. Collective."""
         found: list[Group] = []
-        teaching = drawn = 0
+        drawn: list[Window] = []
+        teaching = 0
         for _ in range(self.settings.rounds):
             windows = self._plan.windows(step, self.settings.windows, drawn)
-            drawn += len(windows)
-            rank, ranks = self._accelerator.process_index, self._accelerator.num_processes
-            found += self._rolled(windows[rank::ranks], step)
+            drawn += windows
+            found += self._rolled(windows[self.rank :: self.ranks], step)
             teaching = self._sum(sum(g.advantages is not None for g in found))
             if teaching >= self.settings.windows or not windows:
                 break
@@ -228,7 +227,10 @@ class Grpo:
         for group in groups:
             assert group.advantages is not None
             for rollout, advantages in zip(group.rollouts, group.advantages, strict=True):
-                for sequence in sequences(rollout, self._renderer, self.settings.system):
+                made = sequences(rollout, self._renderer, self.settings.system)
+                if sum(len(sequence.positions) for sequence in made) < rollout.tokens:
+                    self.left_out["an image's placeholder was drawn"] += 1
+                for sequence in made:
                     if len(sequence) > room:
                         self.left_out["longer than a row"] += 1
                     else:
@@ -403,7 +405,7 @@ class Grpo:
         path = self._folder / f"checkpoint-{self.step}"
         self._accelerator.save_state(str(path))
         wait_for_all()
-        left_out = self.left_out_of_all()
+        left_out = self._sum_of_left_out()
         if is_first():
             state = {
                 "step": self.step,
@@ -466,9 +468,11 @@ class Grpo:
 
     def left_out_of_all(self) -> dict[str, int]:
         """What could not be trained on, by reason, and draws that were not taken. Collective."""
-        counts: Counter[str] = sum(self.gathered([self.left_out]), Counter())
         passed = {f"passed over: {why}": n for why, n in self._plan.passed_over.items() if n}
-        return {**counts, **(passed if is_first() else {})}
+        return {**self._sum_of_left_out(), **passed}
+
+    def _sum_of_left_out(self) -> dict[str, int]:
+        return dict(sum(self.gathered([self.left_out]), Counter()))
 
 
 def _diverged(what: str, value: float, step: int) -> UserError:

@@ -27,10 +27,10 @@ class Plan:
     """The windows of training clips, by step.
 
     clips: timelines with their frames, by number. questions: how many turn-based questions there
-    are to draw from. mix: kind -> weight. alarms: clip -> seconds in
-    which the policy spoke before training though nothing was due; half of the silence windows are
-    of such clips, where there are some. most: seconds of a window; longer ones are passed over.
-    early, late: of onsets that name no window.
+    are to draw from. mix: kind -> weight. alarms: clip -> seconds in which the policy spoke before
+    training though nothing was due; half of the silence windows are of such clips, where there are
+    some. most: seconds of a window; longer ones are passed over. early, late: of onsets that name
+    no window.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class Plan:
         self.passed_over: Counter[str] = Counter()
         """Why draws were not taken."""
 
-    def windows(self, step: int, count: int, skip: int = 0) -> list[Window]:
-        """`count` windows of a step, no two alike, after the first `skip` of it.
+    def windows(self, step: int, count: int, before: Sequence[Window] = ()) -> list[Window]:
+        """`count` windows of a step, no two alike and none of those that it drew `before`.
 
         Fewer only where the clips hold no more that could be drawn.
         """
-        drawn: dict[str, Window] = {}
-        for slot in range(skip + count):
+        drawn = {window.key: window for window in before}
+        for slot in range(len(before), len(before) + count):
             window = self._draw(step, slot, drawn)
             if window is None:
                 break
             drawn[window.key] = window
-        return list(drawn.values())[skip:]
+        return list(drawn.values())[len(before) :]
 
     def clip(self, window: Window) -> tuple[Timeline, Any]:
         """The clip that a window is of."""
@@ -94,10 +94,12 @@ class Plan:
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on must know."""
-        return {"known": {key: list(told) for key, told in self._known.items()}}
+        known = {key: list(told) for key, told in self._known.items()}
+        return {"known": known, "passed_over": dict(self.passed_over)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         known = state["known"].items()
+        self.passed_over = Counter(state["passed_over"])
         self._known = {key: (int(step), float(p), bool(taught)) for key, (step, p, taught) in known}
 
     def _draw(self, step: int, slot: int, drawn: Mapping[str, Window]) -> Window | None:

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from accelerate.utils import DeepSpeedPlugin  # type: ignore[import-untyped]
 
 from joyvl_train.config import EngineConfig, TrainConfig
-from joyvl_train.frozen_vision import FrozenVision, can_reuse
+from joyvl_train.frozen_vision import FrozenVision, is_frozen
 from joyvl_train.model_weights import plain_model
 
 _FEATURE_BYTES = 2 << 30
@@ -21,11 +21,7 @@ _FEATURE_BYTES = 2 << 30
 def kept_vision(model: Any, spread: bool) -> FrozenVision | None:
     """The kept features of a tower that is not trained."""
     plain = plain_model(model)
-    if spread or not can_reuse(plain):
-        return None
-    if any(p.requires_grad for p in plain.model.visual.parameters()):
-        return None
-    return FrozenVision(plain, _FEATURE_BYTES)
+    return FrozenVision(plain, _FEATURE_BYTES) if is_frozen(plain) and not spread else None
 
 
 def accelerator_of(train: TrainConfig, engine: EngineConfig) -> Accelerator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_each_sampled_token_has_the_probability_that_it_was_drawn_with(
             logp, entropy = loss.logprobs(batch)
         assert torch.allclose(logp, batch["drawn"], atol=2e-4)
         assert bool((entropy >= 0).all())
+
+
+def test_a_turn_with_a_placeholder_of_an_image_is_in_no_sequence(lively) -> None:
+    """No picture stands behind it; the other turns are scored all the same."""
+    model, renderer = lively
+    (rollout,) = [r for r in rollouts(model, renderer)[:3] if len(r.sampled) > 2][:1]
+    first, *others = rollout.sampled
+    drawn = replace(first, ids=(renderer.processor.image_id, *first.ids[1:]))
+    strange = replace(rollout, sampled=(drawn, *others))
+    scored = sequences(strange, renderer)
+    seconds = {int(t) for each in scored for t in each.seconds}
+    assert seconds == {each.second for each in others}
 
 
 def gradients(loss: PolicyLoss, batches: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
