@@ -49,7 +49,7 @@ from rl.policy_loss import STATS, Policy, PolicyLoss
 from rl.questions import Question, ask
 from rl.rewards import WEIGHTS, brief, routed
 from rl.rollout import Rollout, roll
-from rl.rows import Weighed, row_batch
+from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
 from rl.spread import accelerator_of, kept_vision, synchronize
 from rl.windows import Opened, Window, open_window
@@ -226,6 +226,7 @@ class Grpo:
         room = self.train.row_tokens
         for group in groups:
             assert group.advantages is not None
+            own: list[Weighed] = []
             for rollout, advantages in zip(group.rollouts, group.advantages, strict=True):
                 made = sequences(rollout, self._renderer, self.settings.system)
                 if sum(len(sequence.positions) for sequence in made) < rollout.tokens:
@@ -234,17 +235,20 @@ class Grpo:
                     if len(sequence) > room:
                         self.left_out["longer than a row"] += 1
                     else:
-                        scored.append((sequence, advantages))
-        lengths = [len(sequence) for sequence, _ in scored]
+                        own.append(Weighed(sequence, advantages))
+            scored += merged(own)
+        lengths = [len(weighed) for weighed in scored]
         rows = packed(lengths, room) if self.train.pack else [[i] for i in range(len(lengths))]
-        own = [row_batch([scored[i] for i in row], self.settings.policy.aggregate) for row in rows]
-        counts = self.gathered([len(own)])
+        made_rows = [
+            row_batch([scored[i] for i in row], self.settings.policy.aggregate) for row in rows
+        ]
+        counts = self.gathered([len(made_rows)])
         if not max(counts):
             return []
         # A rank without rows of its own takes another's, as a filler.
-        filler = own[0] if min(counts) else self.gathered(own[:1])[0]
+        filler = made_rows[0] if min(counts) else self.gathered(made_rows[:1])[0]
         nothing = {**filler, "token_weights": torch.zeros_like(filler["token_weights"])}
-        return own + [nothing] * (max(counts) - len(own))
+        return made_rows + [nothing] * (max(counts) - len(made_rows))
 
     def update(self, step: int) -> dict[str, float]:
         """One step: rollouts, and the optimizer steps on them. The figures of it. Collective."""

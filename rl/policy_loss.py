@@ -84,8 +84,8 @@ class PolicyLoss(WeightedLoss):
     """A model with its policy loss, as one module; `WeightedLoss` tells of the rest.
 
     A batch holds, beside what `collate` makes of samples: advantages, drawn [K], token_weights [K]
-    (each token's share of the mean, before it is divided), sequences [K], and, where there are
-    some, old and reference [K].
+    (each token's share of the mean, before it is divided), copies [K] (how many rollouts drew it),
+    sequences [K], and, where there are some, old and reference [K].
     """
 
     def __init__(self, model: Any, policy: Policy, **options: Any) -> None:
@@ -109,17 +109,11 @@ class PolicyLoss(WeightedLoss):
         loss = (losses * importance * weights).sum()
         if not batch["image_count"] and not self._in_step:
             loss = loss + self._untouched()
+        copies = batch["copies"]
         with torch.no_grad():
-            counted = (
-                loss.detach(),
-                entropy.sum(),
-                kl.detach().sum(),
-                clipped.float().sum(),
-                gap.abs().sum(),
-                importance.sum(),
-                torch.tensor(float(len(logp)), device=logp.device),
-            )
-            stats = torch.stack([value.float() for value in counted])
+            told = (entropy, kl, clipped.float(), gap.abs(), importance, torch.ones_like(own))
+            sums = [(value.float() * copies).sum() for value in told]
+            stats = torch.stack([loss.detach().float(), *sums])
         return {"loss": loss, "stats": stats, "logp": own}
 
     def logprobs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

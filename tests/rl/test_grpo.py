@@ -24,7 +24,7 @@ from rl.fit import fit_policy
 from rl.grpo import Grpo, Settings
 from rl.policy_loss import Policy, PolicyLoss
 from rl.rollout import Rollout, roll
-from rl.rows import row_batch
+from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
 from rl.windows import Sizes, open_window, windows_of
 from tests.rl import tiny_grpo
@@ -69,7 +69,7 @@ def test_each_sampled_token_has_the_probability_that_it_was_drawn_with(
     assert sum(len(s.positions) for s in scored) == sum(r.tokens for r in found)
     loss = PolicyLoss(model, Policy(temperature=temperature))
     for numbers in packed([len(s) for s in scored], 2048):
-        row = [(scored[i], dict.fromkeys(scored[i].seconds.tolist(), 0.0)) for i in numbers]
+        row = [Weighed(scored[i], dict.fromkeys(scored[i].seconds.tolist(), 0.0)) for i in numbers]
         batch = row_batch(row, "tokens")
         with torch.no_grad():
             logp, entropy = loss.logprobs(batch)
@@ -103,7 +103,7 @@ def test_packed_rows_have_the_gradient_of_single_ones(lively, aggregate: str, le
     model, renderer = lively
     scored = [s for r in rollouts(model, renderer)[:6] for s in sequences(r, renderer)]
     weighed = [
-        (s, {t: float(number % 3 - 1) for t in s.seconds.tolist()})
+        Weighed(s, {t: float(number % 3 - 1) for t in s.seconds.tolist()})
         for number, s in enumerate(scored)
     ]
     loss = PolicyLoss(model, Policy(level=level))
@@ -111,6 +111,29 @@ def test_packed_rows_have_the_gradient_of_single_ones(lively, aggregate: str, le
     together = gradients(loss, [row_batch(weighed, aggregate)])
     assert alone.keys() == together.keys() and any(bool(g.any()) for g in alone.values())
     for name, gradient in alone.items():
+        assert torch.allclose(gradient, together[name], rtol=1e-3, atol=1e-6), name
+
+
+@pytest.mark.parametrize("aggregate", ["tokens", "sequences"])
+def test_rollouts_that_are_alike_are_computed_once_and_weigh_as_all(lively, aggregate: str) -> None:
+    model, renderer = lively
+    scored = [s for r in rollouts(model, renderer)[:4] for s in sequences(r, renderer)]
+    once = [
+        Weighed(s, {t: float(number % 3 - 1) for t in s.seconds.tolist()})
+        for number, s in enumerate(scored)
+    ]
+    other = replace(once[0], advantages=dict.fromkeys(scored[0].seconds.tolist(), 0.5))
+    every = [*once, once[0], other, once[2], once[0]]
+    few = merged(every)
+    assert [each.copies for each in few] == [3, 1, 2, *[1] * (len(once) - 3), 1]
+    loss = PolicyLoss(model, Policy())
+    whole, merged_rows = row_batch(every, aggregate), row_batch(few, aggregate)
+    assert torch.isclose(whole["token_weights"].sum(), merged_rows["token_weights"].sum())
+    assert torch.allclose(
+        loss(**whole)["stats"], loss(**merged_rows)["stats"], rtol=1e-4, atol=1e-4
+    )
+    separate, together = gradients(loss, [whole]), gradients(loss, [merged_rows])
+    for name, gradient in separate.items():
         assert torch.allclose(gradient, together[name], rtol=1e-3, atol=1e-6), name
 
 

@@ -19,7 +19,7 @@ from rl.policy_loss import Policy, PolicyLoss
 from rl.questions import ask, question_window, timeline_of
 from rl.rewards import WEIGHTS, examine, reward
 from rl.rollout import Rollout, Sampled
-from rl.rows import row_batch
+from rl.rows import Weighed, row_batch
 from rl.sequences import sequences
 from rl.windows import Sizes
 from tests.rl.tiny_grpo import Clips, lively, trainer
@@ -43,7 +43,7 @@ def test_answers_are_drawn_rewarded_and_scored_as_they_were_drawn() -> None:
     for group in found:
         for rollout in group:
             (scored,) = sequences(rollout, renderer)
-            batch = row_batch([(scored, {0: 0.0})], "tokens")
+            batch = row_batch([Weighed(scored, {0: 0.0})], "tokens")
             with torch.no_grad():
                 logp, _ = loss.logprobs(batch)
             assert torch.allclose(logp, batch["drawn"], atol=2e-4)
