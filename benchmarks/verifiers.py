@@ -23,6 +23,7 @@ import argparse
 import datetime
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections import OrderedDict
@@ -37,6 +38,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_pipeline import verify
 from data_pipeline.agents.asking import wait_for
@@ -96,6 +99,7 @@ class Setting:
     least: float = 0.6
     least_before: float = 0.6
     back: int = 1
+    over: int = 1
 
     def __str__(self) -> str:
         told = [f"{k} {v}" for k, v in vars(self).items() if k != "tools" and v != getattr(_SET, k)]
@@ -104,7 +108,9 @@ class Setting:
 
 
 def _of(thresholds: Thresholds) -> dict[str, Any]:
-    return {name: getattr(thresholds, name) for name in ("still", "unread", "pictures")}
+    return {
+        name: getattr(thresholds, name) for name in ("still", "unread", "read_before", "pictures")
+    }
 
 
 _SET = Setting()
@@ -268,25 +274,30 @@ def verifiers(client: Client | None, chosen: Mapping[str, Setting]) -> list[Veri
             least=setting.least,
             least_before=setting.least_before,
             back=setting.back,
+            over=setting.over,
             picture_side=MODEL_SIDE,
         )
         asked = replace(desk, agents={agent.name: agent})
         return [("local", desk.asking("local", partial(verify.local, asked, 4, 0)))]
 
     seen, last = ("alerting", "commentary"), (1, 2)
-    stills, reading = (0.0005, 0.001, 0.002, 0.005, 0.01), (0.3, 0.5, 0.7, 0.9)
+    stills = (0.0005, 0.001, 0.002, 0.005, 0.01)
+    reading = {"unread": (0.3, 0.5, 0.7, 0.9), "read_before": (0.7, 0.9, 1.1)}
     made = [
         Verifier("rules", ("qa", "delegation"), rules),
         Verifier("motion", seen, moves, _settings(last, still=stills)),
         Verifier("detector", seen, detects, _settings(last, score=(0.15, 0.3, 0.5))),
-        Verifier("ocr", (READING,), reads, _settings(last, unread=reading)),
+        Verifier("ocr", (READING,), reads, _settings(last, **reading)),
     ]
     if client is not None:
         asked = tuple(
-            Setting(names=names, least=least, least_before=before, back=back)
+            Setting(names=names, least=least, least_before=before, back=back, over=over)
             for names in (True, False)
             for least in (0.4, 0.6, 0.8)
-            for before, back in ((0.0, 1), (0.4, 1), (0.8, 1), (0.4, 2), (0.8, 2))
+            for before, back, over in (
+                *((0.0, 1, 1), (0.4, 1, 1), (0.8, 1, 1), (0.4, 2, 1), (0.8, 2, 1)),
+                *((0.5, 1, 3), (0.7, 1, 3), (0.85, 1, 3)),
+            )
         )
         made.append(Verifier("model", seen, asks, asked))
 
@@ -298,11 +309,13 @@ def verifiers(client: Client | None, chosen: Mapping[str, Setting]) -> list[Veri
 
 
 def _settings(pictures: Sequence[int], **grid: Sequence[float]) -> tuple[Setting, ...]:
-    """Each value of one threshold with each number of pictures."""
-    ((name, values),) = grid.items()
-    if name == "score":
-        return tuple(Setting(Thresholds(pictures=n), score=v) for v in values for n in pictures)
-    return tuple(Setting(Thresholds(pictures=n, **{name: v})) for v in values for n in pictures)
+    """All values of these thresholds with each number of pictures."""
+    if "score" in grid:
+        return tuple(
+            Setting(Thresholds(pictures=n), score=v) for v in grid["score"] for n in pictures
+        )
+    each = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    return tuple(Setting(Thresholds(pictures=n, **own)) for own in each for n in pictures)
 
 
 # Figures.

@@ -30,12 +30,15 @@ class Thresholds:
     """Where a tool's finding counts against a line.
 
     still: share of a picture below which nothing moves in it; unread: how well a text is read
-    (`ocr.shows`) below which it is not on the screen; pictures: the last ones before a line's end
-    of second in which it may be found.
+    (`ocr.shows`) below which it is not on the screen; read_before: how well a text that is to be
+    read out as it appears is read in the second before, from which on it comes late; above 1 it is
+    not looked for there. pictures: the last ones before a line's end of second in which what it
+    tells of may be found.
     """
 
     still: float = 0.002
     unread: float = UNREAD
+    read_before: float = 0.9
     pictures: int = 2
 
 
@@ -136,6 +139,12 @@ def refuted(
         read = max(ocr.shows(tools.reads(picture), text) for picture in last)
         if read < thresholds.unread:
             return "text not on screen", f"{text!r}: {read:.2f} of it read", tools.reads.key
+        before = _just_before(timeline, event, pictures)
+        if before is not None and thresholds.read_before <= 1:
+            read = ocr.shows(tools.reads(before), text)
+            if read >= thresholds.read_before:
+                detail = f"{text!r}: {read:.2f} of it read a second before"
+                return "text on screen before", detail, tools.reads.key
     wanted = named(event.text) if now else []
     if tools.detects is not None and wanted:
         found = {one.label for picture in last for one in tools.detects(picture)}
@@ -143,6 +152,16 @@ def refuted(
         if missing:
             return "not in the picture", f"no {' and no '.join(missing)}", tools.detects.key
     return None
+
+
+def _just_before(timeline: Timeline, event: Event, pictures: Pictures) -> Image.Image | None:
+    """The picture of the second before a line that reads out what appears; None for other lines,
+    and where it was asked for in that second."""
+    asked = next((e for e in timeline.of("user") if e.id == event.answers), None)
+    if asked is None or asked.text not in READ or asked.second >= event.second:
+        return None
+    found = dict(pictures).get(event.second - 1)
+    return found if isinstance(found, Image.Image) else None
 
 
 def _readable(reads: Reads, text: str) -> bool:

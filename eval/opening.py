@@ -19,6 +19,7 @@ from joyvl_train.memory import Limits, log_summary
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import StreamSettings, Summarize
 from serve.chat_engine import ChatEngine
+from serve.chat_model import ChatModel
 from serve.consolidation import ModelSummary
 
 
@@ -137,7 +138,7 @@ def _endpoint(spec: Spec) -> ChatEngine:
         retries=spec.retries,
         max_tokens=spec.max_tokens or None,
     )
-    return ChatEngine(
+    model = ChatModel(
         client,
         system=spec.system,
         max_new_tokens=spec.max_new_tokens,
@@ -145,6 +146,7 @@ def _endpoint(spec: Spec) -> ChatEngine:
         raw=spec.raw,
         strict=True,
     )
+    return ChatEngine(model)
 
 
 @lru_cache(maxsize=2)

@@ -63,10 +63,10 @@ def user_content(turn: Turn) -> list[dict[str, str]]:
     """The parts of a user turn: one text part, then one image part a frame.
 
     The text is `[Background n] digest\\nquery\\n<t.0 seconds>\\n`, each line only where there is
-    one; several queries of one second stand on one line, joined by a space.
+    one; several queries of one second, and notes after them, stand on one line, joined by a space.
     """
     lines = [f"{_BACKGROUND} {number}] {clean(digest)}" for number, digest in turn.results]
-    query = " ".join(filter(None, map(clean, turn.queries)))
+    query = " ".join(filter(None, map(clean, (*turn.queries, *turn.notes))))
     if query:
         lines.append(query)
     lines.append(time_line(turn.second))

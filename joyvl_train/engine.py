@@ -10,7 +10,7 @@ the user turn, so that a silent second costs one forward.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -117,6 +117,17 @@ class Engine:
         self._store.copy(old.slot, row.slot, old.length + 1)
         return new
 
+    def check_bias(self, silence_bias: float) -> None:
+        """Raises `ValueError` for a bias that this model can't be given."""
+        self._bias(silence_bias)
+
+    def lean(self, handle: int, silence_bias: float) -> None:
+        """From its next reply on the stream has a `silence_bias` of its own."""
+        self._row(handle).first = self._bias(silence_bias)
+
+    def _first_of(self, row: Row) -> Mapping[int, float]:
+        return self._first if row.first is None else row.first
+
     def stream(self, handle: int) -> Stream:
         """The stream that `handle` follows."""
         return self._stream(self._row(handle))
@@ -153,7 +164,7 @@ class Engine:
         """
         rows = self._waiting(handles)
         with self._inference(rows):
-            draws = [Draw(self.sampling, row.random, self._first) for row in rows]
+            draws = [Draw(self.sampling, row.random, self._first_of(row)) for row in rows]
             if self.incremental:
                 prompts = [row.ready or self._new_prompt(row) for row in rows]
                 self._generate(rows, prompts, draws, self._silence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,6 +35,7 @@ class Row:
     `length` tokens are cached and the next one stands at `place` on every axis of the positions;
     `prompt_length` and `prompt_place` are these at the end of the last prompt, and `generated` are
     the ids cached after it. `turns` of the chunk are in the prompt. `ready` is what `prefill` left.
+    first: added to the logits of a reply's first token; None: what the engine adds for all.
     """
 
     slot: int
@@ -48,6 +49,7 @@ class Row:
     prompt_place: int = 0
     generated: tuple[int, ...] = ()
     ready: Prompt | None = None
+    first: Mapping[int, float] | None = None
 
     def crop(self, kept: int) -> None:
         """Forget all but the first `kept` generated tokens."""

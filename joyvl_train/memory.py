@@ -68,7 +68,8 @@ class MemoryEvent:
     """Something that a log should show. `kind` is one of a few fixed words that can be counted:
 
     merged, forgotten (past L blocks), unpinned, pending_dropped, dialogue_dropped, cut (a text past
-    its limit); from the stream also chunk, summary_late, summary_gap, query_dropped, empty_query.
+    its limit); from the stream also chunk, summary_late, summary_gap, query_dropped, note_dropped,
+    empty_query.
     """
 
     kind: str
@@ -278,6 +279,10 @@ def absorb(
         line = Said(turn.second, "background", f"task {number}: {digest}")
         memory, more = say(memory, [line], limits, count_tokens)
         events += more
+    if turn.notes:
+        lines = [Said(turn.second, "background", note) for note in turn.notes]
+        memory, more = say(memory, lines, limits, count_tokens)
+        events += more
     for query in turn.queries:
         memory, more = pin(memory, Pinned(turn.second, query), limits, count_tokens)
         events += more
@@ -345,6 +350,7 @@ def log_summary(turns: Sequence[Turn], chars: int = 1000) -> str:
     for turn in turns:
         heard = [f"{turn.second} s background {n}: {clean(text)}" for n, text in turn.results]
         heard += [f"{turn.second} s user: {clean(text)}" for text in turn.queries]
+        heard += [f"{turn.second} s note: {clean(text)}" for text in turn.notes]
         if heard:
             flush()
             last = None
@@ -408,4 +414,4 @@ def told_summary(
 
 
 def _said_in(turn: Turn) -> bool:
-    return bool(turn.queries or turn.results) or not isinstance(turn.action, Silence)
+    return bool(turn.queries or turn.results or turn.notes) or not isinstance(turn.action, Silence)

@@ -40,7 +40,8 @@ _KEPT_EVENTS = 1000
 class Turn:
     """One second: what came in, and the action that closed it (None while the turn is open).
 
-    `frames` are opaque: pictures, paths or keys of a cache.
+    `frames` are opaque: pictures, paths or keys of a cache. `notes` are texts of modules that look
+    on, read with the queries and not pinned as those are.
     """
 
     second: int
@@ -48,6 +49,7 @@ class Turn:
     queries: tuple[str, ...] = ()
     results: tuple[Result, ...] = ()
     action: Action | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Stream:
         self._merge: Summary | None = None
         self._queries: tuple[str, ...] = ()  # texts that wait for a second with frames
         self._results: tuple[Result, ...] = ()
+        self._notes: tuple[str, ...] = ()
         self._open_tasks = frozenset(p.number for p in self._memory.pending)
         self._tasks = max(self._open_tasks, default=0)  # the last number given
         self._absorbed_tasks = self._tasks  # the last number that memory knows of
@@ -180,6 +183,7 @@ class Stream:
         frames: Iterable[Any] = (),
         queries: Iterable[str] = (),
         results: Iterable[Result] = (),
+        notes: Iterable[str] = (),
     ) -> Turn | None:
         """Open the turn of `second`; the chunk is cut first where its end is reached.
 
@@ -199,10 +203,11 @@ class Stream:
             self._cut(since + passed * self.settings.chunk_seconds)
         self._now = second
         self._take_texts(second, queries, results)
+        self._take_notes(second, notes)
         turn = None
         if frames:
-            turn = Turn(second, frames, self._queries, self._results)
-            self._queries, self._results = (), ()
+            turn = Turn(second, frames, self._queries, self._results, notes=self._notes)
+            self._queries, self._results, self._notes = (), (), ()
             self._turns = (*self._turns, turn)
         if second >= self._boundary - self.settings.lead:
             self._announce(self._boundary)
@@ -258,6 +263,15 @@ class Stream:
             self._results = (*self._results, (number, text))
             self._open_tasks -= {number}
 
+    def _take_notes(self, second: int, notes: Iterable[str]) -> None:
+        for note in notes:
+            text, cuts = bounded(note, self.settings.limits.text_chars, second, "note")
+            self._note(cuts)
+            if text and len(self._notes) < self.settings.limits.queries:
+                self._notes = (*self._notes, text)
+            elif text:
+                self._note([MemoryEvent("note_dropped", second, text)])
+
     # Boundaries and consolidation
 
     def due_summary(self) -> range | None:
@@ -273,6 +287,10 @@ class Stream:
     def due_turns(self) -> tuple[Turn, ...]:
         """The turns of `due_summary()`; all of them are closed."""
         return self._dues[-1].turns if self.due_summary() is not None else ()
+
+    def awaited(self) -> frozenset[range]:
+        """The seconds of all summaries that `add_summary` would take, late ones too."""
+        return frozenset(due.seconds for due in self._dues if due.summary is None)
 
     def add_summary(self, summary: Summary) -> list[MemoryEvent]:
         """File the summary of an announced range; it enters memory at the coming boundary.

@@ -11,7 +11,7 @@ in the way that `recipe=base` teaches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joyvl_train.actions import Response
 from joyvl_train.baselines import Asked
@@ -50,40 +50,55 @@ class ModelSummary:
         self._seconds, self._frames, self._chars = seconds, frames, chars
 
     def __call__(self, turns: Sequence[Turn]) -> str:
-        stretches: dict[int, list[Turn]] = {}
-        for turn in turns:
-            if turn.frames:
-                stretches.setdefault(turn.second // self._seconds, []).append(turn)
-        prompts: list[Rendered] = []
-        last_turn: list[Turn] = []
-        for stretch in stretches.values():
-            stretch[:0], last_turn = last_turn, stretch[-1:]
-            shown = [stretch[i].frames[-1] for i in _spread(len(stretch), self._frames)]
-            prompts.append(
-                self.engine.renderer.render_question(
-                    self.question, shown, system=self.engine.system
-                )
-            )
+        shown = stretches(turns, self._seconds, self._frames)
+        prompts: list[Rendered] = [
+            self.engine.renderer.render_question(self.question, frames, system=self.engine.system)
+            for _, frames in shown
+        ]
         replies = self.engine.generate_batch(prompts, seeds=range(len(prompts))) if prompts else []
-        lines: list[str] = []
-        last = ""
-        for stretch, reply in zip(stretches.values(), replies, strict=True):
-            told = clean(reply.action.text) if isinstance(reply.action, Response) else ""
-            if told.casefold().strip(" .") not in _NOTHING and told != last:
-                lines.append(f"{stretch[0].second} s: {told}")
-            last = told
-        said = log_summary(turns, self._chars)
-        room = self._chars - len(said) - 2
-        kept: list[str] = []
-        for line in reversed(lines):
-            if len(line) + 2 > room:
-                break
-            room -= len(line) + 2
-            kept.append(line)
-        seen = "; ".join(reversed(kept))
-        if not seen:
-            return said
-        return seen if said == log_summary(()) else f"{seen}; {said}"
+        said = [r.action.text if isinstance(r.action, Response) else "" for r in replies]
+        return told(turns, [second for second, _ in shown], said, self._chars)
+
+
+def stretches(
+    turns: Sequence[Turn], seconds: int, frames: int
+) -> list[tuple[int, tuple[Any, ...]]]:
+    """(first second, frames to be shown) of each stretch of `seconds`; each begins with the last
+    frame of the one before."""
+    found: dict[int, list[Turn]] = {}
+    for turn in turns:
+        if turn.frames:
+            found.setdefault(turn.second // seconds, []).append(turn)
+    shown = []
+    last: list[Turn] = []
+    for stretch in found.values():
+        stretch[:0], last = last, stretch[-1:]
+        chosen = tuple(stretch[i].frames[-1] for i in _spread(len(stretch), frames))
+        shown.append((stretch[0].second, chosen))
+    return shown
+
+
+def told(turns: Sequence[Turn], seconds: Sequence[int], said: Sequence[str], chars: int) -> str:
+    """One text of what was seen in the stretches that begin in `seconds`, and said in `turns`."""
+    lines: list[str] = []
+    last = ""
+    for second, answer in zip(seconds, said, strict=True):
+        text = clean(answer)
+        if text.casefold().strip(" .") not in _NOTHING and text != last:
+            lines.append(f"{second} s: {text}")
+        last = text
+    log = log_summary(turns, chars)
+    room = chars - len(log) - 2
+    kept: list[str] = []
+    for line in reversed(lines):
+        if len(line) + 2 > room:
+            break
+        room -= len(line) + 2
+        kept.append(line)
+    seen = "; ".join(reversed(kept))
+    if not seen:
+        return log
+    return seen if log == log_summary(()) else f"{seen}; {log}"
 
 
 def _spread(count: int, wanted: int) -> list[int]:

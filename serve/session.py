@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from joyvl_train.actions import Delegation, Silence
 from joyvl_train.background import Task, task_of
@@ -23,7 +23,8 @@ class Tick:
     """What has arrived by the end of `second`. Seconds increase; those without frames may be told
     of or left out.
 
-    `results` are (task number, digest); `summaries` and `block` answer `SummaryDue` and `BlockDue`.
+    `results` are (task number, digest); `notes` are of modules that look on; `summaries` and
+    `block` answer `SummaryDue` and `BlockDue`.
     """
 
     second: int
@@ -32,6 +33,7 @@ class Tick:
     results: tuple[Result, ...] = ()
     summaries: tuple[Summary, ...] = ()
     block: Summary | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,17 @@ class Remembered:
 SessionEvent = Stepped | SummaryDue | BlockDue | Remembered
 
 
-class Session:
+class Follower(Protocol):
+    """What follows streams by handles: an engine that is stepped, or a model that is asked."""
+
+    def open(self, stream: Stream, seed: int | None = None) -> int: ...
+    def close(self, handle: int) -> None: ...
+
+
+Model = TypeVar("Model", bound=Follower)
+
+
+class Session(Generic[Model]):
     """A stream and the handle that `engine` follows it by; `close` it in the end.
 
     seed: names what is drawn for it. snapshot: how many of the newest frames go out with a
@@ -76,7 +88,7 @@ class Session:
 
     def __init__(
         self,
-        engine: Streamer,
+        engine: Model,
         settings: StreamSettings | None = None,
         *,
         memory: Memory | None = None,
@@ -91,7 +103,7 @@ class Session:
         self._blocks = 0  # the end of the last block that was asked for
         self._handle = engine.open(self.stream, seed)
 
-    def step(self, tick: Tick) -> list[SessionEvent]:
+    def step(self: Session[Streamer], tick: Tick) -> list[SessionEvent]:
         """Takes in a second and answers it; a second without frames is taken in alone.
 
         Raises `ValueError`, as `Stream` does, for a tick that can't follow.
@@ -102,19 +114,29 @@ class Session:
         """Releases what the engine holds of the stream."""
         self.engine.close(self._handle)
 
-    def _take(self, tick: Tick) -> bool:
-        """Opens the second's turn; False where it has no frames and so no turn."""
+    @property
+    def handle(self) -> int:
+        """What the engine knows the stream by."""
+        return self._handle
+
+    def begin(self, tick: Tick) -> bool:
+        """The first half of `step`: opens the second's turn, which `finish` closes; False where it
+        has no frames and so no turn, and `finish` is due all the same."""
         for summary in tick.summaries:
             self.stream.add_summary(summary)
         if tick.block is not None:
             self.stream.add_merge(tick.block)
-        return self.stream.observe(tick.second, tick.frames, tick.queries, tick.results) is not None
+        told = tick.queries, tick.results, tick.notes
+        return self.stream.observe(tick.second, tick.frames, *told) is not None
 
-    def _answered(self, reply: Answer | None) -> list[SessionEvent]:
-        """Closes the turn with what the user is shown, if one was opened; what came of it."""
+    def finish(self, reply: Answer | None) -> list[SessionEvent]:
+        """The other half: closes the turn with what the user is shown, and tells what came of it.
+        None: no answer came, and an open turn stands as silence."""
         events: list[SessionEvent] = []
         turn = self.stream.open_turn
-        if turn is not None and reply is not None:
+        if turn is not None and reply is None:
+            self.stream.act(Silence())
+        elif turn is not None and reply is not None:
             step = step_of(turn, reply)
             number, action = self.stream.act(step.action), step.action
             task = None
@@ -134,7 +156,9 @@ class Session:
         return events + [Remembered(event) for event in self.stream.take_events()]
 
 
-def step_together(sessions: Sequence[Session], ticks: Sequence[Tick]) -> list[list[SessionEvent]]:
+def step_together(
+    sessions: Sequence[Session[Streamer]], ticks: Sequence[Tick]
+) -> list[list[SessionEvent]]:
     """A step of each of several sessions of one engine, which answers them together.
 
     Where that fails or is broken off, by the engine, a tick or Ctrl-C, the seconds that were begun
@@ -142,11 +166,11 @@ def step_together(sessions: Sequence[Session], ticks: Sequence[Tick]) -> list[li
     """
     if len({id(session.engine) for session in sessions}) > 1:
         raise ValueError("sessions of several engines can't be stepped together")
-    begun: list[Session] = []
+    begun: list[Session[Streamer]] = []
     answers: dict[int, Answer] = {}
     try:
         for session, tick in zip(sessions, ticks, strict=True):
-            if session._take(tick):
+            if session.begin(tick):
                 begun.append(session)
         if begun:
             replies = begun[0].engine.step([session._handle for session in begun])
@@ -156,4 +180,4 @@ def step_together(sessions: Sequence[Session], ticks: Sequence[Tick]) -> list[li
         for session in begun:
             if id(session) not in answers:
                 session.stream.act(Silence())
-    return [session._answered(answers.get(id(session))) for session in sessions]
+    return [session.finish(answers.get(id(session))) for session in sessions]

@@ -1,20 +1,31 @@
-"""Where a live stream's pictures come from: a camera or server by RTSP, a second at a time."""
+"""Where a live stream's pictures come from: files, cameras and servers, a second at a time.
+
+    for item in watch("rtsp://camera/door", stop):     # a Second, or a Notice of what befell it
+        ...
+
+Whatever the source, `Sampler` makes whole seconds of pictures that carry times.
+"""
 
 from __future__ import annotations
 
+import random
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import av
 from PIL import Image
 
 from joyvl_train.pictures import resized, target_size
+from joyvl_train.video import FrameError, regular_file
 
 _JUMP = 30.0
 """Seconds by which the times of pictures may be ahead; past that the camera's clock has jumped."""
 
+_BACK = 1.0
+"""Seconds by which they may lie before the last one; past that the clock was set back."""
 
 _SLACK = 1e-6  # times are sums of parts of a second
 
@@ -35,21 +46,94 @@ class Second:
     arrived: float
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What befell a source; `detail` is for the log and for users."""
+
+    kind: Literal["live", "lost"]
+    detail: str = ""
+
+
+Picture = Callable[[], Image.Image]
+
+
+class Sampler:
+    """Pictures with times -> whole seconds, each told of once a later picture shows it is over.
+
+    Picture i of a second is the last one before its share of the second ends, as in training.
+    Seconds without a picture are left out, and so are all but every `every`-th. A jump of more than
+    half a minute, or back, is taken for a clock that was set, and time goes on. side: the longest
+    that pictures are kept at.
+    """
+
+    def __init__(
+        self, frames_per_second: int = 1, side: int | None = None, *, every: int = 1, start: int = 0
+    ) -> None:
+        if frames_per_second < 1 or every < 1:
+            raise ValueError(f"{frames_per_second=} and {every=}; each must be 1 or more")
+        self._rate, self._side, self._every = frames_per_second, side, every
+        self._first: float | None = None
+        self._begun = 0.0
+        self._shares: dict[int, Picture] = {}
+        self._start = start
+        self._open = start
+        self._last = 0.0
+
+    @property
+    def second(self) -> int:
+        """The second that is open."""
+        return self._open
+
+    def add(self, at: float, picture: Picture) -> list[Second]:
+        """The second that this picture ends, if it holds pictures. at: seconds, from anywhere;
+        picture: makes the image, and is called only if it is the last of its share."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._begun, self._last = at, now, at
+        if at - self._last > _JUMP or self._last - at > _BACK:
+            # The clock was set: the picture comes a second after the last one.
+            self._first += at - self._last - 1
+        self._last = at
+        place = max(at - self._first, 0.0) + self._start + _SLACK
+        over: list[Second] = []
+        if int(place) > self._open:
+            over = self.end(now)
+            self._open = int(place)
+        if self._open % self._every == 0:
+            self._shares[int((place - self._open) * self._rate)] = picture
+        return over
+
+    def end(self, now: float | None = None) -> list[Second]:
+        """The open second as it stands, if it holds a picture; it holds none afterwards."""
+        if not self._shares:
+            return []
+        shares, self._shares = self._shares, {}
+        arrived = (time.monotonic() if now is None else now) - self._begun
+        frames = tuple(self._kept(shares[i]()) for i in sorted(shares))
+        return [Second(self._open, frames, arrived)]
+
+    def _kept(self, image: Image.Image) -> Image.Image:
+        if self._side is None:
+            return image
+        width, height = image.size
+        return resized(image, target_size(width, height, self._side))
+
+
 def rtsp(
     url: str,
     *,
     frames_per_second: int = 1,
     side: int | None = None,
+    every: int = 1,
+    start: int = 0,
     timeout: float = 10.0,
     most_seconds: int | None = None,
 ) -> Iterator[Second]:
     """The seconds of a stream, each as soon as it is over, by the times that its pictures carry.
 
-    Picture i of a second is the last one before its share of the second ends, as in training.
-    Seconds without a picture are left out; a jump
-    of more than half a minute is taken for a clock that was set, and skipped. Ends with the stream,
-    or after `most_seconds`. Raises `SourceError` where nothing can be read.
+    Ends with the stream, or after `most_seconds`. Raises `SourceError` where nothing can be read.
     """
+    sampler = Sampler(frames_per_second, side, every=every, start=start)
     options = {"rtsp_transport": "tcp", "stimeout": str(int(timeout * 1e6))}
     try:
         container = av.open(url, options=options, timeout=timeout)
@@ -58,36 +142,96 @@ def rtsp(
     with container:
         if not container.streams.video:
             raise SourceError(f"{url}: has no video; name another stream")
-        stream = container.streams.video[0]
-        first: float | None = None
-        begun = 0.0
-        shares: dict[int, Image.Image] = {}
-        open_second = 0
+        seen = False
         try:
-            for at, frame in timed(container.decode(stream)):
-                now = time.monotonic()
-                begun = begun or now
-                first = at if first is None else first
-                place = max(at - first, 0.0) + _SLACK
-                if place > open_second + _JUMP:  # the camera's clock was set; time goes on
-                    first += place - open_second - 1
-                    place = at - first
-                while int(place) > open_second:
-                    if shares:
-                        yield _whole(open_second, shares, now - begun)
-                    shares = {}
-                    open_second += 1
-                    if most_seconds is not None and open_second >= most_seconds:
-                        return
-                image = frame.to_image()
-                if side is not None:
-                    image = resized(image, target_size(*image.size, side))
-                shares[int((place - open_second) * frames_per_second)] = image
+            for at, frame in timed(container.decode(container.streams.video[0])):
+                seen = True
+                yield from sampler.add(at, frame.to_image)
+                if most_seconds is not None and sampler.second >= most_seconds:
+                    return
         except _BROKEN as error:
-            if first is None:
+            if not seen:
                 raise SourceError(f"{url}: can't be read ({error}); see to the server") from None
-        if shares:
-            yield _whole(open_second, shares, time.monotonic() - begun)
+        yield from sampler.end()
+
+
+def watch(
+    url: str,
+    stop: threading.Event,
+    *,
+    frames_per_second: int = 1,
+    side: int | None = None,
+    every: int = 1,
+    timeout: float = 10.0,
+    longest_wait: float = 30.0,
+) -> Iterator[Second | Notice]:
+    """A stream that is connected anew whenever it ends or breaks, until `stop` is set.
+
+    Between tries it waits 1, 2, 4 ... seconds, `longest_wait` at most, with some jitter. Seconds go
+    on by this machine's clock while nothing comes.
+    """
+    begun = time.monotonic()
+    wait = 1.0
+    while not stop.is_set():
+        start = int(time.monotonic() - begun)
+        live = False
+        detail = "the stream ended"
+        try:
+            seconds = rtsp(
+                url,
+                frames_per_second=frames_per_second,
+                side=side,
+                every=every,
+                start=start,
+                timeout=timeout,
+            )
+            for second in seconds:
+                if not live:
+                    live, wait = True, 1.0
+                    yield Notice("live")
+                yield second
+                if stop.is_set():
+                    return
+        except SourceError as error:
+            detail = str(error)
+        yield Notice("lost", detail)
+        stop.wait(wait * random.uniform(0.8, 1.2))
+        wait = min(2 * wait, longest_wait)
+
+
+def play(
+    path: str,
+    stop: threading.Event,
+    *,
+    frames_per_second: int = 1,
+    side: int | None = None,
+    every: int = 1,
+    paced: bool = True,
+) -> Iterator[Second | Notice]:
+    """The seconds of a video file: as they come by the clock, or (not `paced`) as fast as they are
+    taken. Raises `SourceError` where it can't be read."""
+    try:
+        whole = regular_file(path)
+        container = av.open(str(whole))
+    except (FrameError, *_BROKEN) as error:
+        raise SourceError(f"{path}: can't be opened ({error}); name a video file") from None
+    sampler = Sampler(frames_per_second, side, every=every)
+    begun = time.monotonic()
+    with container:
+        if not container.streams.video:
+            raise SourceError(f"{path}: has no video; name another file")
+        yield Notice("live")
+        try:
+            for at, frame in timed(container.decode(container.streams.video[0])):
+                for second in sampler.add(at, frame.to_image):
+                    if paced and stop.wait(max(begun + second.second + 1 - time.monotonic(), 0)):
+                        return
+                    yield second
+                if stop.is_set():
+                    return
+        except _BROKEN as error:
+            yield Notice("lost", f"{path}: breaks off ({error})")
+        yield from sampler.end()
 
 
 def timed(frames: Iterable[Any]) -> Iterator[tuple[float, Any]]:
@@ -116,7 +260,3 @@ def timed(frames: Iterable[Any]) -> Iterator[tuple[float, Any]]:
             known.pop()
     for n, each in enumerate(waiting):  # a stream of a picture or two
         yield float(n) if each.time is None else each.time, each
-
-
-def _whole(second: int, shares: dict[int, Image.Image], arrived: float) -> Second:
-    return Second(second, tuple(shares[i] for i in sorted(shares)), arrived)

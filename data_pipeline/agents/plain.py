@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping
+from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -52,7 +53,8 @@ class PlainAgent(Agent):
 
     names: whether a thing is there is asked by "what is there?", and its name must be among those
     said; else by yes or no. least: the share of wordings whose answer must be the wanted one;
-    least_before: the same of looks to `back` seconds before a line's own, 0 leaves these out.
+    least_before: the same of looks to the `over` seconds that end `back` before a line's own, on
+    average; 0 leaves these out.
 
     An answer that is neither yes nor no counts for nothing; a look of which all answers are such is
     "unparsed", a line that no plain question fits "unsure".
@@ -67,6 +69,7 @@ class PlainAgent(Agent):
         least: float = 0.6,
         least_before: float = 0.6,
         back: int = 1,
+        over: int = 1,
         folder: Path = FOLDER,
         **settings: Any,
     ) -> None:
@@ -75,13 +78,13 @@ class PlainAgent(Agent):
         for share in (least, least_before):
             if not 0 <= share <= 1:
                 raise ValueError(f"least {least!r}, least_before {least_before!r}: from 0 to 1")
-        if back < 1:
-            raise ValueError(f"back {back}: 1 second or more")
+        if back < 1 or over < 1:
+            raise ValueError(f"back {back}, over {over}: 1 second or more")
         super().__init__(load(name), client, **{"max_tokens": _MOST_TOKENS, **settings})
-        self.names, self.back = names, back
+        self.names, self.back, self.over = names, back, over
         self.least, self.least_before = least, least_before
         self._wordings = {kind: wordings(kind, folder) for kind in FIELDS}
-        told = repr((names, back, least, least_before, sorted(self._wordings.items())))
+        told = repr((names, back, over, least, least_before, sorted(self._wordings.items())))
         self._key = f"plain_{name}@{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
     @property
@@ -108,17 +111,19 @@ class PlainAgent(Agent):
             raise Unverified("unsure", "no plain question asks this", self.key)
         seconds = dict(pictures)
         done = 0
-        for look in found:
-            least = self.least_before if look.before else self.least
-            if look.before and (least == 0 or look.second not in seconds):
-                continue
-            if look.second not in seconds:
-                raise Unverified("unsure", f"no picture of second {look.second}", self.key)
-            share = await self._share(look, [(look.second, seconds[look.second])], sample)
-            done += 1
-            if share < least:
-                reason = f"{look.told()}, by {share:.2f} of the answers"
-                return {"reason": reason, "verdict": "no"}
+        for before, group in groupby(found, key=lambda look: look.before):
+            looked = list(group)
+            if before:
+                looked = [k for k in looked if k.second in seconds] if self.least_before else []
+            shares = [await self._share(look, seconds, sample) for look in looked]
+            done += len(shares)
+            if before and shares:
+                looked, shares = looked[:1], [sum(shares) / len(shares)]
+            least = self.least_before if before else self.least
+            for look, share in zip(looked, shares, strict=True):
+                if share < least:
+                    reason = f"{look.told()}, by {share:.2f} of the answers"
+                    return {"reason": reason, "verdict": "no"}
         return {"reason": f"{done} looks", "verdict": "yes"}
 
     def _looks(self, fields: Mapping[str, Field], pictures: Pictures) -> tuple[Look, ...] | None:
@@ -131,17 +136,21 @@ class PlainAgent(Agent):
             case "grounding_checker":
                 found = looks(told["text"], told["second"], begins=False)
             case "window_verifier":
-                found = looks(told["response"], told["second"], back=self.back)
+                found = looks(told["response"], told["second"], back=self.back, over=self.over)
             case "local_verifier":
                 asked = told["instruction"]
-                found = line_looks(told["second"], told["text"], asked, self.back)
+                found = line_looks(told["second"], told["text"], asked, self.back, self.over)
             case _:
                 lines = told["annotation"]
-                return annotation_looks(lines, told["start"], told["stop"], self.back)
+                return annotation_looks(lines, told["start"], told["stop"], self.back, self.over)
         return found or None
 
-    async def _share(self, look: Look, picture: Pictures, sample: int) -> float:
-        """The share of answers that are the wanted one; `Unverified` where none can be read."""
+    async def _share(self, look: Look, seconds: Mapping[int, Any], sample: int) -> float:
+        """The share of answers that are the wanted one; `Unverified` where none can be read, or
+        the picture is not there."""
+        if look.second not in seconds:
+            raise Unverified("unsure", f"no picture of second {look.second}", self.key)
+        picture = [(look.second, seconds[look.second])]
         right = read = 0
         last = ""
         for question in self._questions(look):

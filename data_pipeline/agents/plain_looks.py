@@ -60,7 +60,8 @@ class Look:
 
     kind: "there" and "state" are answered by yes or no, "asked" by any words. given: what the
     wordings of the kind take; of "asked" the question itself. wanted: yes, no, or the words that
-    must be said. before: it is about a second before a line's own.
+    must be said. before: it is about a second before a line's own; such looks follow that of the
+    line, and are weighed together.
     """
 
     second: int
@@ -76,10 +77,13 @@ class Look:
         return f"second {self.second}: {about}: {wanted}"
 
 
-def looks(text: str, second: int, *, begins: bool = True, back: int = 1) -> tuple[Look, ...]:
+def looks(
+    text: str, second: int, *, begins: bool = True, back: int = 1, over: int = 1
+) -> tuple[Look, ...]:
     """What to look for where a line is said. begins: also that it was not so `back` seconds before,
-    where the line tells of what comes, goes or changes. What comes in slowly is seen in part in the
-    second before its own: two back, an onset that is a second late is let by."""
+    and in the `over` - 1 seconds before that, where the line tells of what comes, goes or changes.
+    What comes in slowly is seen in part in the second before its own: two back, an onset that is a
+    second late is let by."""
     for form, kind, beginning in _FORMS:
         match = form.fullmatch(text.strip())
         if match is None:
@@ -97,8 +101,9 @@ def looks(text: str, second: int, *, begins: bool = True, back: int = 1) -> tupl
         now, then = ("no", "yes") if kind == "gone" else ("yes", "no")
         kind = "state" if kind == "state" else "there"
         made = [Look(second, kind, given, now)]
-        if begins and beginning and second >= back:
-            made.append(Look(second - back, kind, given, then, before=True))
+        if begins and beginning:
+            earlier = range(second - back, max(second - back - over, -1), -1)
+            made += [Look(each, kind, given, then, before=True) for each in earlier]
         return tuple(made)
     return ()
 
@@ -117,7 +122,7 @@ def answer_looks(asked: str, text: str, second: int) -> tuple[Look, ...]:
 
 
 def line_looks(
-    second: int, text: str, instructions: Sequence[str], back: int = 1
+    second: int, text: str, instructions: Sequence[str], back: int = 1, over: int = 1
 ) -> tuple[Look, ...]:
     """The looks of one line of an annotation. instructions: the lines of the user so far, as
     `line_of` writes them, "5 s: user: Is there a dog now?"."""
@@ -126,11 +131,11 @@ def line_looks(
         return answer_looks(said[-1].text, text, second)
     if said and _NAMES.search(said[-1].text) and _BARE.fullmatch(text.strip()):
         text = f"{_with_article(text.strip())} appeared."
-    return looks(text, second, back=back)
+    return looks(text, second, back=back, over=over)
 
 
 def annotation_looks(
-    lines: Sequence[str], start: int, stop: int, back: int = 1
+    lines: Sequence[str], start: int, stop: int, back: int = 1, over: int = 1
 ) -> tuple[Look, ...] | None:
     """The looks of all lines that the assistant says in the seconds from `start` to `stop`; None
     where there is one that can't be asked about."""
@@ -143,7 +148,7 @@ def annotation_looks(
         if told.role == "user":
             instructions.append(line)
         elif told.role == "assistant" and start <= told.second <= stop:
-            made = line_looks(told.second, told.text, instructions, back)
+            made = line_looks(told.second, told.text, instructions, back, over)
             if not made:
                 return None
             found += made

@@ -104,6 +104,20 @@ def test_thresholds_are_the_callers() -> None:
     assert refuted(timeline, line, "en", shown, tools, Thresholds(unread=0.9, pictures=3)) is None
 
 
+def test_what_is_read_out_must_not_have_stood_there_the_second_before() -> None:
+    tools = Tools(reads=Reads({1: "EXIT", 2: "EXIT", 0: ""}))
+    timeline, line = said("EXIT", READ[0])
+    for shown, wrong in (((0, 0, 0, 1), None), ((0, 0, 1, 2), "text on screen before")):
+        seen = pictures(*shown)
+        found = refuted(timeline, line, "en", seen, tools)
+        assert (found and found[0]) == wrong
+    above = Thresholds(read_before=1.1)
+    assert refuted(timeline, line, "en", seen, tools, above) is None
+    # A line that only quotes it may come while it stands there.
+    timeline, line = said('The sign says "EXIT".')
+    assert refuted(timeline, line, "en", seen, tools) is None
+
+
 @pytest.mark.parametrize(
     ("text", "labels"),
     [

@@ -14,6 +14,7 @@ from joyvl_train.llm import BudgetError, Client, LLMError
 from joyvl_train.llm import Endpoint as Where
 from joyvl_train.stream import StreamSettings
 from serve.chat_engine import ChatEngine
+from serve.chat_model import ChatModel
 from serve.session import Session, Stepped, Tick
 from tests.data_pipeline.agents.endpoint import Endpoint
 from tests.joyvl_train.conftest import build
@@ -49,7 +50,7 @@ def test_an_endpoint_says_what_the_engine_says_in_process(engine: Engine) -> Non
     settings = StreamSettings(6, 2)
     here = steps(Session(engine, settings), 10)
     with served(engine) as where:
-        remote = ChatEngine(Client(where), max_new_tokens=6, raw=True)
+        remote = ChatEngine(ChatModel(Client(where), max_new_tokens=6, raw=True))
         there = steps(Session(remote, settings), 10)
         remote.end()
     assert there == here and len(here) == 10
@@ -57,7 +58,7 @@ def test_an_endpoint_says_what_the_engine_says_in_process(engine: Engine) -> Non
 
 def session_on(endpoint: Endpoint, strict: bool = False, **settings) -> tuple[Session, ChatEngine]:
     client = Client(Where(endpoint.url, "m", "NO_KEY"), backoff=0.01, **settings)
-    remote = ChatEngine(client, system="Watch.", strict=strict)
+    remote = ChatEngine(ChatModel(client, system="Watch.", strict=strict))
     return Session(remote, seed=7), remote
 
 

@@ -1,0 +1,201 @@
+"""A model behind an OpenAI-compatible endpoint, asked for one stream's second at a time.
+
+Each second is one request: the chat of the chunk so far, pictures as JPEG data URLs. What comes
+back is read by the strict grammar, as a model's own tokens are; a server that strips special tokens
+is told not to (`skip_special_tokens`, as vLLM and our own server know it) where `raw` is set.
+
+vLLM keeps the pictures that it has seen by the name that each was sent with (`uuid`). Where `names`
+is set, a picture that was in an answered request goes by its name alone; a server that has lost it
+says so, and gets all pictures once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from joyvl_train.actions import Action, ActionFormatError, parse_action
+from joyvl_train.conversation import messages
+from joyvl_train.llm import (
+    Answer,
+    BudgetError,
+    Client,
+    LLMError,
+    Unparsed,
+    Unreachable,
+    image_part,
+    text_part,
+)
+from joyvl_train.pictures import encode
+from joyvl_train.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What the endpoint said in a second; `error` is "no answer" where none came."""
+
+    text: str
+    action: Action | None
+    error: str | None
+    truncated: bool = False
+
+
+NO_ANSWER = ChatReply("", None, "no answer")
+
+
+@dataclass(slots=True)
+class _Followed:
+    stream: Stream
+    seed: int
+    bias: float = 0.0
+    held: frozenset[str] = frozenset()  # names of the pictures that the server has
+
+
+@dataclass(frozen=True, slots=True)
+class ControlIds:
+    """The endpoint's ids of the control tokens, by which a bias on silence is asked for."""
+
+    silence: int
+    response: int
+
+
+@dataclass(slots=True)
+class ChatModel:
+    """Follows streams and asks `client` for each; it belongs to this model alone.
+
+    The seed of a stream is sent with its requests. Where no answer came `strict` raises the
+    `LLMError`; otherwise the reply is `NO_ANSWER`. control: needed for `lean`, None: it is refused.
+    """
+
+    client: Client
+    system: str = ""
+    max_new_tokens: int = 48
+    temperature: float = 0.0
+    raw: bool = False
+    strict: bool = False
+    names: bool = False
+    control: ControlIds | None = None
+    resent: int = 0
+    """How often pictures were sent again because the server had lost them."""
+    _streams: dict[int, _Followed] = field(default_factory=dict)
+    _opened: int = 0
+
+    def open(self, stream: Stream, seed: int | None = None) -> int:
+        self._opened += 1
+        self._streams[self._opened] = _Followed(stream, seed or 0)
+        return self._opened
+
+    def close(self, handle: int) -> None:
+        del self._streams[handle]
+
+    def lean(self, handle: int, silence_bias: float) -> None:
+        """From its next reply on the stream has this much more on silence.
+
+        It is taken off the token that begins a response, which no reply holds further on. Raises
+        `ValueError` where the endpoint's ids aren't known.
+        """
+        if silence_bias and self.control is None:
+            raise ValueError("the ids of the control tokens aren't known, so there is no bias")
+        self._streams[handle].bias = silence_bias
+
+    @staticmethod
+    def frame(image: Image.Image) -> bytes:
+        """A picture as it is kept in the stream: the JPEG that is sent."""
+        return encode(image)
+
+    async def reply(self, handle: int) -> ChatReply:
+        """What the endpoint says to the open turn. Raises `BudgetError` where a cap is reached."""
+        followed = self._streams[handle]
+        asked = followed.stream
+        shown = names_of(asked) if self.names else frozenset()
+        held = followed.held & shown
+        try:
+            try:
+                answer = await self._ask(followed, held)
+            except LLMError as error:
+                if not held or isinstance(error, BudgetError | Unreachable):
+                    raise
+                self.resent += 1
+                answer = await self._ask(followed, frozenset())
+        except LLMError as error:
+            followed.held = frozenset()
+            if self.strict or isinstance(error, BudgetError):
+                raise
+            return NO_ANSWER
+        followed.held = shown
+        return _read(answer)
+
+    async def _ask(self, followed: _Followed, held: Set[str]) -> Answer | Unparsed:
+        extra: dict[str, Any] = {"skip_special_tokens": False} if self.raw else {}
+        if followed.bias and self.control is not None:
+            extra["logit_bias"] = {str(self.control.response): -followed.bias}
+        return await self.client.ask(
+            chat(followed.stream, self.system, names=self.names, held=held),
+            max_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            sample=followed.seed,
+            extra=extra or None,
+        )
+
+    async def end(self) -> None:
+        """Lets go of the connections; nothing may be asked afterwards."""
+        await self.client.close()
+
+
+def chat(
+    stream: Stream, system: str = "", *, names: bool = False, held: Set[str] = frozenset()
+) -> list[dict[str, Any]]:
+    """The open prompt of a stream in the form of Chat Completions; pictures that are `held` go by
+    their names alone."""
+    turns = stream.turns
+    frames: Iterator[Any] = (frame for turn in turns for frame in turn.frames)
+    told = []
+    for message in messages(stream.memory_text, turns, system):
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [
+                _picture(next(frames), names, held)
+                if part["type"] == "image"
+                else text_part(part["text"])
+                for part in content
+            ]
+        told.append({"role": message["role"], "content": content})
+    return told
+
+
+def names_of(stream: Stream) -> frozenset[str]:
+    """The names of all pictures in a stream's open chunk."""
+    return frozenset(_name(frame) for turn in stream.turns for frame in turn.frames)
+
+
+def _picture(frame: Any, names: bool, held: Set[str]) -> Mapping[str, Any]:
+    if not names:
+        return image_part(frame)
+    name = _name(frame)
+    if name in held:
+        return {"type": "image_url", "image_url": None, "uuid": name}
+    return {**image_part(frame), "uuid": name}
+
+
+def _name(frame: Any) -> str:
+    data = frame if isinstance(frame, bytes) else _jpeg(frame)
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def _read(answer: Answer | Unparsed) -> ChatReply:
+    text = answer.text.strip()
+    try:
+        return ChatReply(text, parse_action(text), None)
+    except ActionFormatError as error:
+        return ChatReply(text[:1000], None, error.reason)

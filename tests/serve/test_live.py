@@ -1,0 +1,316 @@
+"""Live sessions: what comes from beside the stream, and what becomes of a model that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from joyvl_train.actions import Delegation, Response
+from joyvl_train.background import Task
+from joyvl_train.memory import Summary
+from joyvl_train.stream import StreamSettings, Turn
+from serve.bridge import Backend, BackgroundError, Bridge, Solved
+from serve.feed import Feed
+from serve.in_process import EngineError
+from serve.live import Live, LiveSettings
+from serve.memory import Said
+from tests.serve.lived import Scripted, second, settled
+
+
+def kinds(live: Live, *wanted: str) -> list[dict[str, Any]]:
+    return [event for event in live.log.after(0) if event["kind"] in wanted]
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(work)
+
+
+def test_each_second_is_a_step_with_its_latency() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted({2: Response("Fire.")}))
+        live.ask("Watch for fire.")
+        for number in range(4):
+            await live.step(second(number))
+        assert live.model.prompts[0] == ("Watch for fire.",)
+        said = kinds(live, "step")
+        assert [e["action"] for e in said] == ["silence", "silence", "response", "silence"]
+        assert said[2]["text"] == "Fire." and all(e["latency"] >= 0 for e in said)
+        assert [e["seq"] for e in live.log.after(0)] == list(range(1, 6))
+        await live.close()
+        assert not live.model.streams and live.log.closed
+
+    run(main())
+
+
+def test_a_model_that_is_late_leaves_silence_and_its_words_go_to_the_log() -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        model = Scripted({1: Response("Too late.")}, waits={1: gate.wait})
+        live = Live("a", model, LiveSettings(step_timeout=0.05))
+        for number in range(3):
+            await live.step(second(number))
+        gate.set()
+        await settled()
+        assert [e["action"] for e in kinds(live, "step")] == ["silence", "silence"]
+        assert [e["second"] for e in kinds(live, "engine")] == [1]
+        assert [(e["second"], e["text"]) for e in kinds(live, "late")] == [(1, "?")]
+        turns = live.session.stream.turns
+        assert [turn.second for turn in turns] == [0, 1, 2]
+        await live.close()
+
+    run(main())
+
+
+def test_a_model_that_fails_is_asked_again() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted({2: Response("Back.")}, fails={1: EngineError("gone")}))
+        for number in range(3):
+            await live.step(second(number))
+        assert [e["error"] for e in kinds(live, "engine")] == ["gone"]
+        assert kinds(live, "step")[-1]["text"] == "Back."
+        await live.close()
+
+    run(main())
+
+
+def test_a_step_that_is_broken_off_leaves_no_turn_open() -> None:
+    async def main() -> None:
+        model = Scripted(waits={0: asyncio.Event().wait})
+        live = Live("a", model)
+        going = asyncio.create_task(live.step(second(0)))
+        await settled()
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
+        assert live.session.stream.open_turn is None
+        await live.step(second(1))
+        await live.close()
+
+    run(main())
+
+
+class Solves(Backend):
+    def __init__(self, wait: float = 0.0, fails: str = "", digest: str = "42") -> None:
+        self.wait, self.fails, self.digest = wait, fails, digest
+        self.tasks: list[Task] = []
+        self.ended = 0
+
+    async def solve(self, task: Task) -> Solved:
+        self.tasks.append(task)
+        try:
+            await asyncio.sleep(self.wait)
+        finally:
+            self.ended += 1
+        if self.fails:
+            raise BackgroundError(self.fails)
+        return Solved(self.digest)
+
+
+async def delegated(backend: Solves, seconds: int = 4, **settings: Any) -> Live:
+    model = Scripted({1: Delegation("One moment.", "What is 6 times 7?")})
+    live = Live("a", model, bridge=lambda told: Bridge(backend, told, **settings))
+    for number in range(seconds):
+        await live.step(second(number))
+        await asyncio.sleep(0.02)
+    return live
+
+
+def test_a_delegated_task_comes_back_into_the_stream() -> None:
+    async def main() -> None:
+        backend = Solves()
+        live = await delegated(backend)
+        assert [e["state"] for e in kinds(live, "task")] == ["started", "ready"]
+        assert live.model.prompts[2] == ("42",) and live.model.prompts[3] == ()
+        (task,) = backend.tasks
+        assert (task.question, task.second) == ("What is 6 times 7?", 1) and len(task.frames) == 2
+        assert not [e for e in live.log.after(0) if "6 times 7" in str(e)]
+        await live.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings", "reason"),
+    [
+        (Solves(fails="no idea"), {}, "BackgroundError: no idea"),
+        (Solves(wait=9), {"timeout": 0.01}, "no result in 0.01 s"),
+        (Solves(digest="  "), {}, "an empty digest"),
+        (Solves(), {"most": 0}, "0 tasks are running already"),
+    ],
+)
+def test_a_task_that_fails_says_so_to_the_stream(backend, settings, reason: str) -> None:
+    async def main() -> None:
+        live = await delegated(backend, **settings)
+        (failed,) = [e for e in kinds(live, "task") if e["state"] == "error"]
+        assert failed["error"] == reason
+        assert ("Error: no result.",) in live.model.prompts
+        await live.close()
+
+    run(main())
+
+
+def test_tasks_end_with_the_session_and_what_comes_later_is_nobodys() -> None:
+    async def main() -> None:
+        backend = Solves(wait=9)
+        live = await delegated(backend)
+        assert live.state()["pending"] == [1]
+        await live.reset()
+        assert backend.ended == 1 and live.state()["pending"] == []
+        await live.step(second(9))
+        await live.close()
+        assert [e["state"] for e in kinds(live, "task")] == ["started", "error"]
+        assert kinds(live, "task")[-1]["error"] == "cancelled"
+        assert ("Error: no result.",) not in live.model.prompts
+
+    run(main())
+
+
+class Fails(Said):
+    async def chunk(self, seconds: range, turns: Sequence[Turn]) -> str:
+        raise ValueError("no words")
+
+
+class Slow(Said):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def chunk(self, seconds: range, turns: Sequence[Turn]) -> str:
+        await self.gate.wait()
+        return "Slowly told."
+
+
+CHUNKS = LiveSettings(StreamSettings(6, 2))
+
+
+def test_chunks_are_summed_up_beside_the_stream() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted({1: Response("A dog.")}), CHUNKS)
+        for number in range(8):
+            await live.step(second(number))
+            await settled()
+        (told,) = kinds(live, "summary")
+        assert (told["start"], told["stop"]) == (0, 4) and "A dog." in told["text"]
+        assert live.session.stream.memory.mid == (Summary(0, 4, told["text"]),)
+        await live.close()
+
+    run(main())
+
+
+def test_memory_that_fails_or_is_late_never_holds_up_the_stream() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted({1: Response("A dog.")}), CHUNKS, keeper=Fails())
+        for number in range(8):
+            await live.step(second(number))
+            await settled()
+        assert [e["detail"] for e in kinds(live, "memory") if e["what"] == "failed"] == ["no words"]
+        assert "A dog." in live.session.stream.memory.mid[0].text
+        await live.close()
+
+        slow = Slow()
+        live = Live("a", Scripted(), CHUNKS, keeper=slow)
+        for number in range(20):
+            await live.step(second(number))
+            await settled()
+            if number == 8:
+                slow.gate.set()
+        texts = [summary.text for summary in live.session.stream.memory.mid]
+        assert len(texts) == 3 and "Slowly told." in texts[0]
+        await live.close()
+
+    run(main())
+
+
+def test_modes_lean_and_unknown_ones_are_refused() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted(), LiveSettings(modes={"default": 0.0, "aloof": 2.0}))
+        live.set_mode("aloof")
+        assert live.model.biases == {1: 2.0}
+        with pytest.raises(ValueError, match="there are default, aloof"):
+            live.set_mode("loud")
+        await live.reset()
+        assert live.model.biases[2] == 2.0 and live.state()["mode"] == "aloof"
+        await live.close()
+
+    run(main())
+
+
+class Reads:
+    name = "ocr"
+
+    def __init__(self, *texts: str, wait: float = 0.0) -> None:
+        self._texts, self._wait = list(texts), wait
+
+    async def look(self, second: int, frames: Sequence[Any]) -> str:
+        await asyncio.sleep(self._wait)
+        text = self._texts.pop(0)
+        if text == "!":
+            raise ValueError("broken lens")
+        return text
+
+
+def test_a_module_adds_a_line_to_the_tick_and_can_do_no_harm() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted(), modules=[Reads("EXIT", "", "!", "late")])
+        for number in range(3):
+            await live.step(second(number))
+        assert live.model.prompts == [("ocr: EXIT",), (), ()]
+        assert [e["error"] for e in kinds(live, "module")] == ["broken lens"]
+        await live.close()
+        settings = LiveSettings(module_timeout=0.02)
+        live = Live("a", Scripted(), settings, modules=[Reads("late", wait=9)])
+        await live.step(second(0))
+        assert [e["error"] for e in kinds(live, "module")] == ["no answer in time"]
+        await live.close()
+
+    run(main())
+
+
+def test_unprompted_speech_can_be_filtered() -> None:
+    def quiet(text: str, asked: bool) -> str:
+        return text if asked else ""
+
+    async def main() -> None:
+        model = Scripted({1: Response("Yes."), 40: Response("By the way.")})
+        live = Live("a", model, LiveSettings(say=quiet))
+        live.ask("Is it on?")
+        for number in range(41):
+            await live.step(second(number))
+        assert [e["text"] for e in kinds(live, "step") if e["action"] == "response"] == ["Yes.", ""]
+        assert [e["text"] for e in kinds(live, "filtered")] == ["By the way."]
+        await live.close()
+
+    run(main())
+
+
+def test_a_source_that_is_too_fast_loses_seconds_and_one_that_begins_anew_goes_on() -> None:
+    async def main() -> None:
+        live, feed = Live("a", Scripted()), Feed(most=2)
+        for number in range(5):
+            feed.put(second(number))
+        feed.end()
+        await live.run(feed)
+        assert [e["second"] for e in kinds(live, "step")] == [3, 4]
+        assert kinds(live, "dropped")[0]["seconds"] == 3 and feed.dropped == 3
+        again = Feed(most=9)
+        for number in range(3):
+            again.put(second(number))
+        again.end()
+        await live.run(again)
+        assert [e["second"] for e in kinds(live, "step")] == [3, 4, 5, 6, 7]
+        await live.close()
+
+    run(main())
+
+
+def test_too_many_words_at_once_are_refused() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted(), LiveSettings(waiting=2))
+        assert [live.ask(str(n)) for n in range(3)] == [True, True, False]
+        assert len(kinds(live, "refused")) == 1
+        await live.close()
+
+    run(main())
