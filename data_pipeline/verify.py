@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from data_pipeline.agents.agent import Agent, Unverified
-from data_pipeline.agents.event_lines import line_of, said_in
+from data_pipeline.agents.event_lines import line_of, line_since, said_in
 from data_pipeline.agents.prompts import Field
 from data_pipeline.agents.shown import Pictures, thinned
 from data_pipeline.candidates import Candidate
@@ -115,6 +115,8 @@ def _local_fields(agent: Agent, timeline: Timeline, event: Event, second: int) -
     past = [e for e in turns if e.time <= event.time and e is not event]
     asked = [line_of(e) for e in past if e.role == "user"]
     said = [*_opening(timeline), *(line_of(e) for e in past if e.role != "user")]
+    if second > event.second:
+        said.append(line_since(event))
     return {
         "second": second,
         "instruction": newest(asked, agent.most_chars),

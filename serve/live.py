@@ -197,13 +197,12 @@ class Live:
 
     # The loop
 
-    async def run(self, feed: Feed) -> None:
-        """Steps the seconds of a source until it ends or the session is closed."""
+    async def run(self, feed: Feed, shown: Callable[[Second], None] = lambda second: None) -> None:
+        """Steps the seconds of a source until it ends or the session is closed. shown: is told of
+        each before it is stepped."""
         dropped = 0
-        while not self._closed:
-            second = await feed.take()
-            if second is None:
-                return
+        while not self._closed and (second := await feed.take()) is not None:
+            shown(second)
             if feed.dropped > dropped:
                 self._tell("dropped", seconds=feed.dropped - dropped)
                 dropped = feed.dropped

@@ -32,6 +32,13 @@ _SLACK = 1e-6  # times are sums of parts of a second
 _BROKEN = (av.error.FFmpegError, OSError, ValueError)
 
 
+def public(url: str) -> str:
+    """An address without the user and password that it may hold."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else url
+
+
 class SourceError(ValueError):
     """A stream that can't be read; the message names it and the mend."""
 
@@ -134,14 +141,16 @@ def rtsp(
     Ends with the stream, or after `most_seconds`. Raises `SourceError` where nothing can be read.
     """
     sampler = Sampler(frames_per_second, side, every=every, start=start)
+    name = public(url)
     options = {"rtsp_transport": "tcp", "stimeout": str(int(timeout * 1e6))}
     try:
         container = av.open(url, options=options, timeout=timeout)
     except _BROKEN as error:
-        raise SourceError(f"{url}: can't be opened ({error}); see to address and server") from None
+        why = str(error).replace(url, name)
+        raise SourceError(f"{name}: can't be opened ({why}); see to address and server") from None
     with container:
         if not container.streams.video:
-            raise SourceError(f"{url}: has no video; name another stream")
+            raise SourceError(f"{name}: has no video; name another stream")
         seen = False
         try:
             for at, frame in timed(container.decode(container.streams.video[0])):
@@ -151,7 +160,8 @@ def rtsp(
                     return
         except _BROKEN as error:
             if not seen:
-                raise SourceError(f"{url}: can't be read ({error}); see to the server") from None
+                why = str(error).replace(url, name)
+                raise SourceError(f"{name}: can't be read ({why}); see to the server") from None
         yield from sampler.end()
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from joyvl_train.timeline import Event
 
+SINCE = ", and again every second since"
+"""Marks the line of what is said again now."""
+
 _LINE = re.compile(r"(\d+) s[^:]*: (user|background|assistant): (.*)", re.DOTALL)
 
 
@@ -27,6 +30,11 @@ def line_of(event: Event) -> str:
     """The line of a turn."""
     until = f", again every second until {event.held_seconds.stop} s" if event.repeat else ""
     return f"{event.second} s{until}: {event.role}: {said_in(event)}"
+
+
+def line_since(event: Event) -> str:
+    """The line of a repeated turn, as those hear it who don't know when it will end."""
+    return f"{event.second} s{SINCE}: {event.role}: {said_in(event)}"
 
 
 def said_in(event: Event) -> str:

@@ -19,10 +19,12 @@ from typing import Any
 
 from data_pipeline.agents import shown
 from data_pipeline.agents.agent import Agent, Unverified
+from data_pipeline.agents.event_lines import SINCE
 from data_pipeline.agents.plain_looks import (
     FIELDS,
     FOLDER,
     Look,
+    acknowledges,
     annotation_looks,
     line_looks,
     looks,
@@ -138,8 +140,11 @@ class PlainAgent(Agent):
             case "window_verifier":
                 found = looks(told["response"], told["second"], back=self.back, over=self.over)
             case "local_verifier":
-                asked = told["instruction"]
-                found = line_looks(told["second"], told["text"], asked, self.back, self.over)
+                if acknowledges(told["text"]):
+                    return ()
+                since = any(SINCE in line for line in told["earlier"])
+                given = told["second"], told["text"], told["instruction"]
+                found = line_looks(*given, self.back, self.over, begins=not since)
             case _:
                 lines = told["annotation"]
                 return annotation_looks(lines, told["start"], told["stop"], self.back, self.over)

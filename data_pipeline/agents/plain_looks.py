@@ -32,7 +32,7 @@ _LEFT = r"(?:left|leaves|disappeared|is gone|has left|went away)"
 # (form of a line, the kind of its look, whether it begins in that second)
 _FORMS = (
     (re.compile(rf"{_A} (?:{_CAME}|{_HERE})[.!]?", re.IGNORECASE), "there", True),
-    (re.compile(rf"{_THE} {_HERE}[.!]?", re.IGNORECASE), "there", True),
+    (re.compile(rf"{_THE} (?:{_CAME}|{_HERE})[.!]?", re.IGNORECASE), "there", True),
     (re.compile(rf"{_THE} {_LEFT}[.!]?", re.IGNORECASE), "gone", True),
     (re.compile(rf"I (?:can )?see {_A}[.!]?", re.IGNORECASE), "there", False),
     (re.compile(rf"{_THE} (?:is|are) (?P<state>\w+)[.!]?", re.IGNORECASE), "state", True),
@@ -51,6 +51,10 @@ _OTHER_TIME = re.compile(
 # Where names are asked for, a bare name tells that the thing has come.
 _NAMES = re.compile(r"\bnames?\b", re.IGNORECASE)
 _BARE = re.compile(r"\w+(?: \w+){0,2}\.?")
+# What is said to an instruction tells of no picture.
+_YES = re.compile(
+    r"(?:okay|ok|all right|alright|sure|will do|understood|got it)[.!]?", re.IGNORECASE
+)
 _SMALL = frozenset("and is are there i see it now be some in view picture".split())
 
 
@@ -108,6 +112,11 @@ def looks(
     return ()
 
 
+def acknowledges(text: str) -> bool:
+    """Whether a line only takes note of what the user said, and claims nothing."""
+    return _YES.fullmatch(text.strip()) is not None
+
+
 def answer_looks(asked: str, text: str, second: int) -> tuple[Look, ...]:
     """The user's own question, put again: for an answer in the second of a question about what is
     there now."""
@@ -122,16 +131,22 @@ def answer_looks(asked: str, text: str, second: int) -> tuple[Look, ...]:
 
 
 def line_looks(
-    second: int, text: str, instructions: Sequence[str], back: int = 1, over: int = 1
+    second: int,
+    text: str,
+    instructions: Sequence[str],
+    back: int = 1,
+    over: int = 1,
+    *,
+    begins: bool = True,
 ) -> tuple[Look, ...]:
     """The looks of one line of an annotation. instructions: the lines of the user so far, as
-    `line_of` writes them, "5 s: user: Is there a dog now?"."""
+    `line_of` writes them, "5 s: user: Is there a dog now?". begins: as `looks` has it."""
     said = [told for line in instructions if (told := read_line(line))]
     if said and said[-1].second == second:
         return answer_looks(said[-1].text, text, second)
     if said and _NAMES.search(said[-1].text) and _BARE.fullmatch(text.strip()):
         text = f"{_with_article(text.strip())} appeared."
-    return looks(text, second, back=back, over=over)
+    return looks(text, second, begins=begins, back=back, over=over)
 
 
 def annotation_looks(
@@ -148,6 +163,8 @@ def annotation_looks(
         if told.role == "user":
             instructions.append(line)
         elif told.role == "assistant" and start <= told.second <= stop:
+            if acknowledges(told.text):
+                continue
             made = line_looks(told.second, told.text, instructions, back, over)
             if not made:
                 return None

@@ -19,6 +19,7 @@ from data_pipeline.agents.plain_looks import (
     FIELDS,
     FOLDER,
     Look,
+    acknowledges,
     annotation_looks,
     answer_looks,
     line_looks,
@@ -282,3 +283,22 @@ def test_our_own_engine_over_http(one_thread: None) -> None:
         wait_for(asked.close())
     assert caught.value.reason == "unparsed"
     assert agent.counts()["calls"] == len(wordings("there"))
+
+
+def test_what_only_takes_note_claims_nothing() -> None:
+    assert acknowledges("Okay.") and acknowledges(" sure ") and not acknowledges("Okay, a dog.")
+    lines = ["3 s: user: Stop now.", "3 s: assistant: Okay.", "5 s: assistant: A dog appeared."]
+    found = annotation_looks(lines, 0, 9)
+    assert found is not None and {look.second for look in found} == {5, 4}
+
+
+def test_what_is_said_again_need_not_have_begun_just_now() -> None:
+    once = line_looks(7, "The dog is there.", [])
+    again = line_looks(7, "The dog is there.", [], begins=False)
+    assert [look.second for look in once] == [7, 6] and [look.second for look in again] == [7]
+
+
+def test_several_seconds_before_an_onset_can_be_looked_at() -> None:
+    assert [k.second for k in looks("A dog appeared.", 7, back=1, over=3)] == [7, 6, 5, 4]
+    assert [k.second for k in looks("A dog appeared.", 2, back=1, over=3)] == [2, 1, 0]
+    assert [k.second for k in looks("The moon appeared.", 0)] == [0]

@@ -1,0 +1,127 @@
+"""A client of live sessions.
+
+async with Client("http://127.0.0.1:8700") as client:
+    async with client.session({"kind": "sample"}) as session:
+        await session.say("Tell me when a dog appears.")
+        async for event in session.events():
+            ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import aiohttp
+
+
+class ServerError(RuntimeError):
+    """The server refused something; `status` is its HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """Speaks to one server. token: where it asks for one."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self._url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = aiohttp.ClientSession(headers=headers)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def call(self, method: str, path: str, **given: Any) -> Any:
+        """The JSON of an answer. Raises `ServerError`."""
+        async with self._http.request(method, f"{self._url}{path}", **given) as answer:
+            told = await answer.json(content_type=None) if answer.content_length else {}
+            if answer.status >= 400:
+                raise ServerError(answer.status, str(told.get("error", answer.reason)))
+            return told
+
+    async def bytes(self, path: str) -> bytes:
+        """The body of an answer, such as a picture or an artifact."""
+        async with self._http.get(f"{self._url}{path}") as answer:
+            if answer.status >= 400:
+                raise ServerError(answer.status, str(answer.reason))
+            return await answer.read()
+
+    async def open(self, source: Mapping[str, Any], **settings: Any) -> Session:
+        """A new session on a source, such as {"kind": "push"}."""
+        told = await self.call("POST", "/v1/sessions", json={"source": dict(source), **settings})
+        return Session(self, told["session"])
+
+    @asynccontextmanager
+    async def session(self, source: Mapping[str, Any], **settings: Any) -> AsyncIterator[Session]:
+        """A session that is closed in the end."""
+        session = await self.open(source, **settings)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    def socket(self, path: str) -> Any:
+        """A WebSocket, as a context."""
+        return self._http.ws_connect(f"{self._url}{path}", protocols=("joyvl",))
+
+
+class Session:
+    """One session of a server."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self.client, self.name = client, name
+        self.place = f"/v1/sessions/{name}"
+        self.seen = 0
+        """The last event that was read."""
+
+    async def say(self, text: str) -> None:
+        await self.client.call("POST", f"{self.place}/queries", json={"text": text})
+
+    async def push(self, jpeg: bytes, second: int | None = None) -> None:
+        """A picture of now, or of a whole second."""
+        told = {"second": str(second)} if second is not None else {}
+        kind = {"Content-Type": "image/jpeg"}
+        path = f"{self.place}/frames"
+        await self.client.call("POST", path, params=told, data=jpeg, headers=kind)
+
+    async def state(self) -> dict[str, Any]:
+        return dict(await self.client.call("GET", self.place))
+
+    async def after(self, seq: int, wait: int = 0) -> list[dict[str, Any]]:
+        """The events after number `seq`, once there are some or `wait` seconds are over."""
+        path = f"{self.place}/events?after={seq}&wait={wait}"
+        return list((await self.client.call("GET", path))["events"])
+
+    async def events(self, *, again: float = 1.0) -> AsyncIterator[dict[str, Any]]:
+        """The events as they come, until the session is closed; a connection that breaks is made
+        anew after `again` seconds, and goes on after the last event that was read."""
+        while True:
+            try:
+                async with self.client.socket(f"{self.place}/socket?after={self.seen}") as socket:
+                    async for message in socket:
+                        event = message.json()
+                        self.seen = max(self.seen, event.get("seq", 0))
+                        yield event
+                        if event["kind"] == "closed":
+                            return
+            except aiohttp.WSServerHandshakeError as error:
+                if error.status in (401, 403, 404):
+                    raise ServerError(error.status, "the session is gone") from None
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(again)
+
+    async def close(self) -> None:
+        try:
+            await self.client.call("DELETE", self.place)
+        except ServerError as error:
+            if error.status != 404:
+                raise

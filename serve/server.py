@@ -1,0 +1,462 @@
+"""Live sessions over HTTP and WebSocket: thin, every word of it checked (`serve/openapi.py` tells
+of it).
+
+    server = Server(sessions, guard)
+    await server.start("127.0.0.1", 8700)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from serve.guard import PROTOCOL, Guard, Listener, error
+from serve.measures import Measures
+from serve.openapi import described
+from serve.pushed import PictureError, read_picture
+from serve.sessions import Open, Refused, Sessions
+from serve.sources import NotAllowed
+
+PAGE = Path(__file__).with_name("page")
+_BODY = 256 * 1024
+_WAIT = 25.0
+_SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_OWN = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+log = logging.getLogger("joyvl.serve")
+
+Offer = Callable[[Open, str, str], Awaitable[dict[str, str]]]
+"""(session, SDP, type) -> the answer to a WebRTC offer."""
+
+
+class Asked(ValueError):
+    """A request that can't be read; the message says what is wrong with it."""
+
+
+class Server:
+    """One application over `sessions`. offer: answers WebRTC offers; None: there is no WebRTC."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        guard: Guard | None = None,
+        *,
+        offer: Offer | None = None,
+        measures: Measures | None = None,
+        slow: float = 15.0,
+    ) -> None:
+        self.sessions, self.guard = sessions, guard or Guard()
+        self._offer, self._measures = offer, measures or Measures(sessions)
+        self._slow = slow
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = 0
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listens until `stop`; `port` tells where."""
+        app = web.Application(client_max_size=_BODY, middlewares=[self.guard.check, self._answered])
+        self._routes(app)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=5, keepalive_timeout=30
+        )
+        await self._runner.setup()
+        self._listener = Listener(self._runner, self.guard, slow=self._slow)
+        self.port = await self._listener.start(host, port)
+        self._tasks = [asyncio.create_task(self._sweep(), name="idle sessions")]
+
+    async def stop(self) -> None:
+        """Ends all sessions, tells their clients, and stops listening."""
+        await self.sessions.close()
+        for socket in tuple(self._sockets):
+            await socket.close(code=1001, message=b"the server is stopping")
+        for task in self._tasks:
+            task.cancel()
+        await self._listener.stop()
+        await self._runner.cleanup()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(5.0)
+            await self.sessions.sweep()
+
+    def _routes(self, app: web.Application) -> None:
+        one = "/v1/sessions/{session}"
+        app.router.add_get("/", self._page)
+        app.router.add_get("/{file:page\\.(?:js|css)}", self._page)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/openapi.json", self._openapi)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/sessions", self._list)
+        app.router.add_post("/v1/sessions", self._open)
+        app.router.add_get(one, self._state)
+        app.router.add_patch(one, self._change)
+        app.router.add_delete(one, self._close)
+        app.router.add_post(f"{one}/reset", self._reset)
+        app.router.add_post(f"{one}/queries", self._query)
+        app.router.add_post(f"{one}/frames", self._frame)
+        app.router.add_get(f"{one}/frame", self._picture)
+        app.router.add_get(f"{one}/events", self._events)
+        app.router.add_get(f"{one}/socket", self._socket)
+        app.router.add_post(f"{one}/offer", self._offered)
+        app.router.add_get(one + "/artifacts/{number:\\d{1,6}}", self._artifact)
+        app.router.add_delete(one + "/tasks/{number:\\d{1,6}}", self._cancel)
+
+    @web.middleware
+    async def _answered(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except Refused as refused:
+            response = error(refused.status, str(refused))
+        except (Asked, NotAllowed, PictureError) as wrong:
+            response = error(400, str(wrong))
+        except web.HTTPException as raised:
+            response = error(raised.status, raised.reason)
+        except TimeoutError:
+            response = error(408, "the request did not end in time")
+        if not response.prepared:
+            response.headers.setdefault("X-Content-Type-Options", "nosniff")
+            response.headers.setdefault("Cache-Control", "no-store")
+            response.headers.setdefault("Referrer-Policy", "no-referrer")
+        self._measures.request(request, response.status)
+        return response
+
+    # The server
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info.get("file", "index.html")
+        kinds = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+        body = await asyncio.to_thread((PAGE / name).read_bytes)
+        return web.Response(
+            body=body,
+            content_type=kinds[name.rpartition(".")[2]],
+            charset="utf-8",
+            headers={"Content-Security-Policy": _OWN},
+        )
+
+    async def _health(self, request: web.Request) -> web.Response:
+        draining = self.sessions.draining
+        told = {"status": "draining" if draining else "ok", "sessions": len(self.sessions)}
+        return web.json_response(told, status=503 if draining else 200)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._measures.text(), headers={"Content-Type": Measures.KIND})
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(described())
+
+    async def _models(self, request: web.Request) -> web.Response:
+        models = [
+            {"id": served.name, "modes": list(served.settings.modes)}
+            for served in self.sessions.models.values()
+        ]
+        sources = {"kinds": self.sessions.sources.kinds(), "files": self.sessions.sources.files()}
+        if self._offer is None:
+            sources["kinds"] = [kind for kind in sources["kinds"] if kind != "webrtc"]
+        return web.json_response({"models": models, "sources": sources})
+
+    # Sessions
+
+    async def _list(self, request: web.Request) -> web.Response:
+        told = [
+            {"session": name, "model": each.model, "source": each.watched.kind}
+            for name, each in self.sessions
+            if each.ended is None
+        ]
+        return web.json_response({"sessions": told})
+
+    async def _open(self, request: web.Request) -> web.Response:
+        asked = await _json(request)
+        limits = self.sessions.limits
+        known = {"source", "model", "mode", "opening", "pins", "seed"}
+        _only(asked, known)
+        source = asked.get("source", {"kind": "push"})
+        if not isinstance(source, dict):
+            raise Asked("source is a mapping with its kind")
+        _only(source, {"kind", "name", "url", "paced"}, "source.")
+        pins = asked.get("pins", [])
+        if not isinstance(pins, list) or len(pins) > limits.pins:
+            raise Asked(f"pins is a list of at most {limits.pins} texts")
+        seed = asked.get("seed", 0)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise Asked("seed is a whole number from 0 to 2147483647")
+        name, found = self.sessions.open(
+            source,
+            model=_text(asked, "model", 200, None),
+            mode=_text(asked, "mode", 100, "default"),
+            opening=_text(asked, "opening", limits.opening_chars, ""),
+            pins=[_text({"pins": pin}, "pins", limits.text_chars) for pin in pins],
+            seed=seed,
+        )
+        log.info("session opened", extra={"session": name, "source": found.watched.kind})
+        return web.json_response({"session": name, "model": found.model}, status=201)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        found = self._session(request)
+        feed = found.watched.feed
+        told = {
+            **found.live.state(),
+            "model": found.model,
+            "source": {"kind": found.watched.kind, "state": feed.state, "dropped": feed.dropped},
+        }
+        return web.json_response(told)
+
+    async def _change(self, request: web.Request) -> web.Response:
+        asked = await _json(request)
+        _only(asked, {"mode"})
+        self._set_mode(self._session(request), _text(asked, "mode", 100))
+        return await self._state(request)
+
+    def _set_mode(self, found: Open, mode: str) -> None:
+        try:
+            found.live.set_mode(mode)
+        except ValueError as wrong:
+            raise Asked(str(wrong)) from None
+
+    async def _close(self, request: web.Request) -> web.Response:
+        self._session(request, ended=True)
+        await self.sessions.drop(request.match_info["session"])
+        return web.json_response({"closed": True})
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        await self._session(request).live.reset()
+        return web.json_response({"reset": True})
+
+    async def _query(self, request: web.Request) -> web.Response:
+        asked = await _json(request)
+        _only(asked, {"text"})
+        self._ask(self._session(request), asked)
+        return web.json_response({"accepted": True}, status=202)
+
+    def _ask(self, found: Open, asked: Mapping[str, Any]) -> None:
+        text = _text(asked, "text", self.sessions.limits.text_chars)
+        if not text.strip():
+            raise Asked("text is empty")
+        if not found.live.ask(text):
+            raise Refused("too many texts wait for the next second", 429)
+
+    async def _frame(self, request: web.Request) -> web.Response:
+        found = self._session(request)
+        if request.content_type != "image/jpeg":
+            raise Refused("a frame is one image/jpeg", 415)
+        most = self.sessions.limits.picture_bytes
+        if (request.content_length or 0) > most:
+            raise Refused(f"a frame has at most {most} bytes", 413)
+        data = bytearray()
+        async with asyncio.timeout(_WAIT):
+            async for piece in request.content.iter_chunked(65536):
+                data += piece
+                if len(data) > most:
+                    raise Refused(f"a frame has at most {most} bytes", 413)
+        second = request.query.get("second")
+        if second is not None and not (second.isascii() and second.isdigit() and len(second) < 8):
+            raise Asked("second is a whole number of seconds")
+        await self._push(found, bytes(data), None if second is None else int(second))
+        return web.json_response({"accepted": True}, status=202)
+
+    async def _push(self, found: Open, data: bytes, second: int | None) -> None:
+        if found.watched.pushed is None or found.watched.kind != "push":
+            raise Refused(
+                f"the session's source is {found.watched.kind}; open one of kind push", 409
+            )
+        if not found.may_push(self.sessions.limits.pushes):
+            raise Refused(f"at most {self.sessions.limits.pushes} frames a second", 429)
+        image = await asyncio.to_thread(read_picture, data, self.sessions.limits.picture_pixels)
+        found.touch()
+        if second is None:
+            found.watched.pushed.add(lambda: image)
+            return
+        try:
+            found.watched.pushed.whole(second, image)
+        except ValueError as wrong:
+            raise Asked(str(wrong)) from None
+
+    async def _picture(self, request: web.Request) -> web.Response:
+        found = self._session(request, ended=True)
+        data = await asyncio.to_thread(found.picture)
+        if data is None:
+            raise Refused("there is no picture yet", 404)
+        return web.Response(body=data, content_type="image/jpeg")
+
+    async def _events(self, request: web.Request) -> web.Response:
+        """Those after `after`; where there is none yet, it waits up to `wait` seconds for one."""
+        found = self._session(request, ended=True)
+        after, wait = _count(request, "after", 2**53), _count(request, "wait", int(_WAIT))
+        told = found.live.log
+        found.touch()
+        if not told.after(after) and wait and not told.closed:
+            found.followers += 1
+            try:
+                async with asyncio.timeout(wait):
+                    async for _ in told.follow(after):
+                        break
+            except TimeoutError:
+                pass
+            finally:
+                found.followers -= 1
+        return web.json_response({"events": told.after(after), "last": told.last})
+
+    async def _artifact(self, request: web.Request) -> web.Response:
+        found = self._session(request, ended=True)
+        number = int(request.match_info["number"])
+        kept = await asyncio.to_thread(found.artifacts.get, number)
+        if kept is None:
+            raise Refused("there is no such artifact", 404)
+        # It may be a page that somebody else wrote: it runs nothing and reaches nowhere.
+        headers = {"Content-Security-Policy": _SANDBOX, "Content-Type": kept.media_type}
+        return web.Response(body=kept.data, headers=headers)
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        found = self._session(request)
+        if not found.live.cancel(int(request.match_info["number"])):
+            raise Refused("no such task runs", 404)
+        return web.json_response({"cancelled": True})
+
+    async def _offered(self, request: web.Request) -> web.Response:
+        found = self._session(request)
+        asked = await _json(request)
+        _only(asked, {"sdp", "type"})
+        if self._offer is None or found.watched.kind != "webrtc":
+            raise Refused("the session takes no WebRTC; open one of kind webrtc", 409)
+        sdp = _text(asked, "sdp", 64_000)
+        if asked.get("type") != "offer":
+            raise Asked("type is offer")
+        try:
+            answer = await self._offer(found, sdp, "offer")
+        except ValueError as wrong:
+            raise Asked(f"sdp: {str(wrong)[:200]}") from None
+        return web.json_response(answer)
+
+    # WebSocket
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        """Events out, from `after` on; in: JSON commands, and pictures as binary messages."""
+        found = self._session(request)
+        after = _count(request, "after", 2**53)
+        socket = web.WebSocketResponse(
+            protocols=(PROTOCOL,),
+            heartbeat=20,
+            max_msg_size=self.sessions.limits.picture_bytes,
+        )
+        if not socket.can_prepare(request):
+            raise Refused("this is a WebSocket", 426)
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        found.followers += 1
+        sending = asyncio.create_task(self._send(socket, found, after))
+        try:
+            async for message in socket:
+                found.touch()
+                if message.type == WSMsgType.TEXT:
+                    await self._told(socket, found, message.data)
+                elif message.type == WSMsgType.BINARY:
+                    await self._answer(socket, self._push(found, message.data, None))
+        finally:
+            found.followers -= 1
+            found.touch()
+            self._sockets.discard(socket)
+            sending.cancel()
+            await asyncio.wait([sending])
+        return socket
+
+    async def _send(self, socket: web.WebSocketResponse, found: Open, after: int) -> None:
+        async for event in found.live.log.follow(after):
+            async with asyncio.timeout(_WAIT):  # a client that does not read is let go
+                await socket.send_json(event)
+        await socket.close()
+
+    async def _told(self, socket: web.WebSocketResponse, found: Open, text: str) -> None:
+        try:
+            asked = json.loads(text) if len(text) <= _BODY else None
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict):
+            await socket.send_json({"kind": "error", "error": "no JSON object"})
+            return
+        await self._answer(socket, self._command(socket, found, asked))
+
+    async def _answer(self, socket: web.WebSocketResponse, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except (Asked, Refused, PictureError) as wrong:
+            await socket.send_json({"kind": "error", "error": str(wrong)})
+
+    async def _command(
+        self, socket: web.WebSocketResponse, found: Open, asked: Mapping[str, Any]
+    ) -> None:
+        match asked.get("kind"):
+            case "query":
+                self._ask(found, asked)
+            case "config":
+                self._set_mode(found, _text(asked, "mode", 100))
+            case "reset":
+                await found.live.reset()
+            case "sync":
+                await socket.send_json({"kind": "state", "state": found.live.state()})
+            case "cancel":
+                number = asked.get("task")
+                if not isinstance(number, int) or not found.live.cancel(number):
+                    raise Asked("no such task runs")
+            case other:
+                raise Asked(
+                    f"kind is {str(other)[:50]!r}; there are query, config, reset, sync, cancel"
+                )
+
+    def _session(self, request: web.Request, *, ended: bool = False) -> Open:
+        return self.sessions.get(request.match_info["session"], ended=ended)
+
+
+# What is read of requests
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    # A page in a browser can't send this type to another site without being asked first.
+    if request.content_type != "application/json":
+        raise Refused("the body must be application/json", 415)
+    try:
+        async with asyncio.timeout(_WAIT):
+            asked = json.loads(await request.read())
+    except (ValueError, RecursionError) as wrong:
+        raise Asked(f"the body is no JSON: {str(wrong)[:100]}") from None
+    if not isinstance(asked, dict):
+        raise Asked("the body is no JSON object")
+    return asked
+
+
+def _only(asked: Mapping[str, Any], known: set[str], where: str = "") -> None:
+    for name in asked:
+        if name not in known:
+            raise Asked(f"{where}{name[:50]!r} is not known; there are {', '.join(sorted(known))}")
+
+
+def _text(asked: Mapping[str, Any], name: str, most: int, default: Any = ...) -> Any:
+    if name not in asked and default is not ...:
+        return default
+    value = asked.get(name)
+    if not isinstance(value, str):
+        raise Asked(f"{name} is a text")
+    if len(value) > most:
+        raise Asked(f"{name} has {len(value)} characters, at most {most}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Asked(f"{name} holds half of a character") from None
+    return value
+
+
+def _count(request: web.Request, name: str, most: int) -> int:
+    value = request.query.get(name, "0")
+    if not (value.isascii() and value.isdigit() and len(value) <= 16 and int(value) <= most):
+        raise Asked(f"{name} is a whole number from 0 to {most}")
+    return int(value)

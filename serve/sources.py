@@ -1,0 +1,133 @@
+"""What a session may watch: only what the configuration allows, whatever a request asks for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from joyvl_train.pictures import inside
+from joyvl_train.video import FrameError
+from serve.feed import Feed, Reader
+from serve.pushed import Pushed
+from serve.source import Notice, Second, play, public, watch
+
+Items = Callable[[threading.Event], Iterable[Second | Notice]]
+
+
+class NotAllowed(ValueError):
+    """A source that the configuration does not allow, or none at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A source on its way into a feed: a reader of our own, or what clients push."""
+
+    kind: str
+    feed: Feed
+    reader: Reader | None = None
+    pushed: Pushed | None = None
+
+    async def stop(self) -> None:
+        if self.reader is not None:
+            await self.reader.stop()
+        if self.pushed is not None:
+            self.pushed.end("stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """videos: folder of the files that may be watched; None: none. rtsp: addresses that may be; one
+    that ends with "/" stands for all below it. sample: makes the seconds of the sample stream.
+
+    frames_per_second, side, every: of all sources, as `serve.source.Sampler` takes them. most:
+    seconds that wait for a slow model.
+    """
+
+    videos: Path | None = None
+    rtsp: Sequence[str] = ()
+    sample: Items | None = None
+    frames_per_second: int = 1
+    side: int | None = None
+    every: int = 1
+    most: int = 2
+
+    def kinds(self) -> list[str]:
+        """What may be asked for."""
+        found = ["push", "webrtc"]
+        found += ["sample"] if self.sample else []
+        found += ["file"] if self.videos else []
+        return found + (["rtsp"] if self.rtsp else [])
+
+    def open(self, asked: Mapping[str, Any], feed: Feed) -> Watched:
+        """Begins to watch. asked: kind, and file's name or rtsp's url. Raises `NotAllowed`."""
+        kind = asked.get("kind", "push")
+        sampled = {
+            "frames_per_second": self.frames_per_second,
+            "side": self.side,
+            "every": self.every,
+        }
+        if kind not in self.kinds():
+            raise NotAllowed(f"source.kind is {kind!r}; there are {', '.join(self.kinds())}")
+        if kind in ("push", "webrtc"):
+            return Watched(kind, feed, pushed=Pushed(feed, **sampled))  # type: ignore[arg-type]
+        waits = False
+        items: Items
+        if kind == "sample":
+            assert self.sample is not None
+            items = self.sample
+        elif kind == "file":
+            waits = asked.get("paced", True) is False
+            path = self._file(asked.get("name"))
+            items = partial(_played, path, not waits, sampled)
+        else:
+            items = partial(_watched, self._address(asked.get("url")), sampled)
+        return Watched(kind, feed, Reader(feed, items, waits=waits))
+
+    def files(self) -> list[str]:
+        """The names of the videos that may be watched."""
+        if self.videos is None:
+            return []
+        return sorted(p.name for p in self.videos.iterdir() if p.is_file() and p.name[0] != ".")
+
+    def _file(self, name: object) -> Path:
+        assert self.videos is not None
+        if not isinstance(name, str) or len(name) > 255:
+            raise NotAllowed("source.name is missing; name a file of the videos' folder")
+        try:
+            path = inside(self.videos, name)
+        except (FrameError, ValueError):
+            raise NotAllowed(f"source.name: {name[:100]!r} is outside the videos' folder") from None
+        real = path.resolve()
+        if not real.is_relative_to(self.videos.resolve()) or not real.is_file():
+            raise NotAllowed(f"source.name: there is no video {name[:100]!r}")
+        return real
+
+    def _address(self, url: object) -> str:
+        if not isinstance(url, str) or len(url) > 1000:
+            raise NotAllowed("source.url is missing; name an address that is allowed")
+        if any(ord(c) <= 32 or ord(c) > 126 or c in "\\%@#" for c in url):
+            raise NotAllowed("source.url holds characters that an allowed address never holds")
+        parts = urlsplit(url)
+        if parts.scheme not in ("rtsp", "rtsps") or ".." in parts.path.split("/"):
+            raise NotAllowed("source.url is no address that is allowed")
+        for entry in self.rtsp:
+            if url == public(entry) or (entry.endswith("/") and url.startswith(public(entry))):
+                return entry if url == public(entry) else entry + url[len(public(entry)) :]
+        raise NotAllowed("source.url is no address that is allowed")
+
+
+def _played(
+    path: Path, paced: bool, sampled: Mapping[str, Any], stop: threading.Event
+) -> Iterable[Second | Notice]:
+    return play(str(path), stop, paced=paced, **sampled)
+
+
+def _watched(
+    url: str, sampled: Mapping[str, Any], stop: threading.Event
+) -> Iterable[Second | Notice]:
+    return watch(url, stop, **sampled)
