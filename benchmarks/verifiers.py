@@ -1,12 +1,13 @@
 """How often each verifying agent catches a damaged timeline, and how often it refuses a right one.
 
-    python benchmarks/verifiers.py [--clips 40] [--tuning 20] [--checkpoint models/tiny]
+    python benchmarks/verifiers.py [--clips 40] [--tuning 40] [--checkpoint models/tiny]
 
 Streams of the rendered world are right by construction; `data_pipeline.corruption` damages each in
 every way it offers. Agents are run as the pipeline runs them: rules and tools in this process, the
 model as `recipe=base` made it, behind its own HTTP server. The families whose evidence an agent can
 see are named here, before anything is measured. Thresholds are chosen on streams of the validation
-split: of those settings that refuse at most 15 % of the right ones, the one that catches most. For
+split: of those settings that refuse at most 10 % of the right ones there, so that it is not much
+more than that elsewhere, the one that catches most. For
 "together" the agents that see the same families get theirs anew, all at once and by the same rule,
 since what each refuses adds up; one that adds nothing is left out. The figures are from the test
 split, with other seeds. A candidate that an agent leaves unverified is not admitted: it counts as
@@ -69,7 +70,7 @@ RESULTS = Path(__file__).parent / "results" / "verifiers.md"
 
 READING = "reading"
 ALL = (*FAMILIES, READING)
-MOST_REFUSED = 0.15
+MOST_REFUSED = 0.10
 RIGHT = "right"
 """The kind of a candidate that nothing was done to."""
 
@@ -440,13 +441,13 @@ def told(found: Mapping[str, list[Outcome]], made: Sequence[Verifier]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=40, help="of each family, for the figures")
-    parser.add_argument("--tuning", type=int, default=20, help="of each family, for thresholds")
+    parser.add_argument("--tuning", type=int, default=40, help="of each family, for thresholds")
     parser.add_argument("--families", nargs="+", choices=ALL, default=list(ALL))
     parser.add_argument("--checkpoint", type=Path, default=Path("models/tiny"))
     parser.add_argument("--no-model", action="store_true", help="tools alone")
     parser.add_argument("--drawn", action="store_true", help="no photographic things")
-    parser.add_argument("--seed", type=int, default=1, help="of the figures")
-    parser.add_argument("--tuning-seed", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=3, help="of the figures")
+    parser.add_argument("--tuning-seed", type=int, default=4)
     parser.add_argument("--window", type=int, default=32, help="candidates in flight")
     parser.add_argument("--cache", type=Path, help="where the model's answers are kept")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -21,6 +21,7 @@ from joyvl_train.config_key import key as _key
 from joyvl_train.corpus_config import AgentsConfig, CorpusConfig, ExecutorConfig, SourceConfig
 from joyvl_train.eval_config import CasesConfig
 from joyvl_train.rl_config import GrpoConfig, RewardConfig, WindowsConfig
+from joyvl_train.serve_config import ServeConfig
 
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
@@ -310,6 +311,7 @@ class Config:
     windows: WindowsConfig = field(default_factory=WindowsConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 from PIL import Image
 
-from joyvl_train.actions import Action, ActionFormatError, parse_action
+from joyvl_train.actions import (
+    RESPONSE,
+    SILENCE,
+    Action,
+    ActionFormatError,
+    Response,
+    parse_action,
+)
 from joyvl_train.conversation import messages
 from joyvl_train.llm import (
     Answer,
@@ -142,9 +150,43 @@ class ChatModel:
             extra=extra or None,
         )
 
+    async def ask(self, question: str, frames: Sequence[Any]) -> str:
+        """The model's answer to a question about `frames`, outside every stream; "" for none."""
+        content = [text_part(f"{question}\n"), *(_picture(f, self.names, ()) for f in frames)]
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        answer = await self.client.ask(
+            [*system, {"role": "user", "content": content}],
+            max_tokens=self.max_new_tokens,
+            temperature=0.0,
+            extra={"skip_special_tokens": False} if self.raw else None,
+        )
+        action = _read(answer).action
+        return action.text if isinstance(action, Response) else ""
+
     async def end(self) -> None:
         """Lets go of the connections; nothing may be asked afterwards."""
         await self.client.close()
+
+
+async def control_ids(url: str, model: str, key: str = "") -> ControlIds | None:
+    """The ids of the control tokens of a model behind vLLM; None where they are no single tokens,
+    or the server doesn't tell."""
+    found = []
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    place = f"{url.rstrip('/').removesuffix('/v1')}/tokenize"
+    timeout = aiohttp.ClientTimeout(total=10)
+    try:
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http:
+            for token in (SILENCE, RESPONSE):
+                asked = {"model": model, "prompt": token, "add_special_tokens": False}
+                async with http.post(place, json=asked) as answer:
+                    told = await answer.json(content_type=None) if answer.status == 200 else {}
+                    found.append(told.get("tokens", []))
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    if any(len(ids) != 1 for ids in found):
+        return None
+    return ControlIds(int(found[0][0]), int(found[1][0]))
 
 
 def chat(
@@ -173,7 +215,7 @@ def names_of(stream: Stream) -> frozenset[str]:
     return frozenset(_name(frame) for turn in stream.turns for frame in turn.frames)
 
 
-def _picture(frame: Any, names: bool, held: Set[str]) -> Mapping[str, Any]:
+def _picture(frame: Any, names: bool, held: Collection[str]) -> Mapping[str, Any]:
     if not names:
         return image_part(frame)
     name = _name(frame)

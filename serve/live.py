@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from PIL import Image
@@ -24,6 +24,7 @@ from joyvl_train.background import Error, Outcome, Ready, Started, result_of
 from joyvl_train.heldout import Answer, Step
 from joyvl_train.llm import LLMError
 from joyvl_train.memory import Memory, Summary, memory_text
+from joyvl_train.pictures import resized, target_size
 from joyvl_train.stream import Result, Stream, StreamSettings
 from serve.bridge import Bridge
 from serve.events import EventLog
@@ -42,6 +43,7 @@ class Model(Protocol):
     def lean(self, handle: int, silence_bias: float) -> None: ...
     def frame(self, image: Image.Image) -> Any: ...
     async def reply(self, handle: int) -> Answer: ...
+    async def ask(self, question: str, frames: Sequence[Any]) -> str: ...
 
 
 class Module(Protocol):
@@ -65,12 +67,14 @@ def unfiltered(text: str, asked: bool) -> str:
 class LiveSettings:
     """How a stream is lived. modes: name -> what is added to silence. Times are in seconds.
 
-    step_timeout: how long a second may take the model. waiting: queries that may wait for a second
-    with frames. asked_for: seconds after a query for which a response counts as asked for, which
-    `say` is told.
+    side: the longest that the model sees pictures at; modules, background tasks and viewers have
+    them as the source gives them. step_timeout: how long a second may take the model. waiting:
+    queries that may wait for a second with frames. asked_for: seconds after a query for which a
+    response counts as asked for, which `say` is told.
     """
 
     stream: StreamSettings = field(default_factory=StreamSettings)
+    side: int | None = None
     modes: dict[str, float] = field(default_factory=lambda: {"default": 0.0})
     step_timeout: float = 5.0
     module_timeout: float = 0.5
@@ -132,8 +136,9 @@ class Live:
             memory=Memory(opening=self._opening),
             pins=self._pins,
             seed=self._seed,
-            snapshot=self.settings.snapshot,
+            snapshot=0,
         )
+        self._recent: deque[Image.Image] = deque(maxlen=self.settings.snapshot)
         self._lean(self.mode)
         self._session_number += 1
         number = self._session_number
@@ -252,7 +257,9 @@ class Live:
         return placed
 
     def _tick(self, second: int, given: Second, notes: tuple[str, ...]) -> Tick:
-        queries, self._queries = tuple(self._queries), []
+        for text in given.queries:
+            self._tell("query", text=text)
+        queries, self._queries = (*given.queries, *self._queries), []
         results, self._results = tuple(self._results), []
         summaries, self._summaries = tuple(self._summaries), []
         block, self._block = self._block, None
@@ -265,12 +272,19 @@ class Live:
         for lost in summaries[:]:
             if lost not in kept:
                 self._tell("memory", what="summary_lost", second=second, detail=f"{lost.start} s")
-        frames = tuple(map(self.model.frame, given.frames))
+        self._recent.extend(given.frames)
+        frames = tuple(self.model.frame(self._small(image)) for image in given.frames)
         due = self.session.stream.due_merge()
         fits = (
             block is not None and due and (block.start, block.stop) == (due[0].start, due[-1].stop)
         )
         return Tick(second, frames, queries, results, kept, block if fits else None, notes)
+
+    def _small(self, image: Image.Image) -> Image.Image:
+        if self.settings.side is None:
+            return image
+        width, height = image.size
+        return resized(image, target_size(width, height, self.settings.side))
 
     def _remembered(self) -> int:
         """The first second that the stream's own memory still tells of."""
@@ -344,7 +358,7 @@ class Live:
             if self.bridge is None:
                 self._outcome(self._session_number, Error(event.task.number, "no background model"))
             else:
-                self.bridge.start(event.task)
+                self.bridge.start(replace(event.task, frames=tuple(self._recent)))
         return step
 
     # Beside the stream
@@ -415,6 +429,11 @@ class Live:
             "latency": _summed(self.latencies),
             "overhead": _summed(self.overheads),
         }
+
+    def note(self, kind: str, **told: Any) -> None:
+        """Takes down what befell the session elsewhere."""
+        if not self.log.closed:
+            self._tell(kind, **told)
 
     def _tell(self, kind: str, **told: Any) -> None:
         self.counts[kind] += 1

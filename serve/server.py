@@ -34,8 +34,8 @@ _OWN = (
 )
 log = logging.getLogger("joyvl.serve")
 
-Offer = Callable[[Open, str, str], Awaitable[dict[str, str]]]
-"""(session, SDP, type) -> the answer to a WebRTC offer."""
+Offer = Callable[[Open, str, str, str], Awaitable[dict[str, str]]]
+"""(session, SDP, type, address of who asks) -> the answer to a WebRTC offer."""
 
 
 class Asked(ValueError):
@@ -333,7 +333,7 @@ class Server:
         if asked.get("type") != "offer":
             raise Asked("type is offer")
         try:
-            answer = await self._offer(found, sdp, "offer")
+            answer = await self._offer(found, sdp, "offer", request.remote or "")
         except ValueError as wrong:
             raise Asked(f"sdp: {str(wrong)[:200]}") from None
         return web.json_response(answer)

@@ -20,7 +20,7 @@ from joyvl_train.pictures import encode
 from serve.artifacts import Artifacts
 from serve.bridge import Backend, Bridge
 from serve.events import EventLog
-from serve.feed import Feed, State
+from serve.feed import Feed
 from serve.live import Live, LiveSettings, Model, Module
 from serve.memory import Keeper
 from serve.source import Second
@@ -208,7 +208,7 @@ class Sessions:
         )
         found = Open(live, watched, artifacts, served.name, time.monotonic())
         found.touch()
-        feed.changed = lambda state, detail: _told(log, state, detail)
+        feed.changed = lambda state, detail: live.note("source", state=state, detail=detail[:300])
         found.driving = asyncio.create_task(self._drive(found), name=f"session {name}")
         self._all[name] = found
         return name, found
@@ -271,11 +271,6 @@ class Sessions:
                 found.touch()
 
         await found.live.run(found.watched.feed, shown)
-
-
-def _told(log: EventLog, state: State, detail: str) -> None:
-    if not log.closed:
-        log.add("source", state=state, detail=detail[:300])
 
 
 def _weight(session: str, replica: str) -> bytes:

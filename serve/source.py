@@ -46,11 +46,12 @@ class SourceError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Second:
     """The pictures of a whole second of a stream, and when its last one was there: seconds since
-    the first picture, by this machine's clock."""
+    the first picture, by this machine's clock. queries: what the source itself has the user say."""
 
     second: int
     frames: tuple[Image.Image, ...]
     arrived: float
+    queries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

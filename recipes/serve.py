@@ -1,0 +1,225 @@
+"""Serve a checkpoint that watches live streams: an API, and a page to try it on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from joyvl_train.config import Config, UserError
+from joyvl_train.llm import Client, Endpoint
+from joyvl_train.run import Run
+from recipes._background import modules_of, solver_of
+from recipes._cases import silence_bias
+from recipes._sample import sample
+from recipes._speaking import engine_of, speaker
+from recipes._world import settings
+from serve.chat_model import ChatModel, control_ids
+from serve.guard import Guard, is_loopback
+from serve.in_process import InProcess
+from serve.live import LiveSettings, Model
+from serve.memory import Keeper, Said, Searched, Seen
+from serve.server import Server
+from serve.sessions import Limits, Served, Sessions
+from serve.sources import Sources
+from serve.vllm_process import Vllm, VllmError
+from serve.webrtc import WebRtc
+
+
+def main(config: Config, run: Run) -> None:
+    """Listens until it is told to stop (Ctrl-C, SIGTERM); then sessions end one by one."""
+    check(config)
+    run.use_threads()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("aiortc").setLevel(logging.WARNING)
+    try:
+        asyncio.run(serve(config, run))
+    except VllmError as error:
+        raise UserError(f"serve.engine=vllm: {error}") from None
+    run.finish(latest=False)
+
+
+def check(config: Config) -> None:
+    """Raises `UserError` for what can't be served, or not safely."""
+    own = config.serve
+    if not is_loopback(own.host) and not os.environ.get(own.token_variable):
+        raise UserError(
+            f"serve.host={own.host} is beyond this machine: put a token into the variable "
+            f"{own.token_variable}, and name this server in serve.hosts"
+        )
+    if own.engine == "url" and not own.urls:
+        raise UserError("serve.engine=url: serve.urls is empty; name the model's endpoints")
+    if own.videos and not Path(own.videos).is_dir():
+        raise UserError(f"serve.videos={own.videos}: there is no such folder")
+    if own.engine == "vllm" and not Path(own.vllm_python).exists():
+        raise UserError(
+            f"serve.vllm_python={own.vllm_python}: is not there; `make vllm-env` makes one for "
+            "CPUs, or take serve.engine=in_process"
+        )
+    if "default" not in own.modes:
+        raise UserError("serve.modes: there must be one that is called default")
+    if "command" in own.background and not own.command:
+        raise UserError("serve.command is empty; give the command, or leave it out of background")
+    if "model" in own.background and not config.agents.url:
+        raise UserError(
+            "agents.url is empty; name the background model's endpoint, or leave model "
+            "out of serve.background"
+        )
+    for pattern in own.mute:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"serve.mute: {pattern!r} is no regular expression ({error})") from None
+
+
+async def serve(config: Config, run: Run) -> None:
+    """Models -> sessions -> server, until a signal comes."""
+    own = config.serve
+    async with AsyncExitStack() as stack:
+        models, bias = await stack.enter_async_context(replicas(config, run))
+        webrtc = WebRtc()
+        stack.push_async_callback(webrtc.close)
+        solver = await stack.enter_async_context(solver_of(config))
+        sessions = Sessions(
+            [Served(own.name, models, partial(keeper, config), live_settings(config, bias))],
+            sources(config),
+            run.dir / "artifacts",
+            limits=Limits(
+                sessions=own.sessions,
+                idle=own.idle,
+                longest=own.longest,
+                kept=own.kept,
+                task_seconds=own.task_seconds,
+            ),
+            background=solver,
+            modules=modules_of(config),
+        )
+        token = os.environ.get(own.token_variable, "")
+        hosts = {name.casefold() for name in (*own.hosts, own.host)}
+        guard = Guard(token, hosts, own.origins)
+        server = Server(sessions, guard, offer=webrtc.offer if own.webrtc else None)
+        try:
+            await server.start(own.host, own.port)
+        except OSError as error:
+            raise UserError(
+                f"serve.port={own.port}: {error.strerror or error}; take another"
+            ) from None
+        stack.push_async_callback(server.stop)
+        run.say(f"listening on http://{own.host}:{server.port}/")
+        await told_to_stop()
+        run.say("stopping")
+
+
+@asynccontextmanager
+async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Model], float]]:
+    """The replicas of the model, and its bias towards silence."""
+    own = config.serve
+    async with AsyncExitStack() as stack:
+        if own.engine == "url":
+            yield [await remote(config, url, stack) for url in own.urls], config.eval.silence_bias
+            return
+        start = run.find_checkpoint(["grpo", "sft", "base", "kept"])
+        bias = silence_bias(config, run, start.path)
+        if own.engine == "in_process":
+            engine = engine_of(*speaker(config, start.path), config)
+            yield [await stack.enter_async_context(InProcess(engine))], bias
+            return
+        vllm = Vllm(
+            Path(own.vllm_python).absolute(),
+            Path(start.path).absolute(),
+            own.served_model or own.name,
+            own.vllm_port,
+            run.dir / "vllm.log",
+            images=(config.stream.chunk_seconds + config.stream.lead) * _rate(config),
+            options=own.vllm_options,
+        )
+        run.say(f"starting vLLM; what it says goes to {vllm.log}")
+        await vllm.start()
+        stack.push_async_callback(vllm.stop)
+        vllm.keep()
+        yield [await remote(config, vllm.url, stack)], bias
+
+
+async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
+    """The model at an endpoint, which knows the grammar."""
+    own = config.serve
+    name = own.served_model or own.name
+    client = Client(
+        Endpoint(url, name, own.key_variable),
+        concurrency=own.sessions + 1,
+        timeout=4 * own.step_timeout,
+        retries=0,
+    )
+    model = ChatModel(
+        client,
+        system=config.prompt.system,
+        max_new_tokens=config.eval.max_new_tokens,
+        temperature=config.eval.temperature,
+        raw=True,
+        names=own.uuids,
+        control=await control_ids(url, name, os.environ.get(own.key_variable, "")),
+    )
+    stack.push_async_callback(model.end)
+    return model
+
+
+def live_settings(config: Config, bias: float) -> LiveSettings:
+    """How sessions are lived."""
+    own = config.serve
+    mute = [re.compile(pattern, re.IGNORECASE) for pattern in own.mute]
+
+    def say(text: str, asked: bool) -> str:
+        return text if asked or not any(each.search(text) for each in mute) else ""
+
+    return LiveSettings(
+        stream=settings(config),
+        side=config.data.size,
+        modes={name: value + bias for name, value in own.modes.items()},
+        step_timeout=own.step_timeout,
+        say=say,
+    )
+
+
+def keeper(config: Config, model: Model) -> Keeper:
+    """What tells of the past of one session."""
+    if config.serve.memory == "said":
+        return Said()
+    seen = Seen(model.ask)
+    return seen if config.serve.memory == "seen" else Searched(seen)
+
+
+def sources(config: Config) -> Sources:
+    """What sessions may watch."""
+    own = config.serve
+    return Sources(
+        videos=Path(own.videos).absolute() if own.videos else None,
+        rtsp=own.rtsp,
+        sample=partial(sample, side=min(own.picture_side, 384)) if own.sample else None,
+        frames_per_second=_rate(config),
+        side=own.picture_side,
+        every=own.every,
+        most=own.backlog,
+    )
+
+
+def _rate(config: Config) -> int:
+    rate = config.data.frames_per_second
+    if isinstance(rate, str) or rate < 1 or rate != int(rate):
+        raise UserError(f"data.frames_per_second={rate}: a live stream takes a whole number from 1")
+    return int(rate)
+
+
+async def told_to_stop() -> None:
+    """Returns at the first SIGINT or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    stop: Callable[[], None] = stopped.set
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(sign, stop)
+    await stopped.wait()

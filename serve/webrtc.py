@@ -1,0 +1,112 @@
+"""A browser's camera or screen over WebRTC, by aiortc: its pictures are pushed into a session."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from aioice.ice import get_host_addresses
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.exceptions import InvalidStateError
+from aiortc.mediastreams import MediaStreamError
+
+from serve.guard import is_loopback
+from serve.pushed import Pushed
+from serve.sessions import Open
+
+_CANDIDATE = re.compile(r"a=candidate:\S+ \d+ \S+ \d+ (\S+) .*")
+_BAD = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError)
+"""What aiortc raises for a description that it can't read."""
+
+
+@dataclass(slots=True)
+class WebRtc:
+    """The connections of all sessions, one each. Runs in one event loop; `close` it in the end.
+
+    wait: seconds for which a connection may take to be made, or stay without a picture.
+    """
+
+    wait: float = 20.0
+    _connections: dict[str, RTCPeerConnection] = field(default_factory=dict)
+    _reading: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def offer(self, found: Open, sdp: str, kind: str, remote: str) -> dict[str, str]:
+        """The answer to a browser's offer; a session's earlier connection ends. remote: the address
+        that the offer came from: no packet goes to any other that the offer names. Raises
+        `ValueError`."""
+        assert found.watched.pushed is not None
+        name = found.live.name
+        if not sdp.startswith("v=0") or "\nm=video" not in sdp:
+            raise ValueError("the offer has no video")
+        own = get_host_addresses(use_ipv4=True, use_ipv6=True)
+        await self._end(name)
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._connections[name] = connection
+        pushed = found.watched.pushed
+
+        @connection.on("track")
+        def on_track(track: Any) -> None:
+            if track.kind == "video":
+                reading = asyncio.create_task(self._read(name, connection, track, pushed, found))
+                self._reading.add(reading)
+                reading.add_done_callback(self._reading.discard)
+
+        try:
+            description = RTCSessionDescription(only_from(sdp, remote, own), kind)
+            async with asyncio.timeout(self.wait):
+                await connection.setRemoteDescription(description)
+                answer = await connection.createAnswer()
+                assert answer is not None
+                await connection.setLocalDescription(answer)
+        except (*_BAD, InvalidStateError, TimeoutError) as error:
+            await self._end(name)
+            raise ValueError(f"the offer can't be taken ({type(error).__name__})") from None
+        local = connection.localDescription
+        return {"sdp": local.sdp, "type": local.type}
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        for name in list(self._connections):
+            await self._end(name)
+        for task in tuple(self._reading):
+            task.cancel()
+        if self._reading:
+            await asyncio.wait(self._reading, timeout=5)
+
+    async def _read(
+        self, name: str, connection: RTCPeerConnection, track: Any, pushed: Pushed, found: Open
+    ) -> None:
+        try:
+            while pushed.feed.state != "ended":
+                async with asyncio.timeout(self.wait):
+                    frame = await track.recv()
+                found.touch()
+                pushed.add(frame.to_image)
+        except (MediaStreamError, TimeoutError):
+            found.live.note("source", state="lost", detail="the browser's camera ended")
+        finally:
+            if self._connections.get(name) is connection:
+                await self._end(name)
+
+    async def _end(self, name: str) -> None:
+        connection = self._connections.pop(name, None)
+        if connection is not None:
+            await connection.close()
+
+
+def only_from(sdp: str, remote: str, own: Collection[str] = ()) -> str:
+    """A description without the candidates of other addresses than `remote`; one on this machine
+    (loopback) has any of the machine's `own`, or a name that only its own network knows."""
+    here = is_loopback(remote)
+    lines = []
+    for line in sdp.splitlines():
+        match = _CANDIDATE.fullmatch(line.strip())
+        known = match is None or match[1] == remote
+        if match is not None and here:
+            known = known or match[1] in own or match[1].endswith(".local")
+        if known and line.strip() != "a=end-of-candidates":  # the checks may show more
+            lines.append(line)
+    return "\r\n".join(lines) + "\r\n"
