@@ -48,7 +48,9 @@ class Streaming:
         self._engine, self._settings, self._summarize = engine, settings, summarize
 
     def watch(self, case: str, opening: str, seed: int) -> Watcher:
-        session: Session[Streamer] = Session(self._engine, self._settings, memory=Memory(opening=opening), seed=seed)
+        session: Session[Streamer] = Session(
+            self._engine, self._settings, memory=Memory(opening=opening), seed=seed
+        )
         return _Watching(session, self._summarize)
 
 

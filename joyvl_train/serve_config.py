@@ -14,6 +14,12 @@ class ServeConfig:
     token_variable: str = _key(
         "JOYVL_TOKEN", "environment variable with the token that requests must carry; unset: none"
     )
+    check: int = _key(
+        0,
+        "watch so many seconds of the sample stream, say what came of it, and end; 0: serve",
+        low=0,
+        high=3600,
+    )
     hosts: list[str] = _key([], "names by which clients call this server, beside localhost")
     origins: list[str] = _key([], "origins of pages that may use it, beside its own")
 

@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from joyvl_train.config import Config, UserError
-from joyvl_train.llm import Client, Endpoint
+from joyvl_train.llm import Client as Asks
+from joyvl_train.llm import Endpoint
+from joyvl_train.report import page, section, table
 from joyvl_train.run import Run
 from recipes._background import modules_of, solver_of
 from recipes._cases import silence_bias
@@ -21,6 +23,7 @@ from recipes._sample import sample
 from recipes._speaking import engine_of, speaker
 from recipes._world import settings
 from serve.chat_model import ChatModel, control_ids
+from serve.client import Client
 from serve.guard import Guard, is_loopback
 from serve.in_process import InProcess
 from serve.live import LiveSettings, Model
@@ -39,7 +42,7 @@ def main(config: Config, run: Run) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("aiortc").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(config, run))
+        asyncio.run(served(config, run))
     except VllmError as error:
         raise UserError(f"serve.engine=vllm: {error}") from None
     run.finish(latest=False)
@@ -47,97 +50,102 @@ def main(config: Config, run: Run) -> None:
 
 def check(config: Config) -> None:
     """Raises `UserError` for what can't be served, or not safely."""
-    own = config.serve
-    if not is_loopback(own.host) and not os.environ.get(own.token_variable):
+    serve = config.serve
+    if not is_loopback(serve.host) and not os.environ.get(serve.token_variable):
         raise UserError(
-            f"serve.host={own.host} is beyond this machine: put a token into the variable "
-            f"{own.token_variable}, and name this server in serve.hosts"
+            f"serve.host={serve.host} is beyond this machine: put a token into the variable "
+            f"{serve.token_variable}, and name this server in serve.hosts"
         )
-    if own.engine == "url" and not own.urls:
+    if serve.engine == "url" and not serve.urls:
         raise UserError("serve.engine=url: serve.urls is empty; name the model's endpoints")
-    if own.videos and not Path(own.videos).is_dir():
-        raise UserError(f"serve.videos={own.videos}: there is no such folder")
-    if own.engine == "vllm" and not Path(own.vllm_python).exists():
+    if serve.videos and not Path(serve.videos).is_dir():
+        raise UserError(f"serve.videos={serve.videos}: there is no such folder")
+    if serve.engine == "vllm" and not Path(serve.vllm_python).exists():
         raise UserError(
-            f"serve.vllm_python={own.vllm_python}: is not there; `make vllm-env` makes one for "
+            f"serve.vllm_python={serve.vllm_python}: is not there; `make vllm-env` makes one for "
             "CPUs, or take serve.engine=in_process"
         )
-    if "default" not in own.modes:
+    if "default" not in serve.modes:
         raise UserError("serve.modes: there must be one that is called default")
-    if "command" in own.background and not own.command:
+    if "command" in serve.background and not serve.command:
         raise UserError("serve.command is empty; give the command, or leave it out of background")
-    if "model" in own.background and not config.agents.url:
+    if "model" in serve.background and not config.agents.url:
         raise UserError(
             "agents.url is empty; name the background model's endpoint, or leave model "
             "out of serve.background"
         )
-    for pattern in own.mute:
+    for pattern in serve.mute:
         try:
             re.compile(pattern)
         except re.error as error:
             raise UserError(f"serve.mute: {pattern!r} is no regular expression ({error})") from None
 
 
-async def serve(config: Config, run: Run) -> None:
+async def served(config: Config, run: Run) -> None:
     """Models -> sessions -> server, until a signal comes."""
-    own = config.serve
+    serve = config.serve
     async with AsyncExitStack() as stack:
         models, bias = await stack.enter_async_context(replicas(config, run))
         webrtc = WebRtc()
         stack.push_async_callback(webrtc.close)
         solver = await stack.enter_async_context(solver_of(config))
         sessions = Sessions(
-            [Served(own.name, models, partial(keeper, config), live_settings(config, bias))],
+            [Served(serve.name, models, partial(keeper, config), live_settings(config, bias))],
             sources(config),
             run.dir / "artifacts",
             limits=Limits(
-                sessions=own.sessions,
-                idle=own.idle,
-                longest=own.longest,
-                kept=own.kept,
-                task_seconds=own.task_seconds,
+                sessions=serve.sessions,
+                idle=serve.idle,
+                longest=serve.longest,
+                kept=serve.kept,
+                task_seconds=serve.task_seconds,
             ),
             background=solver,
             modules=modules_of(config),
         )
-        token = os.environ.get(own.token_variable, "")
-        hosts = {name.casefold() for name in (*own.hosts, own.host)}
-        guard = Guard(token, hosts, own.origins)
-        server = Server(sessions, guard, offer=webrtc.offer if own.webrtc else None)
+        token = os.environ.get(serve.token_variable, "")
+        hosts = {name.casefold() for name in (*serve.hosts, serve.host)}
+        guard = Guard(token, hosts, serve.origins)
+        server = Server(sessions, guard, offer=webrtc.offer if serve.webrtc else None)
         try:
-            await server.start(own.host, own.port)
+            await server.start(serve.host, serve.port)
         except OSError as error:
             raise UserError(
-                f"serve.port={own.port}: {error.strerror or error}; take another"
+                f"serve.port={serve.port}: {error.strerror or error}; take another"
             ) from None
         stack.push_async_callback(server.stop)
-        run.say(f"listening on http://{own.host}:{server.port}/")
-        await told_to_stop()
+        run.say(f"listening on http://{serve.host}:{server.port}/")
+        if serve.check:
+            await watch_sample(config, f"http://{serve.host}:{server.port}", token)
+        else:
+            await told_to_stop()
         run.say("stopping")
+        await server.stop()
+        tell(run, sessions)
 
 
 @asynccontextmanager
 async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Model], float]]:
     """The replicas of the model, and its bias towards silence."""
-    own = config.serve
+    serve = config.serve
     async with AsyncExitStack() as stack:
-        if own.engine == "url":
-            yield [await remote(config, url, stack) for url in own.urls], config.eval.silence_bias
+        if serve.engine == "url":
+            yield [await remote(config, url, stack) for url in serve.urls], config.eval.silence_bias
             return
         start = run.find_checkpoint(["grpo", "sft", "base", "kept"])
         bias = silence_bias(config, run, start.path)
-        if own.engine == "in_process":
+        if serve.engine == "in_process":
             engine = engine_of(*speaker(config, start.path), config)
             yield [await stack.enter_async_context(InProcess(engine))], bias
             return
         vllm = Vllm(
-            Path(own.vllm_python).absolute(),
+            Path(serve.vllm_python).absolute(),
             Path(start.path).absolute(),
-            own.served_model or own.name,
-            own.vllm_port,
+            serve.served_model or serve.name,
+            serve.vllm_port,
             run.dir / "vllm.log",
             images=(config.stream.chunk_seconds + config.stream.lead) * _rate(config),
-            options=own.vllm_options,
+            options=serve.vllm_options,
         )
         run.say(f"starting vLLM; what it says goes to {vllm.log}")
         await vllm.start()
@@ -148,12 +156,12 @@ async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Mod
 
 async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
     """The model at an endpoint, which knows the grammar."""
-    own = config.serve
-    name = own.served_model or own.name
-    client = Client(
-        Endpoint(url, name, own.key_variable),
-        concurrency=own.sessions + 1,
-        timeout=4 * own.step_timeout,
+    serve = config.serve
+    name = serve.served_model or serve.name
+    client = Asks(
+        Endpoint(url, name, serve.key_variable),
+        concurrency=serve.sessions + 1,
+        timeout=4 * serve.step_timeout,
         retries=0,
     )
     model = ChatModel(
@@ -162,8 +170,8 @@ async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
         max_new_tokens=config.eval.max_new_tokens,
         temperature=config.eval.temperature,
         raw=True,
-        names=own.uuids,
-        control=await control_ids(url, name, os.environ.get(own.key_variable, "")),
+        names=serve.uuids,
+        control=await control_ids(url, name, os.environ.get(serve.key_variable, "")),
     )
     stack.push_async_callback(model.end)
     return model
@@ -171,8 +179,8 @@ async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
 
 def live_settings(config: Config, bias: float) -> LiveSettings:
     """How sessions are lived."""
-    own = config.serve
-    mute = [re.compile(pattern, re.IGNORECASE) for pattern in own.mute]
+    serve = config.serve
+    mute = [re.compile(pattern, re.IGNORECASE) for pattern in serve.mute]
 
     def say(text: str, asked: bool) -> str:
         return text if asked or not any(each.search(text) for each in mute) else ""
@@ -180,8 +188,8 @@ def live_settings(config: Config, bias: float) -> LiveSettings:
     return LiveSettings(
         stream=settings(config),
         side=config.data.size,
-        modes={name: value + bias for name, value in own.modes.items()},
-        step_timeout=own.step_timeout,
+        modes={name: value + bias for name, value in serve.modes.items()},
+        step_timeout=serve.step_timeout,
         say=say,
     )
 
@@ -196,15 +204,15 @@ def keeper(config: Config, model: Model) -> Keeper:
 
 def sources(config: Config) -> Sources:
     """What sessions may watch."""
-    own = config.serve
+    serve = config.serve
     return Sources(
-        videos=Path(own.videos).absolute() if own.videos else None,
-        rtsp=own.rtsp,
-        sample=partial(sample, side=min(own.picture_side, 384)) if own.sample else None,
+        videos=Path(serve.videos).absolute() if serve.videos else None,
+        rtsp=serve.rtsp,
+        sample=partial(sample, side=min(serve.picture_side, 384)) if serve.sample else None,
         frames_per_second=_rate(config),
-        side=own.picture_side,
-        every=own.every,
-        most=own.backlog,
+        side=serve.picture_side,
+        every=serve.every,
+        most=serve.backlog,
     )
 
 
@@ -213,6 +221,28 @@ def _rate(config: Config) -> int:
     if isinstance(rate, str) or rate < 1 or rate != int(rate):
         raise UserError(f"data.frames_per_second={rate}: a live stream takes a whole number from 1")
     return int(rate)
+
+
+async def watch_sample(config: Config, url: str, token: str) -> None:
+    """Follows the sample stream for `serve.check` steps, as a client."""
+    steps = 0
+    async with Client(url, token) as client, client.session({"kind": "sample"}) as session:
+        async for event in session.events():
+            steps += event["kind"] == "step"
+            if steps >= config.serve.check:
+                return
+
+
+def tell(run: Run, sessions: Sessions) -> None:
+    """What the sessions came to, in numbers and as a page."""
+    counts = sessions.counted()
+    latencies = sorted(sessions.latencies)
+    p95 = latencies[min(len(latencies) - 1, int(0.95 * len(latencies)))] if latencies else 0.0
+    told = {f"serve/events/{kind}": float(count) for kind, count in sorted(counts.items())}
+    told |= {"serve/sessions": float(sessions.opened), "serve/latency_p95": p95}
+    run.metrics(told)
+    rows = [[name, value] for name, value in told.items()]
+    page(run.report, "Served", [section("Sessions", table(["what", "value"], rows))])
 
 
 async def told_to_stop() -> None:

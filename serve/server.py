@@ -56,7 +56,7 @@ class Server:
     ) -> None:
         self.sessions, self.guard = sessions, guard or Guard()
         self._offer, self._measures = offer, measures or Measures(sessions)
-        self._slow = slow
+        self._slow, self._stopped = slow, False
         self._sockets: set[web.WebSocketResponse] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -74,7 +74,10 @@ class Server:
         self._tasks = [asyncio.create_task(self._sweep(), name="idle sessions")]
 
     async def stop(self) -> None:
-        """Ends all sessions, tells their clients, and stops listening."""
+        """Ends all sessions, tells their clients, and stops listening; again it does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
         await self.sessions.close()
         for socket in tuple(self._sockets):
             await socket.close(code=1001, message=b"the server is stopping")

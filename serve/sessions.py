@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -134,6 +134,8 @@ class Sessions:
         self._place = place
         self._all: dict[str, Open] = {}
         self._gone: Counter[str] = Counter()  # events of sessions that were dropped
+        self.latencies: deque[float] = deque(maxlen=100_000)
+        """Seconds that steps of ended sessions took their models, the newest."""
         self.opened = 0
         self.draining = False
 
@@ -242,6 +244,7 @@ class Sessions:
         await self.close_one(name)
         if self._all.pop(name, None) is not None:
             self._gone += found.live.counts
+            self.latencies.extend(found.live.latencies)
         await asyncio.to_thread(found.artifacts.drop)
 
     async def sweep(self) -> None:

@@ -13,7 +13,7 @@ from eval.play import play
 from eval.rating import draw_items, rating_page, read_ratings
 from eval.systems import TRIVIAL, Fixed, Recorded
 from joyvl_train.actions import Response
-from tests.eval.chromium import BINARY, opened
+from tests.chromium import BINARY, opened
 from tests.eval.made_cases import made
 
 pytestmark = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import shutil
@@ -39,6 +40,13 @@ class Page:
                 assert "error" not in told, told
                 return dict(told["result"])
 
+    async def picture(self, path: Path, width: int = 1400, height: int = 1000) -> None:
+        """Saves what the tab shows at this size as a PNG file."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700}
+        await self.send("Emulation.setDeviceMetricsOverride", **size)
+        shot = await self.send("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(shot["data"]))
+
     async def run(self, script: str) -> Any:
         """The value of an expression in the page."""
         found = await self.send(
@@ -53,12 +61,13 @@ class Page:
 
 
 @asynccontextmanager
-async def opened(path: Path, folder: Path) -> AsyncIterator[Page]:
-    """The page of a file; what it saves goes to `folder`."""
+async def opened(path: Path | str, folder: Path, *flags: str) -> AsyncIterator[Page]:
+    """The page of a file, or at an address; what it saves goes to `folder`."""
     assert BINARY is not None
+    place = path.as_uri() if isinstance(path, Path) else path
     home = folder / "profile"
     process = subprocess.Popen(
-        [BINARY, *_FLAGS, f"--user-data-dir={home}", path.as_uri()],
+        [BINARY, *_FLAGS, *flags, f"--user-data-dir={home}", place],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -71,7 +80,7 @@ async def opened(path: Path, folder: Path) -> AsyncIterator[Page]:
         async with aiohttp.ClientSession() as session:
             for _ in range(100):
                 async with session.get(f"http://127.0.0.1:{port}/json") as told:
-                    pages = [p for p in await told.json() if p["url"] == path.as_uri()]
+                    pages = [p for p in await told.json() if p["url"] == place]
                 if pages:
                     break
                 await asyncio.sleep(0.1)

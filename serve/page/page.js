@@ -1,0 +1,282 @@
+// One session of the server, drawn. What the model and users say is put in as text, never as HTML.
+const $ = (id) => document.getElementById(id);
+const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
+const headers = token ? { Authorization: `Bearer ${token}` } : {};
+let session = null;      // {id, kind, seen, socket}
+let peer = null;         // RTCPeerConnection
+let stream = null;       // what the camera or the screen gives
+let latencies = [];
+let speaking = false;    // while an utterance is read aloud the next is shown as text only
+
+async function call(method, path, body) {
+  const options = { method, headers: { ...headers } };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(path, options);
+  const told = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(told.error || answer.statusText);
+  return told;
+}
+
+function status(text) { $("status").textContent = text; }
+
+function ms(seconds) { return `${Math.round(seconds * 1000)} ms`; }
+
+const NAMES = { sample: "Sample stream", file: "Video file", rtsp: "RTSP camera", push: "Pushed frames",
+  webrtc: "This device's camera", screen: "This device's screen" };
+
+async function begin() {
+  const told = await call("GET", "v1/models");
+  const kinds = told.sources.kinds.flatMap((kind) => kind === "webrtc"
+    ? (navigator.mediaDevices ? ["webrtc", "screen"] : []) : [kind]).filter((kind) => kind !== "push");
+  const order = ["sample", "webrtc", "screen", "file", "rtsp"];
+  for (const kind of order.filter((kind) => kinds.includes(kind))) $("source").add(new Option(NAMES[kind], kind));
+  for (const name of told.sources.files) $("files").append(new Option(name));
+  for (const mode of told.models[0].modes) $("mode").add(new Option(mode, mode));
+  showPlace();
+  if (kinds.includes("sample")) await open();
+  else status("choose a source");
+}
+
+function showPlace() {
+  const named = ["file", "rtsp"].includes($("source").value);
+  $("place").hidden = $("place-label").hidden = !named;
+}
+
+async function open() {
+  await close();
+  const kind = $("source").value;
+  const source = { kind: kind === "screen" ? "webrtc" : kind };
+  if (kind === "file") source.name = $("place").value;
+  if (kind === "rtsp") source.url = $("place").value;
+  status("opening");
+  try {
+    if (source.kind === "webrtc") {
+      stream = kind === "screen" ? await navigator.mediaDevices.getDisplayMedia({ video: true })
+        : await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
+    }
+    const told = await call("POST", "v1/sessions", { source, mode: $("mode").value });
+    session = { id: told.session, kind: source.kind, seen: 0, socket: null };
+    clear();
+    if (stream) await sendCamera();
+    connect();
+  } catch (error) {
+    status(error.message);
+    say("wrong", error.message);
+  }
+}
+
+async function sendCamera() {
+  $("camera").srcObject = stream;
+  $("camera").hidden = false;
+  await $("camera").play();
+  peer = new RTCPeerConnection();
+  for (const track of stream.getVideoTracks()) peer.addTrack(track, stream);
+  await peer.setLocalDescription(await peer.createOffer());
+  if (peer.iceGatheringState !== "complete") {
+    await new Promise((done) => {
+      peer.addEventListener("icegatheringstatechange", () => peer.iceGatheringState === "complete" && done());
+      setTimeout(done, 3000);
+    });
+  }
+  const { sdp, type } = peer.localDescription;
+  await peer.setRemoteDescription(await call("POST", `v1/sessions/${session.id}/offer`, { sdp, type }));
+}
+
+function connect() {
+  const own = session;
+  const place = new URL(`v1/sessions/${own.id}/socket?after=${own.seen}`, location.href);
+  place.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  place.hash = "";
+  const socket = new WebSocket(place, token ? ["joyvl", `token.${token}`] : ["joyvl"]);
+  own.socket = socket;
+  socket.onopen = () => status("live");
+  socket.onmessage = (message) => session === own && told(JSON.parse(message.data));
+  socket.onclose = () => {
+    if (session !== own || own.closed) return;
+    status("connection lost; trying again");
+    setTimeout(() => session === own && !own.closed && connect(), 1000);
+  };
+}
+
+async function close() {
+  const old = session;
+  session = null;
+  if (peer) { peer.close(); peer = null; }
+  if (stream) { stream.getTracks().forEach((track) => track.stop()); stream = null; }
+  $("camera").hidden = true;
+  if (!old) return;
+  old.closed = true;
+  old.socket?.close();
+  await call("DELETE", `v1/sessions/${old.id}`).catch(() => {});
+}
+
+function clear() {
+  for (const id of ["said", "strip", "tasks"]) $(id).replaceChildren();
+  $("caption").textContent = "";
+  latencies = [];
+}
+
+// Events
+
+let shownAt = 0;    // the second of what the caption says
+let asked = false;  // something was said since the last step
+
+function told(event) {
+  if (event.seq) session.seen = event.seq;
+  switch (event.kind) {
+    case "step": return step(event);
+    case "query": asked = true; return say("user", event.text, "you");
+    case "task": return task(event);
+    case "source": return status(event.state === "live" ? "live" : `source ${event.state}${event.detail ? `: ${event.detail}` : ""}`);
+    case "engine": cell("wrong", event.second, event.error); return say("wrong", event.error, `${event.second} s`);
+    case "dropped": $("m-dropped").textContent = Number($("m-dropped").textContent) + event.seconds; return;
+    case "filtered": return say("wrong", `kept back: ${event.text}`, `${event.second} s`);
+    case "reset": return clear();
+    case "config": $("mode").value = event.mode; return;
+    case "error": return say("wrong", event.error);
+    case "closed": session.closed = true; return status(`ended: ${event.reason}`);
+  }
+}
+
+function step(event) {
+  $("m-second").textContent = `${event.second} s`;
+  cell(event.action, event.second, event.text);
+  asked = false;
+  if (event.second - shownAt >= 4) $("caption").textContent = "";
+  latencies.push(event.latency);
+  if (latencies.length > 600) latencies.shift();
+  const ordered = [...latencies].sort((a, b) => a - b);
+  $("m-last").textContent = ms(event.latency);
+  $("m-mean").textContent = ms(latencies.reduce((a, b) => a + b, 0) / latencies.length);
+  $("m-p95").textContent = ms(ordered[Math.min(ordered.length - 1, Math.floor(0.95 * ordered.length))]);
+  if (event.action !== "silence" && event.text) {
+    say(event.action, event.text, `${event.second} s, ${ms(event.latency)}`);
+    $("caption").textContent = event.text;
+    shownAt = event.second;
+    aloud(event.text);
+  }
+}
+
+function cell(kind, second, text) {
+  const item = document.createElement("li");
+  item.className = kind + (asked ? " query" : "");
+  item.title = `${second} s${text ? `: ${text}` : ""}`;
+  $("strip").append(item);
+  while ($("strip").children.length > 120) $("strip").firstChild.remove();
+}
+
+function say(kind, text, when = "") {
+  const item = document.createElement("li");
+  item.className = kind;
+  const small = document.createElement("small");
+  small.textContent = when;
+  item.append(text, small);
+  $("said").append(item);
+  while ($("said").children.length > 300) $("said").firstChild.remove();
+  $("said").scrollTop = $("said").scrollHeight;
+}
+
+function task(event) {
+  let item = $(`task-${event.task}`);
+  if (!item) {
+    item = document.createElement("li");
+    item.id = `task-${event.task}`;
+    $("tasks").append(item);
+  }
+  item.textContent = `Task ${event.task}: ${event.state}. ${event.text || event.error || ""} `;
+  if (event.state === "started") {
+    const button = document.createElement("button");
+    button.textContent = "cancel";
+    button.onclick = () => send({ kind: "cancel", task: event.task });
+    item.append(button);
+  }
+  if (event.artifact) {
+    const link = document.createElement("button");
+    link.className = "artifact";
+    link.textContent = "open what it made";
+    link.onclick = () => artifact(event.artifact);
+    item.append(link);
+  }
+}
+
+// Shown without scripts and apart from this page, whatever it holds.
+async function artifact(place) {
+  const answer = await fetch(place.slice(1), { headers });
+  const kind = answer.headers.get("Content-Type") || "";
+  const text = await answer.text();
+  const frame = document.createElement("iframe");
+  frame.setAttribute("sandbox", "");
+  frame.title = "What the background model made";
+  frame.style.cssText = "width:100%;height:24rem;border:1px solid var(--line);background:#fff";
+  const plain = text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
+  frame.srcdoc = kind.startsWith("text/html") ? text : `<pre>${plain}</pre>`;
+  $("tasks").append(frame);
+}
+
+function send(command) {
+  if (session?.socket?.readyState === WebSocket.OPEN) session.socket.send(JSON.stringify(command));
+  else status("not connected");
+}
+
+// Pictures and state, asked for once a second
+
+async function look() {
+  const own = session;
+  if (!own || own.closed) return;
+  if (own.kind !== "webrtc") {
+    const answer = await fetch(`v1/sessions/${own.id}/frame`, { headers }).catch(() => null);
+    if (answer?.ok && session === own) {
+      const old = $("picture").src;
+      $("picture").src = URL.createObjectURL(await answer.blob());
+      $("picture").hidden = false;
+      if (old) URL.revokeObjectURL(old);
+    }
+  } else $("picture").hidden = true;
+  const state = await call("GET", `v1/sessions/${own.id}`).catch(() => null);
+  if (!state || session !== own) return;
+  $("memory").textContent = state.memory || "Nothing yet.";
+  const { long, mid, pinned } = state.tiers;
+  $("tiers").textContent = `${long.length} blocks, ${mid.length} summaries, ${pinned.length} instructions, chunk ${state.chunk + 1}`;
+  $("m-dropped").textContent = state.source.dropped;
+  $("m-cache").textContent = state.cache === undefined ? "in process" : `${Math.round(100 * state.cache)} %`;
+}
+
+// Speech, where the browser has it
+
+const Recognition = window.SpeechRecognition || window.webkitSpeechRecognition;
+if (Recognition) {
+  $("speak").hidden = false;
+  const ears = new Recognition();
+  ears.onresult = (event) => send({ kind: "query", text: event.results[0][0].transcript });
+  ears.onend = () => $("speak").setAttribute("aria-pressed", "false");
+  $("speak").onclick = () => { $("speak").setAttribute("aria-pressed", "true"); ears.start(); };
+}
+if (window.speechSynthesis) $("voice-label").hidden = false;
+
+function aloud(text) {
+  if (!window.speechSynthesis || !$("voice").checked || speaking) return;
+  const words = new SpeechSynthesisUtterance(text);
+  speaking = true;
+  words.onend = words.onerror = () => { speaking = false; };
+  speechSynthesis.speak(words);
+}
+
+$("ask").onsubmit = (event) => {
+  event.preventDefault();
+  const text = $("text").value.trim();
+  if (!text) return;
+  send({ kind: "query", text });
+  $("text").value = "";
+};
+$("source").onchange = showPlace;
+$("source-form").onsubmit = (event) => { event.preventDefault(); open(); };
+$("mode").onchange = () => session && send({ kind: "config", mode: $("mode").value });
+$("reset").onclick = () => send({ kind: "reset" });
+$("stop").onclick = () => { close(); status("stopped"); };
+window.addEventListener("pagehide", () => session
+  && fetch(`v1/sessions/${session.id}`, { method: "DELETE", headers, keepalive: true }));
+setInterval(look, 1000);
+begin().catch((error) => status(error.message));
