@@ -167,7 +167,7 @@ class ChatServer:
         try:
             if self._token and request.path != "/health":
                 given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-                if not hmac.compare_digest(given.encode(), self._token.encode()):
+                if not hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode()):
                     raise RequestError("a wrong token, or none", code="invalid_api_key", status=401)
             response: web.StreamResponse = await handler(request)
             return response

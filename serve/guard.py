@@ -90,7 +90,7 @@ class Guard:
             offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
             tokens = [each.strip() for each in offered if each.strip().startswith("token.")]
             given = tokens[0].removeprefix("token.") if tokens else ""
-        return hmac.compare_digest(given.encode(), self.token.encode())
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
 
 
 def error(status: int, message: str) -> web.Response:
