@@ -15,6 +15,7 @@ from pathlib import Path
 from joyvl_train.config import Config, UserError
 from joyvl_train.llm import Client as Asks
 from joyvl_train.llm import Endpoint
+from joyvl_train.markup import Cell
 from joyvl_train.report import page, section, table
 from joyvl_train.run import Run
 from recipes._background import modules_of, solver_of
@@ -22,7 +23,7 @@ from recipes._cases import silence_bias
 from recipes._sample import sample
 from recipes._speaking import engine_of, speaker
 from recipes._world import settings
-from serve.chat_model import ChatModel, control_ids
+from serve.chat_model import ChatModel, cache_share, control_ids
 from serve.client import Client
 from serve.guard import Guard, is_loopback
 from serve.in_process import InProcess
@@ -174,7 +175,15 @@ async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
         control=await control_ids(url, name, os.environ.get(serve.key_variable, "")),
     )
     stack.push_async_callback(model.end)
+    watching = asyncio.create_task(_watch_cache(model, url), name="prefix cache")
+    stack.callback(watching.cancel)
     return model
+
+
+async def _watch_cache(model: ChatModel, url: str) -> None:
+    while True:
+        model.cache = await cache_share(url)
+        await asyncio.sleep(5.0)
 
 
 def live_settings(config: Config, bias: float) -> LiveSettings:
@@ -241,7 +250,7 @@ def tell(run: Run, sessions: Sessions) -> None:
     told = {f"serve/events/{kind}": float(count) for kind, count in sorted(counts.items())}
     told |= {"serve/sessions": float(sessions.opened), "serve/latency_p95": p95}
     run.metrics(told)
-    rows = [[name, value] for name, value in told.items()]
+    rows: list[list[Cell]] = [[name, value] for name, value in told.items()]
     page(run.report, "Served", [section("Sessions", table(["what", "value"], rows))])
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,8 @@ class ChatModel:
     strict: bool = False
     names: bool = False
     control: ControlIds | None = None
+    cache: float | None = None
+    """The share of prompt tokens that the server had in its prefix cache, as it was last told."""
     resent: int = 0
     """How often pictures were sent again because the server had lost them."""
     _streams: dict[int, _Followed] = field(default_factory=dict)
@@ -168,6 +171,25 @@ class ChatModel:
         await self.client.close()
 
 
+async def cache_share(url: str) -> float | None:
+    """The share of prompt tokens that a vLLM has found in its prefix cache so far; None where it
+    doesn't tell."""
+    place = f"{url.rstrip('/').removesuffix('/v1')}/metrics"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http,
+            http.get(place) as answer,
+        ):
+            text = await answer.text() if answer.status == 200 else ""
+    except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
+        return None
+    found = {
+        name: sum(map(float, re.findall(rf"^vllm:prefix_cache_{name}_total\S* (\S+)$", text, re.M)))
+        for name in ("hits", "queries")
+    }
+    return found["hits"] / found["queries"] if found["queries"] else None
+
+
 async def control_ids(url: str, model: str, key: str = "") -> ControlIds | None:
     """The ids of the control tokens of a model behind vLLM; None where they are no single tokens,
     or the server doesn't tell."""
@@ -212,19 +234,20 @@ def chat(
 
 def names_of(stream: Stream) -> frozenset[str]:
     """The names of all pictures in a stream's open chunk."""
-    return frozenset(_name(frame) for turn in stream.turns for frame in turn.frames)
+    return frozenset(name_of(frame) for turn in stream.turns for frame in turn.frames)
 
 
 def _picture(frame: Any, names: bool, held: Collection[str]) -> Mapping[str, Any]:
     if not names:
         return image_part(frame)
-    name = _name(frame)
+    name = name_of(frame)
     if name in held:
         return {"type": "image_url", "image_url": None, "uuid": name}
     return {**image_part(frame), "uuid": name}
 
 
-def _name(frame: Any) -> str:
+def name_of(frame: Any) -> str:
+    """What a picture is called: by its bytes, so that two that are alike have one name."""
     data = frame if isinstance(frame, bytes) else _jpeg(frame)
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 

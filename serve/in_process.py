@@ -55,6 +55,8 @@ class InProcess:
     """Follows streams with an engine that nothing else uses meanwhile. Runs in one event loop."""
 
     engine: Engine
+    cache: float | None = None
+    """Nobody tells; what is new in a second is all that is computed."""
     steps: int = 0
     """Batches that were stepped."""
     _streams: dict[int, _Followed] = field(default_factory=dict)

@@ -38,6 +38,8 @@ from serve.source import Second
 class Model(Protocol):
     """What answers a live stream: `serve.in_process.InProcess` or `serve.chat_model.ChatModel`."""
 
+    cache: float | None
+
     def open(self, stream: Stream, seed: int | None = None) -> int: ...
     def close(self, handle: int) -> None: ...
     def lean(self, handle: int, silence_bias: float) -> None: ...
@@ -426,6 +428,7 @@ class Live:
             },
             "pending": sorted(stream.open_tasks),
             "counts": dict(self.counts),
+            "cache": self.model.cache,
             "latency": _summed(self.latencies),
             "overhead": _summed(self.overheads),
         }

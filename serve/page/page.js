@@ -241,7 +241,7 @@ async function look() {
   const { long, mid, pinned } = state.tiers;
   $("tiers").textContent = `${long.length} blocks, ${mid.length} summaries, ${pinned.length} instructions, chunk ${state.chunk + 1}`;
   $("m-dropped").textContent = state.source.dropped;
-  $("m-cache").textContent = state.cache === undefined ? "in process" : `${Math.round(100 * state.cache)} %`;
+  $("m-cache").textContent = state.cache === null ? "in process" : `${Math.round(100 * state.cache)} %`;
 }
 
 // Speech, where the browser has it

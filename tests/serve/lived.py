@@ -33,6 +33,7 @@ class Scripted:
     biases: dict[int, float] = field(default_factory=dict)
     prompts: list[tuple[str, ...]] = field(default_factory=list)
     opened: int = 0
+    cache: float | None = None
 
     def open(self, stream: Stream, seed: int | None = None) -> int:
         self.opened += 1
