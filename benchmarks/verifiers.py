@@ -6,8 +6,7 @@ Streams of the rendered world are right by construction; `data_pipeline.corrupti
 every way it offers. Agents are run as the pipeline runs them: rules and tools in this process, the
 model as `recipe=base` made it, behind its own HTTP server. The families whose evidence an agent can
 see are named here, before anything is measured. Thresholds are chosen on streams of the validation
-split: of those settings that refuse at most 10 % of the right ones there, so that it is not much
-more than that elsewhere, the one that catches most. For
+split: of those settings that refuse at most 15 % of the right ones, the one that catches most. For
 "together" the agents that see the same families get theirs anew, all at once and by the same rule,
 since what each refuses adds up; one that adds nothing is left out. The figures are from the test
 split, with other seeds. A candidate that an agent leaves unverified is not admitted: it counts as
@@ -70,7 +69,7 @@ RESULTS = Path(__file__).parent / "results" / "verifiers.md"
 
 READING = "reading"
 ALL = (*FAMILIES, READING)
-MOST_REFUSED = 0.10
+MOST_REFUSED = 0.15
 RIGHT = "right"
 """The kind of a candidate that nothing was done to."""
 
@@ -446,8 +445,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("models/tiny"))
     parser.add_argument("--no-model", action="store_true", help="tools alone")
     parser.add_argument("--drawn", action="store_true", help="no photographic things")
-    parser.add_argument("--seed", type=int, default=3, help="of the figures")
-    parser.add_argument("--tuning-seed", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=5, help="of the figures")
+    parser.add_argument("--tuning-seed", type=int, default=6)
     parser.add_argument("--window", type=int, default=32, help="candidates in flight")
     parser.add_argument("--cache", type=Path, help="where the model's answers are kept")
     parser.add_argument("--out", type=Path, default=RESULTS)

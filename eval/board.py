@@ -111,7 +111,14 @@ def write_board(path: str | Path, entries: Sequence[Entry], samples: int = 2000)
     data = json.dumps([to_json(one) for one in entries]).replace("<", "\\u003c")
     kept = Html(f'<script type="application/json" id="entries">{data}</script>')
     parts = [
-        section("Scores", _scores(entries)),
+        section(
+            "Scores",
+            paragraph(
+                "Mean points, from 0 to 2, of the cases that all systems were scored on, and of "
+                "those that each was; the first are compared, the best one first."
+            ),
+            _scores(entries),
+        ),
         section(
             "Win rates",
             paragraph("Of the row's system against the column's, on the cases that both played."),
@@ -134,16 +141,18 @@ def duel(one: Entry, two: Entry, samples: int = 2000) -> Rates:
 
 def _scores(entries: Sequence[Entry]) -> Html:
     """Mean points over the cases that were the same for all and that all were scored on."""
-    entries = [_common(one, entries) for one in entries]
+    common = [_common(one, entries) for one in entries]
     scenarios = list(
-        dict.fromkeys(scenario for e in entries for _, scenario, _ in e.verdicts.values())
+        dict.fromkeys(scenario for e in common for _, scenario, _ in e.verdicts.values())
     )
+    pairs = list(zip(entries, common, strict=True))
     rows: list[list[Cell]] = []
-    for one in sorted(entries, key=lambda e: -(_mean(e) or 0)):
-        cells: list[Cell] = [len(one.verdicts), _shown(_mean(one))]
+    for whole, one in sorted(pairs, key=lambda e: (-(_mean(e[1]) or 0), -(_mean(e[0]) or 0))):
+        scored = sum(isinstance(grade, Grade) for *_, grade in whole.verdicts.values())
+        cells: list[Cell] = [len(one.verdicts), _shown(_mean(one)), scored, _shown(_mean(whole))]
         rows.append([one.name, *cells, *(_shown(_mean(one, s)) for s in scenarios)])
-    heads = ["system", "cases of all", "mean points, 0 to 2", *map(title, scenarios)]
-    return table(heads, rows)
+    heads = ["system", "cases of all", "points there", "own cases", "points there"]
+    return table([*heads, *map(title, scenarios)], rows)
 
 
 def _common(one: Entry, entries: Sequence[Entry]) -> Entry:

@@ -378,7 +378,9 @@ def _check_seen(item: Fields, seen: str, at: int, script: Script | None) -> None
 def _rule(item: Fields) -> Rule | None:
     kinds = [name for name in _RULES if name in item]
     if len(kinds) > 1:
-        raise CaseError(f"{item.where}: {' and '.join(kinds)}; a text is judged in one way")
+        raise CaseError(
+            f"{item.where}: {' and '.join(kinds)}; a text is judged in one way: keep one of them"
+        )
     for name in _RULES:
         if name not in kinds:
             item.take(name, None)

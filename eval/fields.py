@@ -20,7 +20,8 @@ class Fields:
 
     def __init__(self, data: Any, where: str) -> None:
         if not isinstance(data, Mapping):
-            raise CaseError(f"{where}: {_shown(data)} is no mapping of names to values")
+            what = "nothing is there" if data is None else f"{_shown(data)} is no mapping"
+            raise CaseError(f"{where}: {what}; give names with values")
         self._left = {str(name): value for name, value in data.items()}
         self._known: list[str] = []
         self.where = where
@@ -34,7 +35,8 @@ class Fields:
         if name in self._left:
             return self._left.pop(name)
         if default is ...:
-            raise CaseError(f"{self.where}: {name} is missing; give it")
+            other = nearest(name, list(self._left))
+            raise CaseError(f"{self.where}: {name} is missing; give it.{other}")
         return default
 
     def text(self, name: str, default: Any = ...) -> Any:

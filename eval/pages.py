@@ -63,9 +63,10 @@ def scores_table(
     for system in systems:
         overall = [metrics.get(f"{part}/{system}") for part in ("score", "quality", "timing")]
         by = [metrics.get(f"score/{system}/{scenario}") for scenario in scenarios]
-        rows.append([system, *map(_points, overall), *map(_points, by)])
-    heads = ["mean points, 0 to 2", "score", "quality", "timing", *map(title, scenarios)]
-    return table(heads, rows, "Every system on the same cases")
+        count = int(metrics.get(f"score/{system}.count", 0))
+        rows.append([system, count, *map(_points, overall), *map(_points, by)])
+    heads = ["mean points, 0 to 2", "cases", "score", "quality", "timing", *map(title, scenarios)]
+    return table(heads, rows, "Every system, on the cases that it was scored on")
 
 
 def _points(value: float | None) -> Html | None:
@@ -73,10 +74,11 @@ def _points(value: float | None) -> Html | None:
 
 
 def cases_table(cases: Sequence[Case], grades: Grades) -> Html:
-    """Every case with its page and what each system got."""
+    """Every case with what each system got, and its page, where there is something to show."""
     rows: list[list[Cell]] = []
     for case in cases:
-        link = Html(f'<a href="cases/{text(case.id)}.html">{text(case.id)}</a>')
+        name = text(case.id)
+        link = Html(f'<a href="cases/{name}.html">{name}</a>') if grades else name
         cells: list[Cell] = [_grade(of[case.id]) for of in grades.values() if case.id in of]
         cells += [None] * (len(grades) - len(cells))
         rows.append([link, title(case.scenario), case.about, *cells])

@@ -1,8 +1,8 @@
 """The human judge: a page that works offline, and what comes of any number of people's ratings.
 
-The page shows pairs of systems on a case, side by side, without names; which of them stands left,
-and the order of the pairs, are drawn by seed. What it exports names pairs by number alone; the key
-beside it (`rating_key.json`) says who was who.
+The page shows pairs of systems on a case, one above the other, without names; which of them stands
+first ("left" in what is exported), and the order of the pairs, are drawn by seed. What it exports
+names pairs by number alone; the key beside it (`rating_key.json`) says who was who.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from joyvl_train.timing import due
 
 _PAGE = Path(__file__).with_name("rating.html")
 MAX_BYTES = 16 << 20
+_SIDES = {"First": "left", "Second": "right"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def rating_page(
         "Two systems watched the same stream. Grade each on quality (is it true, complete, and "
         "what was asked for?) and on timing (does it speak when it should, and only then?)."
     )
-    parts = [section("How to rate", Html(f"<p>{text(intro)}</p>"), annotation_legend())]
+    parts = [section("How to rate", Html(f"<p>{text(intro)}</p>"), annotation_legend(held=False))]
     page = document("Rating", [*parts, body], f"{len(items)} pairs")
     path = folder / "rating.html"
     write_text(path, page)
@@ -105,8 +106,8 @@ def _item(
     sides = "".join(
         f"<div><h3>{side}{_part(traces[system][item.case])}</h3>"
         f"{_said(case, traces[system][item.case], pictures)}"
-        f"{_axes(item.id, side.lower())}</div>"
-        for side, system in (("Left", item.left), ("Right", item.right))
+        f"{_axes(item.id, _SIDES[side])}</div>"
+        for side, system in (("First", item.left), ("Second", item.right))
     )
     return (
         f'<section class="item" id="{item.id}"><h2>{text(case.about)}</h2>'
@@ -215,6 +216,8 @@ def _json(path: Path) -> Any:
         if path.stat().st_size > MAX_BYTES:
             raise CaseError(f"{path}: is too large to be ratings")
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CaseError(f"{path}: there is no such file; name an exported one") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CaseError(f"{path}: can't be read as JSON ({error}); give an exported file") from None
 

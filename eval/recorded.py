@@ -59,6 +59,10 @@ def read_recorded(path: str | Path, name: str = "") -> Recorded:
         if time is None:
             raise CaseError(f"{where}: a text without a time; give it in seconds")
         actions.append((time, action))
+    if not said:
+        raise CaseError(
+            f"{path}: names no case; a case without a word has a line with `case` alone"
+        )
     return Recorded(name or path.stem, {case: _by_second(all_) for case, all_ in said.items()})
 
 

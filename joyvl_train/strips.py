@@ -119,12 +119,12 @@ def annotation(timeline: Timeline, pictures: Pictures, seconds: range) -> Html:
     return Html(f'<div class="scroll">{"".join(lines)}</div>{body}')
 
 
-def annotation_legend() -> Html:
-    """What symbols of `annotation` mean."""
+def annotation_legend(held: bool = True) -> Html:
+    """What symbols of `annotation` mean. held: states that hold are among what is shown."""
     items = [
         ("", "user", "user"),
         ("hit", "due", "the assistant speaks"),
-        ("held", "", "its state holds"),
+        *([("held", "", "its state holds")] if held else []),
         ("", "delegated", "it delegates"),
         ("", "result", "a result is back"),
     ]

@@ -71,7 +71,11 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
     """Who is played these cases, the model first. Raises `CaseError` for a transcript that is
     none."""
     ours = set(config.cases.systems) - {"poller", "ask_only", "trivial"}
-    trained = run.find_checkpoint(["grpo", "sft", "base", "kept"]).path if ours else ""
+    trained = (
+        run.find_checkpoint(["grpo", "sft", "base", "kept"]).path
+        if ours or config.checkpoint
+        else ""
+    )
     base = config.cases.base or (str(run.home / config.model.kept) if config.model.kept else "")
     if not base and {"poller", "ask_only"} & set(config.cases.systems):
         raise UserError(
@@ -143,7 +147,10 @@ def check_recorded(config: Config, run: Run, cases: Sequence[Case]) -> None:
         system = read_recorded(path)
         strange = [id for id in system.cases if id not in lengths]
         if strange:
-            run.say(f"{path}: {len(strange)} cases of it are not played, such as {strange[0]!r}")
+            hint = nearest(strange[0], list(lengths))
+            run.say(
+                f"{path}: {len(strange)} of its cases not played, such as {strange[0]!r}.{hint}"
+            )
         lost = [id for id in system.cases if (lengths.get(id) or 1 << 30) <= system.last(id)]
         if lost:
             run.say(f"{path}: speaks past the end of {lost[0]!r}, which is not heard")

@@ -21,7 +21,7 @@ from eval.systems import TRIVIAL
 from eval.verdicts import Grades, Traces, rate_metrics
 from joyvl_train.config import Config, UserError
 from joyvl_train.heldout import Trace
-from joyvl_train.markup import Cell, Html
+from joyvl_train.markup import Cell, Html, text
 from joyvl_train.report import page, section, table
 from joyvl_train.run import Run, write_text
 from recipes._client import client_of
@@ -136,7 +136,7 @@ def rate(config: Config, run: Run, cases: Sequence[Case], view: View, mine: str)
     if not pairs:
         raise UserError(
             f"cases.runs=[{given}]: none of the cases chosen here was played there by {mine!r} and "
-            "another system; choose the same, with cases.suite and cases.paths"
+            "another system; choose the same, as with cases=own and cases.paths, or cases.only"
         )
     then = {c: told[0] for one in _entries(given) for c, told in one.verdicts.items()}
     other = [case for case, *_ in pairs if then.get(case) != known[case].digest]
@@ -148,7 +148,12 @@ def rate(config: Config, run: Run, cases: Sequence[Case], view: View, mine: str)
     items = draw_items(pairs, traces, config.seed)
     made = rating_page(run.dir, items, known, traces, pictures)
     write_text(run.dir / "rated_run", f"{given.absolute()}\n")
-    page(run.report, "Rating", [section("Pairs", Html(f"<p>{len(pairs)} pairs</p>"))])
+    told = (
+        f'<p><a href="rating.html">{len(pairs)} pairs</a>, to be rated on one page that works '
+        "offline. Give raters that file alone; what each exports goes to command=aggregate with "
+        f"cases.runs=[{text(str(run.dir))}] cases.ratings=[a.json,b.json].</p>"
+    )
+    page(run.report, "Rating", [section("Pairs", Html(told))])
     run.metrics({"rating/pairs": len(pairs)})
     run.say(f"to be rated: {made} (keep rating_key.json from those who rate)")
 
@@ -158,6 +163,10 @@ def aggregate(config: Config, run: Run, mine: str) -> None:
     (given,) = _runs(config, 1)
     if not config.cases.ratings:
         raise UserError("cases.ratings is empty: name the exported ratings")
+    if not (given / "rating_key.json").is_file():
+        raise UserError(
+            f"cases.runs=[{given}]: holds no rating_key.json; name a run of command=rate"
+        )
     raters = [read_ratings(path, given / "rating_key.json") for path in config.cases.ratings]
     names = [rated.rater for rated in raters]
     if len(set(names)) < len(names):
@@ -230,13 +239,16 @@ def _entry_data(folder: Path) -> list[dict[str, Any]]:
         if not isinstance(found, list):
             raise ValueError("entries.json is no list")
         return found
+    except FileNotFoundError:
+        raise CaseError(f"{folder}: is no finished run of recipe=eval; name one") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CaseError(f"{folder}: is no finished run of recipe=eval ({error})") from None
 
 
 def _entries(folder: Path) -> list[Entry]:
+    data = _entry_data(folder)
     try:
-        return [from_json(item) for item in _entry_data(folder)]
+        return [from_json(item) for item in data]
     except ValueError as error:
         raise CaseError(f"{folder}: is no finished run of recipe=eval ({error})") from None
 

@@ -67,6 +67,17 @@ def main(config: Config, run: Run) -> None:
     run.finish(latest=config.command == "run")
 
 
+NO_CASE = "there is no case to play; see to cases.suite, cases.paths and cases.only"
+PUBLISHED = (
+    "Of other papers, by their own definitions (joyvl_train/published_timing.py), from the same "
+    "streams: to compare with what they report, not for the verdicts above."
+)
+UNCHANGED = (
+    "No case that ships was changed since it was made. Of cases of one's own nothing is recorded; "
+    "their pages tell the hash that was played."
+)
+
+
 def validate(config: Config, run: Run, view: View) -> None:
     """Reads every case and says what is wrong with each; `UserError` where one is."""
     wrong = check_cases(config, view)
@@ -76,9 +87,11 @@ def validate(config: Config, run: Run, view: View) -> None:
         run.metrics({"cases/wrong": len(wrong)})
         raise UserError(f"{len(wrong)} of the cases can't be played; they are listed above")
     cases = chosen_cases(config)
+    if not cases:
+        raise UserError(NO_CASE)
     run.metrics({"cases/read": len(cases), "cases/wrong": 0})
     page(run.report, "Cases", [section("Cases", pages.cases_table(cases, {}))])
-    run.say(f"{len(cases)} cases are good")
+    run.say("1 case is good" if len(cases) == 1 else f"{len(cases)} cases are good")
 
 
 def evaluate(config: Config, run: Run, view: View) -> None:
@@ -96,7 +109,7 @@ def evaluate(config: Config, run: Run, view: View) -> None:
             f"{lost[0]} ({len(lost)} cases need it), or leave them out, cases.footage=false"
         )
     if not cases:
-        raise UserError("there is no case to play; see to cases.suite, cases.paths and cases.only")
+        raise UserError(NO_CASE)
     played = play_cases(config, run, cases, view)
     traces = heard(played, config.cases.latency)
     for name, seconds in (("poller", config.cases.poll_cut), ("ask only", config.cases.ask_cut)):
@@ -146,20 +159,23 @@ def report(
         *model_judge(config, run, cases, traces, grades, mine),
         section("Cases", pages.cases_table(cases, grades)),
         section("Timing measures", measures(told, prefixes)),
-        section("Published measures", published(told)),
-        section("Changes", *map(paragraph, changed or ["No case was changed since it was made."])),
+        section("Published measures", published(told), intro=PUBLISHED),
+        section("Changes", *map(paragraph, changed or [UNCHANGED])),
     ]
-    line = summary(told, [name for name in names if name != mine])
+    line = summary(told, [name for name in names if name != mine], mine)
     page(run.report, "Evaluation", parts, line)
     run.say(line)
+    if len(lost) == len(cases):
+        raise UserError("none of the cases could be played; see above")
 
 
-def summary(told: Mapping[str, float], opponents: list[str]) -> str:
-    """The win rates in a line."""
+def summary(told: Mapping[str, float], opponents: list[str], mine: str) -> str:
+    """The win rates of `mine` in a line."""
     parts = []
     for name in opponents:
         key = f"win_rate/{slug(name)}"
         if key in told:
             low, high = told[f"{key}.low"], told[f"{key}.high"]
-            parts.append(f"{name} {told[key]:.1%} ({low:.1%} to {high:.1%})")
-    return "wins against " + ", ".join(parts) if parts else "no opponent was played"
+            count = int(told[f"{key}.count"])
+            parts.append(f"{name} {told[key]:.1%} ({low:.1%} to {high:.1%} of {count})")
+    return f"wins of {mine} against {', '.join(parts)}" if parts else "no opponent was played"

@@ -15,6 +15,7 @@ from PIL import Image
 from data_pipeline.world import photos
 from data_pipeline.world.drawing import PAINTERS
 from data_pipeline.world.drawing.pen import Colour, Pen
+from joyvl_train.config import nearest
 
 PictureSet = Literal["drawn", "photo"]
 PictureSets = Literal["drawn", "photo", "both"]
@@ -188,7 +189,10 @@ def picture(name: str, picture_set: str = "drawn") -> Picture:
         raise PictureError(f"picture set {picture_set!r} is none of {SETS}")
     found = _BY_NAME[picture_set].get(name)
     if found is None:
-        raise PictureError(f"no picture {name!r} in the set {picture_set!r}")
+        hint = nearest(name, _BY_NAME[picture_set])
+        some = ", ".join(sorted(_BY_NAME[picture_set])[:6])
+        told = f"no picture {name!r} in the set {picture_set!r}.{hint}"
+        raise PictureError(told if hint else f"{told} It has {some} and more")
     return found
 
 

@@ -47,7 +47,7 @@ def test_values_that_mean_something_else(tmp_path: Path, old, new, message) -> N
 
 def test_an_empty_file_says_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
-    with pytest.raises(CaseError, match="None is no mapping of names to values") as told:
+    with pytest.raises(CaseError, match="nothing is there; give names with values") as told:
         read_case(tmp_path / "empty.yaml")
     assert "quote" not in str(told.value)
 

@@ -101,5 +101,5 @@ def test_what_is_no_export_of_the_page_is_refused(folder: Path, changes, message
     for left in ("great", 2, None):
         with pytest.raises(CaseError, match="none of poor, fair, good"):
             read_ratings(exported(folder, "ann", left, "poor"), folder / "rating_key.json")
-    with pytest.raises(CaseError, match="can't be read as JSON"):
+    with pytest.raises(CaseError, match="there is no such file"):
         read_ratings(folder / "none.json", folder / "rating_key.json")
