@@ -28,9 +28,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from joyvl_train.branching import BranchingEngine
 from joyvl_train.collate import Batch
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
-from joyvl_train.engine import Engine
 from joyvl_train.memory import Summary, log_summary
 from joyvl_train.parts import adamw, in_bf16, use_master_weights
 from joyvl_train.ranks import is_first, of_all, wait_for_all
@@ -168,7 +168,7 @@ class Grpo:
         settings = self.settings
         names = {"seed": self._seed, "step": step}
         with self.validating(), self.policy_model() as plain:
-            engine = Engine(
+            engine = BranchingEngine(
                 plain,
                 self._renderer,
                 max_new_tokens=settings.max_new_tokens,

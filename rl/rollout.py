@@ -1,17 +1,18 @@
 """Rollouts: a policy decides the seconds of windows, many in step, each with its own draws.
 
-Frames do not depend on actions. So a window's prompt is encoded once and forked, its pictures are
-encoded once, and all rollouts of a batch of windows advance second by second as one batch of the
-engine. What was sampled enters the history as a user would be shown it; a delegation opens a
-pending task, whose simulated result comes back into the stream. A malformed turn ends its rollout.
+Frames do not depend on actions. So a window's prompt and pictures are encoded once, rollouts that
+have said the same so far are one row of the engine (`joyvl_train.branching`), and those of a batch
+of windows advance second by second as one batch. What was sampled enters the history as a user
+would be shown it; a delegation opens a pending task, whose simulated result comes back into the
+stream. A malformed turn ends its rollout.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from joyvl_train.heldout import Answer, Episode, Trace, step_of
 from joyvl_train.rendering import Rendered
@@ -30,13 +31,26 @@ class Reply(Answer, Protocol):
     def logprobs(self) -> tuple[float, ...]: ...
 
 
+class Branch(Protocol):
+    """What is read of a `branching.Branch`."""
+
+    @property
+    def handle(self) -> int: ...
+    @property
+    def reply(self) -> Reply: ...
+    @property
+    def members(self) -> tuple[int, ...]: ...
+
+
 class Sampler(Protocol):
-    """What is used of an `engine.Engine` that was made with `details`."""
+    """What is used of a `branching.BranchingEngine` that was made with `details`."""
 
     def open(self, stream: Stream, seed: int | None = None) -> int: ...
-    def fork(self, handle: int, stream: Stream | None = None, seed: int | None = None) -> int: ...
-    def prefill(self, handles: Sequence[int]) -> None: ...
-    def step(self, handles: Sequence[int]) -> Sequence[Reply]: ...
+    def random(self, seed: int) -> Any: ...
+    def stream(self, handle: int) -> Stream: ...
+    def branch(
+        self, handles: Sequence[int], randoms: Sequence[Sequence[Any]]
+    ) -> Sequence[Sequence[Branch]]: ...
     def close(self, handle: int) -> None: ...
 
 
@@ -78,14 +92,15 @@ class Rollout:
 
 @dataclass(slots=True)
 class _Going:
-    """A rollout on its way; its stream has an open turn while it goes on."""
+    """Rollouts of a window that have said the same so far, on their way; their stream has an open
+    turn while they go on. randoms: number of a rollout -> its random numbers."""
 
-    number: int
+    randoms: dict[int, Any]
     opened: Opened
     stream: Stream
     episode: Episode
     handle: int
-    sampled: list[Sampled] = field(default_factory=list)
+    sampled: tuple[Sampled, ...] = ()
     broken: bool = False
 
 
@@ -119,41 +134,61 @@ def roll(
 def _block(
     engine: Sampler, opened: Sequence[Opened], group: int, seed: int, step: int
 ) -> list[list[Rollout]]:
-    groups: list[list[_Going]] = [[] for _ in opened]
-    masters: dict[int, int] = {}  # place -> handle
+    ended: list[list[_Going]] = [[] for _ in opened]
     handles: set[int] = set()
+    alive: list[tuple[int, _Going]] = []  # with the place of the window
     try:
         for place, each in enumerate(opened):
             if _observed(each, each.stream, each.episode, each.window.first):
-                masters[place] = engine.open(each.stream, 0)
-                handles.add(masters[place])
-        engine.prefill(list(masters.values()))
-        for place, master in masters.items():
-            each = opened[place]
-            for number in range(group):
-                stream = each.stream.fork()
-                name = draw_seed(seed, step, each.window, number)
-                handle = engine.fork(master, stream, name)
+                handle = engine.open(each.stream, 0)
                 handles.add(handle)
-                going = _Going(number, each, stream, each.episode.fork(), handle)
-                groups[place].append(going)
-            engine.close(master)
-            handles.remove(master)
-        alive = [going for members in groups for going in members]
+                randoms = {
+                    number: engine.random(draw_seed(seed, step, each.window, number))
+                    for number in range(group)
+                }
+                alive.append((place, _Going(randoms, each, each.stream, each.episode, handle)))
         while alive:
-            replies = engine.step([going.handle for going in alive])
+            drawn = engine.branch(
+                [going.handle for _, going in alive],
+                [list(going.randoms.values()) for _, going in alive],
+            )
             still = []
-            for going, reply in zip(alive, replies, strict=True):
-                if _goes_on(going, reply):
-                    still.append(going)
-                else:
-                    engine.close(going.handle)
-                    handles.remove(going.handle)
+            for (place, going), branches in zip(alive, drawn, strict=True):
+                parts = _parts(engine, going, branches)
+                handles |= {part.handle for part, _ in parts}
+                for part, reply in parts:
+                    if _goes_on(part, reply):
+                        still.append((place, part))
+                    else:
+                        engine.close(part.handle)
+                        handles.remove(part.handle)
+                        ended[place].append(part)
             alive = still
     finally:
         for handle in handles:
             engine.close(handle)
-    return [[_told(going) for going in members] for members in groups]
+    whole = [dict(pair for going in members for pair in _told(going)) for members in ended]
+    return [[found[number] for number in sorted(found)] for found in whole]
+
+
+def _parts(
+    engine: Sampler, going: _Going, branches: Sequence[Branch]
+) -> list[tuple[_Going, Reply]]:
+    """What the rollouts of `going` part into, each with what it says now."""
+    numbers = list(going.randoms)
+    parts = []
+    for branch in branches:
+        same = branch.handle == going.handle
+        part = _Going(
+            {numbers[i]: going.randoms[numbers[i]] for i in branch.members},
+            going.opened,
+            engine.stream(branch.handle),
+            going.episode if same else going.episode.fork(),
+            branch.handle,
+            going.sampled,
+        )
+        parts.append((part, branch.reply))
+    return parts
 
 
 def _observed(opened: Opened, stream: Stream, episode: Episode, second: int) -> bool:
@@ -170,22 +205,28 @@ def _goes_on(going: _Going, reply: Reply) -> bool:
     assert turn is not None, "a rollout that goes on has an open turn"
     done = step_of(turn, reply)
     going.episode.note(done, going.stream.act(done.action))
-    going.sampled.append(Sampled(turn.second, reply.tokens, reply.logprobs))
+    going.sampled += (Sampled(turn.second, reply.tokens, reply.logprobs),)
     going.broken = reply.action is None
     if going.broken:
         return False
     return _observed(going.opened, going.stream, going.episode, turn.second + 1)
 
 
-def _told(going: _Going) -> Rollout:
-    return Rollout(
-        going.opened.window,
-        going.number,
-        going.episode.timeline,
-        going.episode.trace("policy"),
-        tuple(going.sampled),
-        going.stream.memory_text,
-        going.stream.turns,
-        going.broken,
-        tuple(going.episode.gold),
-    )
+def _told(going: _Going) -> Iterator[tuple[int, Rollout]]:
+    """The rollouts, each with its number."""
+    trace = going.episode.trace("policy")
+    for number in going.randoms:
+        yield (
+            number,
+            Rollout(
+                going.opened.window,
+                number,
+                going.episode.timeline,
+                trace,
+                going.sampled,
+                going.stream.memory_text,
+                going.stream.turns,
+                going.broken,
+                tuple(going.episode.gold),
+            ),
+        )

@@ -31,42 +31,58 @@ Script = Callable[[Turn, int], Action | None]
 """(the open turn, the number of the rollout) -> what is said; None: something malformed."""
 
 
+@dataclass
+class Parted:
+    """A branch: rollouts that say the same."""
+
+    handle: int
+    reply: Said
+    members: tuple[int, ...]
+
+
 class Scripted:
-    """A sampler that does as a script says."""
+    """A sampler that does as a script says; what rollouts draw by is their number."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.rows: dict[int, tuple[Stream, int]] = {}
-        self.seeds: dict[int, int] = {}
-        self.prefilled: list[int] = []
-        self.batches: list[int] = []
+        self.rows: dict[int, Stream] = {}
+        self.seeds: list[int] = []
+        self.batches: list[tuple[int, int]] = []
+        """(rows, rollouts) of each step."""
         self._opened = 0
+        self._numbers = 0
 
     def open(self, stream: Stream, seed: int | None = None) -> int:
         self._opened += 1
-        self.rows[self._opened] = (stream, -1)
-        self.seeds[self._opened] = seed or 0
+        self._numbers = 0
+        self.rows[self._opened] = stream
         return self._opened
 
-    def fork(self, handle: int, stream: Stream | None = None, seed: int | None = None) -> int:
-        assert stream is not None and handle in self.rows
-        forks = sum(parent == handle for _, parent in self.rows.values())
-        new = self.open(stream, seed)
-        self.rows[new] = (stream, handle)
-        self.numbers = {**getattr(self, "numbers", {}), new: forks}
-        return new
+    def random(self, seed: int) -> int:
+        self.seeds.append(seed)
+        self._numbers += 1
+        return self._numbers - 1
 
-    def prefill(self, handles: Sequence[int]) -> None:
-        self.prefilled += handles
+    def stream(self, handle: int) -> Stream:
+        return self.rows[handle]
 
-    def step(self, handles: Sequence[int]) -> list[Said]:
-        self.batches.append(len(handles))
+    def branch(
+        self, handles: Sequence[int], randoms: Sequence[Sequence[int]]
+    ) -> list[list[Parted]]:
+        self.batches.append((len(handles), sum(map(len, randoms))))
+        return [self._parted(h, of) for h, of in zip(handles, randoms, strict=True)]
+
+    def _parted(self, handle: int, numbers: Sequence[int]) -> list[Parted]:
+        turn = self.rows[handle].open_turn
+        assert turn is not None
+        said: dict[Action | None, list[int]] = {}
+        for place, number in enumerate(numbers):
+            said.setdefault(self.script(turn, number), []).append(place)
         found = []
-        for handle in handles:
-            turn = self.rows[handle][0].open_turn
-            assert turn is not None
-            action = self.script(turn, self.numbers[handle])
-            found.append(Said("?", action, None if action else "empty"))
+        for action, members in said.items():
+            at = handle if not found else self.open(self.rows[handle].fork())
+            reply = Said("?", action, None if action else "empty")
+            found.append(Parted(at, reply, tuple(members)))
         return found
 
     def close(self, handle: int) -> None:

@@ -14,8 +14,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from joyvl_train.branching import BranchingEngine
 from joyvl_train.config import UserError
-from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.trainer import generating
@@ -53,7 +53,9 @@ def rollouts(model: Any, renderer: Renderer, temperature: float = 1.0) -> list[R
         for window in windows_of(clip, clips[clip][0], Sizes(4, 3, 5, 6))[:3]
     ]
     with generating(model) as plain:
-        engine = Engine(plain, renderer, max_new_tokens=6, temperature=temperature, details=True)
+        engine = BranchingEngine(
+            plain, renderer, max_new_tokens=6, temperature=temperature, details=True
+        )
         return [r for group in roll(engine, opened, 3) for r in group]
 
 

@@ -12,13 +12,13 @@ from tests.joyvl_train.scripted import Pictures
 from tests.rl.policies import SETTINGS, Scripted, gold_of, rolled, silent, windows, world
 
 
-def test_a_group_is_one_batch_from_one_prompt() -> None:
+def test_rollouts_that_say_the_same_are_one_row() -> None:
     timeline, _ = world("alerting")
     window = windows(timeline, "answer")[0]
     sampler = Scripted(silent)
     found = rolled(timeline, window, silent, 4, sampler)
-    assert len(sampler.prefilled) == 1 and not sampler.rows  # one prompt, all closed
-    assert sampler.batches == [4] * (window.stop - window.first)
+    assert not sampler.rows  # all closed
+    assert sampler.batches == [(1, 4)] * (window.stop - window.first)
     assert [r.number for r in found] == [0, 1, 2, 3]
     assert [s.second for s in found[0].sampled] == list(range(window.first, window.stop))
 
@@ -30,8 +30,25 @@ def test_windows_of_a_block_advance_together() -> None:
     opened = [open_window(w, timeline, frames, SETTINGS) for w in spans]
     found = roll(sampler, opened, 2, rows=4)
     assert [len(group) for group in found] == [2, 2, 2]
-    assert max(sampler.batches) == 4  # two windows at a time, then the third
+    assert max(sampler.batches) == (2, 4)  # two windows at a time, then the third
     assert [group[0].window for group in found] == spans
+
+
+def test_rollouts_part_where_they_say_something_else() -> None:
+    timeline, _ = world("alerting")
+    window = windows(timeline, "answer")[0]
+
+    def script(turn: Turn, number: int) -> Action:
+        said = turn.second == window.first + 1 and number in (1, 3)
+        return Response("Now.") if said else Silence()
+
+    sampler = Scripted(script)
+    found = rolled(timeline, window, script, 4, sampler)
+    length = window.stop - window.first
+    assert sampler.batches == [(1, 4)] * 2 + [(2, 4)] * (length - 2) and not sampler.rows
+    spoke = [any(isinstance(s.action, Response) for s in r.trace.steps[-length:]) for r in found]
+    assert spoke == [False, True, False, True]
+    assert [r.number for r in found] == [0, 1, 2, 3]
 
 
 def test_what_is_said_enters_the_history_of_its_own_rollout() -> None:
@@ -105,7 +122,7 @@ def test_draws_are_named_by_seed_step_window_and_rollout() -> None:
     assert len(set(names)) == 16 and names[0] == draw_seed(0, 0, one, 0)
     sampler = Scripted(silent)
     rolled(timeline, one, silent, 2, sampler)
-    assert [sampler.seeds[h] for h in (2, 3)] == [draw_seed(0, 0, one, n) for n in (0, 1)]
+    assert sampler.seeds == [draw_seed(0, 0, one, n) for n in (0, 1)]
 
 
 def test_an_engine_that_fails_leaves_nothing_open() -> None:
