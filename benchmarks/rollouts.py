@@ -29,8 +29,8 @@ from benchmarks.result_page import keep, page, row, versions
 from data_pipeline.world.corpus import WorldStreams
 from data_pipeline.world.streams import FAMILIES
 from joyvl_train.actions import ActionFormatError, Silence, parse_action
-from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.branching import BranchingEngine
+from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import StreamSettings
 from joyvl_train.trainer import generating
@@ -74,7 +74,9 @@ def opened(renderer: Renderer, count: int, size: int) -> list[Opened]:
 
 
 def ours(model: Any, renderer: Renderer, windows: Sequence[Opened], group: int) -> Done:
-    engine = BranchingEngine(model, renderer, max_new_tokens=LIMIT, temperature=TEMPERATURE, details=True)
+    engine = BranchingEngine(
+        model, renderer, max_new_tokens=LIMIT, temperature=TEMPERATURE, details=True
+    )
     begun = time.perf_counter()
     found = [r for of in roll(engine, windows, group) for r in of]
     return told(time.perf_counter() - begun, found)
@@ -82,7 +84,9 @@ def ours(model: Any, renderer: Renderer, windows: Sequence[Opened], group: int) 
 
 def apart(model: Any, renderer: Renderer, windows: Sequence[Opened], group: int) -> Done:
     """Ours, but every rollout has its prompt encoded for itself."""
-    engine = BranchingEngine(model, renderer, max_new_tokens=LIMIT, temperature=TEMPERATURE, details=True)
+    engine = BranchingEngine(
+        model, renderer, max_new_tokens=LIMIT, temperature=TEMPERATURE, details=True
+    )
     begun = time.perf_counter()
     found = []
     for number in range(group):

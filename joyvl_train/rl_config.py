@@ -94,6 +94,11 @@ class GrpoConfig:
     )
     discount: float = _key(0.9, "of what is earned a second later (turn)", low=0, high=1)
     draw_gold: bool = _key(True, "results of delegated tasks come back after drawn delays")
+    gold: bool = _key(
+        False,
+        "a window's gold actions stand in its group as one more rollout: something better to "
+        "compare with where the policy never passes",
+    )
     collapse_low: float = _key(
         0.1, "share of gold's response rate below which the policy has collapsed", low=0, high=1
     )

@@ -191,6 +191,7 @@ def trainer(
         early=config.eval.early,
         late=config.eval.late,
         draw_gold=grpo.draw_gold,
+        gold=grpo.gold,
         side=config.data.size,
         weights={k: weight for k, weight in vars(config.reward).items() if k in PARTS},
         families=reward.families,

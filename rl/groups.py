@@ -15,13 +15,22 @@ from rl.windows import Window
 
 @dataclass(slots=True)
 class Group:
-    """A window's rollouts, what each came to, and the advantages, where they differ."""
+    """A window's rollouts, what each came to, and the advantages, where they differ.
+
+    gold: the gold actions, compared with them but none of them; `advantages` ends with its own.
+    """
 
     window: Window
     rollouts: list[Rollout]
     seen: list[Examined]
     rewards: list[Reward]
     advantages: list[dict[int, float]] | None
+    gold: Rollout | None = None
+
+    @property
+    def learnt_from(self) -> list[Rollout]:
+        """The rollouts that `advantages` are of."""
+        return [*self.rollouts, *([self.gold] if self.gold is not None else [])]
 
     @property
     def pass_rate(self) -> float:
@@ -35,6 +44,7 @@ def judged(
     weights: Mapping[str, float],
     advantages: Advantages,
     right: Right = said_right,
+    gold: Rollout | None = None,
 ) -> Group:
     """The group of these rollouts; weights: part of the reward -> its weight.
 
@@ -44,7 +54,11 @@ def judged(
     if any(each.unscored for each in seen):
         weights = {**weights, "content": 0.0}
     rewards = [reward(each, weights) for each in seen]
-    return Group(window, rollouts, seen, rewards, advantages.of(rollouts, rewards))
+    every, all_rewards = list(rollouts), list(rewards)
+    if gold is not None:
+        every.append(gold)
+        all_rewards.append(reward(examine(gold, right), weights))
+    return Group(window, rollouts, seen, rewards, advantages.of(every, all_rewards), gold)
 
 
 def told(group: Group) -> dict[str, Any]:

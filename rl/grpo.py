@@ -48,7 +48,7 @@ from rl.plan import Plan
 from rl.policy_loss import STATS, Policy, PolicyLoss
 from rl.questions import Question, ask
 from rl.rewards import WEIGHTS, brief, routed
-from rl.rollout import Rollout, roll
+from rl.rollout import Rollout, follow_gold, roll
 from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
 from rl.spread import accelerator_of, kept_vision, synchronize
@@ -60,7 +60,8 @@ class Settings:
     """How a step is taken.
 
     windows: groups of `group` rollouts that a step trains on. rounds: so often as many windows are
-    drawn again while fewer than that have taught something. epochs, updates: passes over a step's
+    drawn again while fewer than that have taught something. gold: a window's gold actions stand in
+    its group beside the rollouts. epochs, updates: passes over a step's
     rollouts, and optimizer steps in each. rows: rollouts that advance together. side: of the
     pictures of questions. weights, families: of the rewards. collapse: (lowest, highest) share of
     gold's response rate that the policy's may have for `patience` steps in a row.
@@ -79,6 +80,7 @@ class Settings:
     early: int = 0
     late: int = 1
     draw_gold: bool = True
+    gold: bool = False
     weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
     families: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     advantages: Advantages = field(default_factory=Advantages)
@@ -166,6 +168,10 @@ class Grpo:
         asked = [window for window in windows if window.kind == "question"]
         opened = [o for w in windows if w.kind != "question" if (o := self._opened(w, step))]
         settings = self.settings
+        golds: list[Rollout | None] = [None] * (len(opened) + len(asked))
+        if settings.gold:
+            found = [follow_gold(each, self._renderer, settings.group) for each in opened]
+            golds[: len(found)] = found
         names = {"seed": self._seed, "step": step}
         with self.validating(), self.policy_model() as plain:
             engine = BranchingEngine(
@@ -186,7 +192,7 @@ class Grpo:
             self._judge.look([rollout for rollouts in rolled for rollout in rollouts])
         if lost := sum(not rollouts for rollouts in rolled):
             self.left_out["window without frames"] += lost
-        return [self._judged(rollouts) for rollouts in rolled if rollouts]
+        return [self._judged(r, gold) for r, gold in zip(rolled, golds, strict=True) if r]
 
     def _opened(self, window: Window, step: int) -> Opened | None:
         """The window just before its first second; None, counted, where its record is broken."""
@@ -210,12 +216,14 @@ class Grpo:
             self.left_out[error.reason] += 1
             return None
 
-    def _judged(self, rollouts: list[Rollout]) -> Group:
+    def _judged(self, rollouts: list[Rollout], gold: Rollout | None) -> Group:
         settings = self.settings
         weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
         clip = rollouts[0].trace.clip
         right = said_right if self._judge is None else self._judge.right(clip)
-        return judged(rollouts[0].window, rollouts, weights, settings.advantages, brief(right))
+        return judged(
+            rollouts[0].window, rollouts, weights, settings.advantages, brief(right), gold
+        )
 
     def batches(self, groups: Sequence[Group]) -> list[Batch]:
         """The rows of this rank's sequences, as many as every rank has. Collective.
@@ -227,7 +235,7 @@ class Grpo:
         for group in groups:
             assert group.advantages is not None
             own: list[Weighed] = []
-            for rollout, advantages in zip(group.rollouts, group.advantages, strict=True):
+            for rollout, advantages in zip(group.learnt_from, group.advantages, strict=True):
                 made = sequences(rollout, self._renderer, self.settings.system)
                 if sum(len(sequence.positions) for sequence in made) < rollout.tokens:
                     self.left_out["an image's placeholder was drawn"] += 1

@@ -103,7 +103,8 @@ class PolicyLoss(WeightedLoss):
         losses, kl, clipped = token_losses(
             policy, logp, old, batch["advantages"], batch["sequences"], reference
         )
-        gap = old - batch["drawn"]
+        # What nobody drew, gold, weighs as it stands.
+        gap = torch.where(batch["drawn"].isnan(), 0.0, old - batch["drawn"])
         importance = gap.exp().clamp(max=policy.cap)
         weights = batch["token_weights"]
         loss = (losses * importance * weights).sum()

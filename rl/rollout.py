@@ -10,14 +10,16 @@ stream. A malformed turn ends its rollout.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from joyvl_train.heldout import Answer, Episode, Trace, step_of
-from joyvl_train.rendering import Rendered
+from joyvl_train.actions import Action, Delegation
+from joyvl_train.heldout import Answer, Episode, Step, Trace, step_of
+from joyvl_train.rendering import Rendered, Segment
 from joyvl_train.stream import Stream, Turn
-from joyvl_train.timeline import Timeline
+from joyvl_train.timeline import Timeline, actions
 from joyvl_train.timing import Onset
 from rl.windows import Opened, Window
 
@@ -52,6 +54,14 @@ class Sampler(Protocol):
         self, handles: Sequence[int], randoms: Sequence[Sequence[Any]]
     ) -> Sequence[Sequence[Branch]]: ...
     def close(self, handle: int) -> None: ...
+
+
+class Writer(Protocol):
+    """What is used of a `rendering.Renderer`."""
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
+    def assistant(self, action: Action, second: int = -1) -> Segment: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +179,33 @@ def _block(
             engine.close(handle)
     whole = [dict(pair for going in members for pair in _told(going)) for members in ended]
     return [[found[number] for number in sorted(found)] for found in whole]
+
+
+def follow_gold(opened: Opened, renderer: Writer, number: int) -> Rollout | None:
+    """The gold actions of a window as rollout `number`, which nobody has drawn: the log
+    probabilities of its tokens are NaN. What `opened` holds stays as it is.
+
+    None where nothing is decided in it, and where something is handed over: its result returns
+    after a drawn delay, of which gold knows nothing.
+    """
+    first, stop = opened.window.first, opened.window.stop
+    due = actions(opened.episode.timeline)
+    if any(isinstance(action, Delegation) for action in due[first:stop]):
+        return None
+    stream, episode = opened.stream.fork(), opened.episode.fork()
+    gold = _Going({number: None}, opened, stream, episode, -1)
+    second = first
+    while _observed(opened, stream, episode, second):
+        turn = stream.open_turn
+        assert turn is not None
+        action = due[turn.second]
+        episode.note(Step(turn.second, action, turn.queries, turn.results), stream.act(action))
+        ids = renderer.assistant(action, turn.second).ids
+        ends = next((n for n, token in enumerate(ids) if token in renderer.stop_ids), len(ids) - 1)
+        unknown = (math.nan,) * (ends + 1)
+        gold.sampled += (Sampled(turn.second, tuple(ids[: ends + 1]), unknown),)
+        second = turn.second + 1
+    return dict(_told(gold))[number] if gold.sampled else None
 
 
 def _parts(

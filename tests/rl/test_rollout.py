@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.stream import Turn
-from rl.rollout import draw_seed, roll
+from joyvl_train.timeline import actions
+from rl.advantages import Advantages
+from rl.groups import judged
+from rl.rewards import WEIGHTS, examine
+from rl.rollout import draw_seed, follow_gold, roll
+from rl.sequences import sequences
 from rl.windows import Window, open_window
 from tests.joyvl_train.scripted import Pictures
 from tests.rl.policies import SETTINGS, Scripted, gold_of, rolled, silent, windows, world
+from tests.rl.tiny_grpo import lively
 
 
 def test_rollouts_that_say_the_same_are_one_row() -> None:
@@ -135,3 +143,36 @@ def test_an_engine_that_fails_leaves_nothing_open() -> None:
     with pytest.raises(RuntimeError):
         rolled(timeline, windows(timeline, "answer")[0], script, 3, sampler)
     assert not sampler.rows
+
+
+def test_gold_is_a_rollout_that_nobody_drew() -> None:
+    timeline, frames = world("alerting")
+    window = windows(timeline, "answer")[0]
+    opened = open_window(window, timeline, frames, SETTINGS)
+    _, renderer = lively()
+    gold = follow_gold(opened, renderer, 4)
+    assert gold is not None and gold.number == 4 and not gold.broken
+    due = actions(timeline)
+    decided = [s for s in gold.trace.steps if s.second >= window.first]
+    assert [s.action for s in decided] == due[window.first : window.stop]
+    assert all(math.isnan(p) for each in gold.sampled for p in each.logprobs)
+    assert opened.stream.open_turn is None and len(opened.episode.trace("x").steps) == window.first
+    (scored,) = sequences(gold, renderer)
+    assert len(scored.positions) == gold.tokens
+    seen = examine(gold)
+    assert seen.passed and not seen.false_alarms
+    silents = rolled(timeline, window, silent, 3)
+    alone = judged(window, silents, WEIGHTS, Advantages(level="turn"))
+    beside = judged(window, silents, WEIGHTS, Advantages(level="turn"), gold=gold)
+    assert alone.advantages is None and beside.advantages is not None
+    assert beside.pass_rate == 0 and len(beside.rewards) == 3
+    spoke = next(s.second for s in decided if not isinstance(s.action, Silence))
+    assert beside.advantages[3][spoke] > 0 > beside.advantages[0][spoke]
+
+
+def test_no_gold_stands_where_something_is_handed_over() -> None:
+    timeline, frames = world("delegation", 5)
+    task = next(e for e in timeline.events if e.question is not None)
+    window = Window(0, "answer", task.second, timeline.clip.seconds or 0, task.second)
+    opened = open_window(window, timeline, frames, SETTINGS)
+    assert follow_gold(opened, lively()[1], 0) is None
