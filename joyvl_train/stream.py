@@ -266,11 +266,9 @@ class Stream:
     def _take_notes(self, second: int, notes: Iterable[str]) -> None:
         for note in notes:
             text, cuts = bounded(note, self.settings.limits.text_chars, second, "note")
-            self._note(cuts)
-            if text and len(self._notes) < self.settings.limits.queries:
-                self._notes = (*self._notes, text)
-            elif text:
-                self._note([MemoryEvent("note_dropped", second, text)])
+            full = len(self._notes) >= self.settings.limits.queries
+            self._note([*cuts, *([MemoryEvent("note_dropped", second, text)] if full else [])])
+            self._notes += (text,) if text and not full else ()
 
     # Boundaries and consolidation
 
@@ -289,7 +287,7 @@ class Stream:
         return self._dues[-1].turns if self.due_summary() is not None else ()
 
     def awaited(self) -> frozenset[range]:
-        """The seconds of all summaries that `add_summary` would take, late ones too."""
+        """The seconds that `add_summary` would take a summary of, late ones too."""
         return frozenset(due.seconds for due in self._dues if due.summary is None)
 
     def add_summary(self, summary: Summary) -> list[MemoryEvent]:

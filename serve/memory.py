@@ -95,7 +95,7 @@ class Searched:
             self._lines.append((seconds.stop, line, words))
             self._known.update(words.keys())
             if len(self._lines) > self._most:
-                self._known.subtract(self._lines.popleft()[2].keys())
+                self._known -= Counter(self._lines.popleft()[2].keys())  # and no word stays at 0
         return text
 
     async def block(self, summaries: Sequence[Summary]) -> str:

@@ -1,0 +1,100 @@
+"""recipe=serve by its command line: what it refuses, and a server that is checked and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from joyvl_train.cli import main
+from recipes._sample import ASKED, sample
+from serve.client import Client
+from serve.source import Notice, Second
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["serve.host=0.0.0.0"], "put a token into the variable JOYVL_TOKEN"),
+        (["serve.engine=url"], "serve.urls is empty"),
+        (["serve.engine=vllm", "serve.vllm_python=none"], "serve.vllm_python=none: is not there"),
+        (["serve.videos=none"], "serve.videos=none: there is no such folder"),
+        (["serve.background=[command]"], "serve.command is empty"),
+        (["serve.background=[model]"], "agents.url is empty"),
+        (["serve.background=[calculater]"], "Did you mean calculator"),
+        (["serve.modules=[ocrr]"], "Did you mean ocr"),
+        (["serve.mute=['(']"], "is no regular expression"),
+        (["serve.port=99999"], "serve.port=99999: takes"),
+        (["serve.memory=all"], "serve.memory=all: takes"),
+        (["data.frames_per_second=auto"], "a live stream takes a whole number"),
+    ],
+)
+def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("JOYVL_TOKEN", raising=False)
+    places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
+    code = main(["recipe=serve", "setting=smoke", *places, *given], ROOT)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 2 and told in lines[-1] and "Traceback" not in "".join(lines)
+
+
+def test_a_server_is_checked_and_tells_what_came_of_it(tmp_path: Path) -> None:
+    places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
+    assert main(["recipe=serve", "setting=smoke", *places], ROOT) == 0
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert told["serve/events/step"] >= 3 and told["serve/sessions"] == 1
+    assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "finished").exists()
+    assert not list((tmp_path / "run").glob("artifacts/*"))
+
+
+def test_a_server_that_is_told_to_stop_ends_its_sessions(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "joyvl_train", "recipe=serve", "serve.port=0"]
+    command += [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "JOYVL_TOKEN": "t"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    address = ""
+    for line in iter(process.stdout.readline, b""):
+        if b"listening on" in line:
+            address = line.decode().split()[-1]
+            break
+    drain = threading.Thread(target=process.stdout.read, daemon=True)
+    drain.start()
+
+    async def follow() -> list[str]:
+        async with Client(address, "t") as client:
+            session = await client.open({"kind": "sample"})
+            kinds = []
+            async for event in session.events():
+                kinds.append(event["kind"])
+                if kinds.count("step") == 2:
+                    process.send_signal(signal.SIGTERM)
+            return kinds
+
+    try:
+        kinds = asyncio.run(asyncio.wait_for(follow(), 60))
+        assert kinds[-1] == "closed" and kinds.count("step") >= 2
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def test_the_sample_goes_on_and_on_and_can_be_stopped() -> None:
+    stop = threading.Event()
+    items = sample(stop, side=48, paced=False)
+    assert isinstance(next(items), Notice)
+    seconds = [item for item, _ in zip(items, range(90), strict=False)]
+    assert [s.second for s in seconds if isinstance(s, Second)] == list(range(90))
+    assert [s.queries for s in seconds if isinstance(s, Second) and s.queries] == [(ASKED,)]
+    stop.set()
+    assert next(items, None) is None
