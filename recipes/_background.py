@@ -29,12 +29,7 @@ _MODULES = ("ocr", "detector")
 async def solver_of(config: Config) -> AsyncIterator[Callable[[EventLog], Backend] | None]:
     """Makes what solves the tasks of a session; None where nothing does."""
     wanted = config.serve.background
-    for name in wanted:
-        if name not in _SOLVERS:
-            raise UserError(
-                f"serve.background: there is no {name!r}.{nearest(name, _SOLVERS)} There are "
-                f"{', '.join(_SOLVERS)}"
-            )
+    _check("serve.background", wanted, _SOLVERS)
     if not wanted:
         yield None
         return
@@ -62,14 +57,16 @@ async def solver_of(config: Config) -> AsyncIterator[Callable[[EventLog], Backen
 def modules_of(config: Config) -> Callable[[], Sequence[Module]]:
     """Makes what looks on in a session."""
     wanted = config.serve.modules
-    for name in wanted:
-        if name not in _MODULES:
-            raise UserError(
-                f"serve.modules: there is no {name!r}.{nearest(name, _MODULES)} There are "
-                f"{', '.join(_MODULES)}"
-            )
+    _check("serve.modules", wanted, _MODULES)
     finds: dict[str, Callable[[Image.Image], Sequence[str]]] = {"ocr": _lines, "detector": _labels}
     return lambda: [Looks(name, finds[name]) for name in wanted]
+
+
+def _check(key: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            hint = nearest(name, known)
+            raise UserError(f"{key}: there is no {name!r}.{hint} There are {', '.join(known)}")
 
 
 @cache
