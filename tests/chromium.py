@@ -91,7 +91,11 @@ async def opened(path: Path | str, folder: Path, *flags: str) -> AsyncIterator[P
                     "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder)
                 )
                 for _ in range(100):
-                    if await page.run("document.readyState") == "complete":
+                    # The empty page that a tab begins with is complete, too.
+                    there = (
+                        f"location.href === {json.dumps(place)} && !!document.body.children.length"
+                    )
+                    if await page.run(f"{there} && document.readyState === 'complete'"):
                         break
                     await asyncio.sleep(0.1)
                 yield page
