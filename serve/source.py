@@ -179,12 +179,13 @@ def watch(
     """A stream that is connected anew whenever it ends or breaks, until `stop` is set.
 
     Between tries it waits 1, 2, 4 ... seconds, `longest_wait` at most, with some jitter. Seconds go
-    on by this machine's clock while nothing comes.
+    on by this machine's clock while nothing comes; none comes twice.
     """
     begun = time.monotonic()
     wait = 1.0
+    last = -1
     while not stop.is_set():
-        start = int(time.monotonic() - begun)
+        start = max(int(time.monotonic() - begun), last + 1)
         live = False
         detail = "the stream ended"
         try:
@@ -200,6 +201,7 @@ def watch(
                 if not live:
                     live, wait = True, 1.0
                     yield Notice("live")
+                last = second.second
                 yield second
                 if stop.is_set():
                     return
