@@ -47,6 +47,30 @@ class Page:
         shot = await self.send("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
 
+    async def there(self, place: str) -> None:
+        """Waits until the tab shows this place, whole."""
+        # The empty page of a new tab is complete, too, and one that comes has no body yet.
+        here = f"location.href.split('#')[0] === {json.dumps(place.split('#')[0])}"
+        whole = f"{here} && document.readyState === 'complete' && !!document.body?.children.length"
+        for _ in range(300):
+            # Where the page changes while it is asked, there is no answer.
+            with contextlib.suppress(AssertionError):
+                if await self.run(whole):
+                    return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{place} never came")
+
+    async def reload(self) -> None:
+        """Loads the page anew, and waits until it is there."""
+        place = await self.run("(window.beforeReload = true, location.href)")
+        await self.send("Page.reload")
+        for _ in range(300):
+            with contextlib.suppress(AssertionError):
+                if await self.run("window.beforeReload === undefined"):
+                    break
+            await asyncio.sleep(0.1)
+        await self.there(place)
+
     async def run(self, script: str) -> Any:
         """The value of an expression in the page."""
         found = await self.send(
@@ -90,14 +114,7 @@ async def opened(path: Path | str, folder: Path, *flags: str) -> AsyncIterator[P
                 await page.send(
                     "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder)
                 )
-                for _ in range(100):
-                    # The empty page that a tab begins with is complete, too.
-                    there = (
-                        f"location.href === {json.dumps(place)} && !!document.body.children.length"
-                    )
-                    if await page.run(f"{there} && document.readyState === 'complete'"):
-                        break
-                    await asyncio.sleep(0.1)
+                await page.there(place)
                 yield page
     finally:
         process.terminate()

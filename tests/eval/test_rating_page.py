@@ -53,8 +53,7 @@ def test_pairs_are_rated_by_clicks_and_exported(tmp_path: Path) -> None:
                 await page.run("document.querySelector('#next').click()")
             assert "2 rated" in await page.run("document.querySelector('#where').textContent")
             # Nothing is lost where the page is closed and opened again.
-            await page.send("Page.reload")
-            await asyncio.sleep(1)
+            await page.reload()
             assert "2 rated" in await page.run("document.querySelector('#where').textContent")
             await page.run("document.querySelector('#export').click()")
             told = await page.run("document.querySelector('#note').textContent")
