@@ -8,23 +8,18 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks import verifiers
+from benchmarks.verifier_cases import READING, RIGHT, Case, Shown, cases, streams
 from benchmarks.verifiers import (
     ALL,
-    READING,
-    RIGHT,
     SIDE,
-    Case,
     Outcome,
     Setting,
-    Shown,
     Verifier,
-    cases,
     caught,
     choose,
     choose_together,
     outcomes,
     refused,
-    streams,
     table,
     told,
     tried,
