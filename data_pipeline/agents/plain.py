@@ -117,15 +117,14 @@ class PlainAgent(Agent):
             looked = list(group)
             if before:
                 looked = [k for k in looked if k.second in seconds] if self.least_before else []
-            shares = [await self._share(look, seconds, sample) for look in looked]
-            done += len(shares)
-            if before and shares:
-                looked, shares = looked[:1], [sum(shares) / len(shares)]
-            least = self.least_before if before else self.least
-            for look, share in zip(looked, shares, strict=True):
-                if share < least:
-                    reason = f"{look.told()}, by {share:.2f} of the answers"
-                    return {"reason": reason, "verdict": "no"}
+            shares = []
+            for look in looked:
+                shares.append(await self._share(look, seconds, sample))
+                done += 1
+                if not before and shares[-1] < self.least:
+                    return _failed(look, shares[-1])
+            if before and shares and (share := sum(shares) / len(shares)) < self.least_before:
+                return _failed(looked[0], share)
         return {"reason": f"{done} looks", "verdict": "yes"}
 
     def _looks(self, fields: Mapping[str, Field], pictures: Pictures) -> tuple[Look, ...] | None:
@@ -201,6 +200,10 @@ class PlainAgent(Agent):
             raise Unverified("agent failed", str(error)[:300], self.key) from error
         assert isinstance(answer, Answer), "nothing is parsed without a schema"
         return answer.text
+
+
+def _failed(look: Look, share: float) -> dict[str, Any]:
+    return {"reason": f"{look.told()}, by {share:.2f} of the answers", "verdict": "no"}
 
 
 def _target(text: str) -> str:
