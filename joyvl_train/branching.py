@@ -8,7 +8,7 @@ for all of them. Those that say something else go on in a row of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -47,23 +47,26 @@ class BranchingEngine(Engine):
         rows = self._waiting(handles)
         if len(randoms) != len(rows) or not all(randoms):
             raise ValueError(f"random numbers for {len(randoms)} of {len(rows)} streams")
-        draws = [[Draw(self.sampling, r, self._first_of(row)) for r in of_row]
-                 for row, of_row in zip(rows, randoms, strict=True)]  # fmt: skip
+        draws = [
+            [Draw(self.sampling, each, self._first_of(row)) for each in of_row]
+            for row, of_row in zip(rows, randoms, strict=True)
+        ]
         found: list[list[Branch]] = [[] for _ in rows]
         with self._inference(rows):
             if self.incremental:
                 places = self._drawn(rows, draws)
             else:
-                places = [{i: self._own(h, i > 0) for i in range(len(of_row))}
-                          for h, of_row in zip(handles, draws, strict=True)]  # fmt: skip
+                places = [
+                    {n: handle if n == 0 else self.fork(handle, seed=0) for n in range(len(of_row))}
+                    for handle, of_row in zip(handles, draws, strict=True)
+                ]
                 for of_row, own in zip(draws, places, strict=True):
-                    for i, draw in enumerate(of_row):
-                        self._generate_whole(self._rows[own[i]], draw)
+                    for n, draw in enumerate(of_row):
+                        self._generate_whole(self._rows[own[n]], draw)
         for number, (of_row, own) in enumerate(zip(draws, places, strict=True)):
             for handle in dict.fromkeys(own.values()):
                 members = tuple(i for i in own if own[i] == handle)
                 row = self._rows[handle]
-                row.ready = None
                 reply = read_reply(self.renderer, of_row[members[0]], row.prompt_length)
                 found[number].append(Branch(handle, reply, members))
         return found
@@ -71,7 +74,7 @@ class BranchingEngine(Engine):
     def _drawn(self, rows: Sequence[Row], draws: Sequence[Sequence[Draw]]) -> list[dict[int, int]]:
         """Reads the open turns and draws; of each row the handle of every draw."""
         guess = self._silence
-        prompts = [(row.ready or self._new_prompt(row)).plus(guess) for row in rows]
+        prompts = [self._new_prompt(row).plus(guess) for row in rows]
         places: list[dict[int, int]] = [{} for _ in rows]
         going: list[tuple[Row, Draw]] = []
         for batch in batches(rows, prompts, self.batch_tokens):
@@ -106,7 +109,7 @@ class BranchingEngine(Engine):
         others = [n for n in range(len(draws)) if n not in same]
         taken: list[tuple[Row, int]] = []
         for n in others if same else others[1:]:
-            place[n] = self._own(own, True)
+            place[n] = self.fork(own, seed=0)
             taken.append((self._rows[place[n]], n))
         if same:
             place |= dict.fromkeys(same, own)
@@ -116,15 +119,3 @@ class BranchingEngine(Engine):
         for each, n in taken:
             each.crop(shared(guess, draws[n].tokens))
         return [(each, draws[n]) for each, n in taken]
-
-    def _own(self, handle: int, new: bool) -> int:
-        """A handle for a draw: a copy of this one, or itself."""
-        if not new:
-            return handle
-        old = self._row(handle)
-        made = self.open(self._stream(old).fork(), 0)
-        row = self._rows[made]
-        self._rows[made] = replace(old, slot=row.slot, random=row.random, stream=row.stream)
-        self._store.reserve(len(self._by_slot), self._store.columns)
-        self._store.copy(old.slot, row.slot, old.length + 1)
-        return made

@@ -159,38 +159,18 @@ class Engine:
 
         The streams are not changed: the caller closes each turn with `stream.act`, with the reply's
         action or with what was shown instead. Raises `ValueError` for a handle that is closed or
-        twice in the list, for a turn that is not open or was stepped already, and where an earlier
-        second was prefilled and never stepped.
+        twice in the list, and for a turn that is not open or was stepped already.
         """
         rows = self._waiting(handles)
         with self._inference(rows):
             draws = [Draw(self.sampling, row.random, self._first_of(row)) for row in rows]
             if self.incremental:
-                prompts = [row.ready or self._new_prompt(row) for row in rows]
+                prompts = [self._new_prompt(row) for row in rows]
                 self._generate(rows, prompts, draws, self._silence)
             else:
                 for row, draw in zip(rows, draws, strict=True):
                     self._generate_whole(row, draw)
-        for row in rows:
-            row.ready = None
         return self._replies(rows, draws)
-
-    def prefill(self, handles: Sequence[int]) -> None:
-        """Encode the open turns without answering, so that forks made now share the work.
-
-        The next step of these streams and of their forks goes on from here; it must be that of the
-        same second. Raises `ValueError` as `step` does.
-        """
-        rows = [row for row in self._waiting(handles) if row.ready is None]
-        if not self.incremental or not rows:
-            return
-        with self._inference(rows):
-            prompts = [self._new_prompt(row) for row in rows]
-            rests = [Prompt(p.ids[:-1], p.positions[:, :-1], p.images) for p in prompts]
-            for batch in batches(rows, rests, self.batch_tokens):
-                self._read([rows[i] for i in batch], [rests[i] for i in batch], 1)
-        for row, prompt in zip(rows, prompts, strict=True):
-            row.ready = Prompt(prompt.ids[-1:], prompt.positions[:, -1:])
 
     def generate_batch(
         self,
@@ -281,13 +261,8 @@ class Engine:
             if stream.open_turn is None:
                 raise ValueError("a stream's last turn is not open: observe a second first")
             second = stream.turns[-1].second
-            same = row.chunk == stream.chunk and row.turns == len(stream.turns)
-            if same and row.ready is None:
+            if row.chunk == stream.chunk and row.turns == len(stream.turns):
                 raise ValueError(f"second {second} was stepped already")
-            if row.ready is not None and not same:
-                raise ValueError(
-                    f"second {second}: an earlier one was prefilled and not stepped; step it first"
-                )
         return rows
 
     @contextmanager
@@ -309,7 +284,7 @@ class Engine:
                 self.model.train()
             if not done:
                 for row in rows:
-                    row.chunk, row.ready = -1, None
+                    row.chunk = -1
 
     # Prompts
 

@@ -34,7 +34,7 @@ class Row:
 
     `length` tokens are cached and the next one stands at `place` on every axis of the positions;
     `prompt_length` and `prompt_place` are these at the end of the last prompt, and `generated` are
-    the ids cached after it. `turns` of the chunk are in the prompt. `ready` is what `prefill` left.
+    the ids cached after it. `turns` of the chunk are in the prompt.
     first: added to the logits of a reply's first token; None: what the engine adds for all.
     """
 
@@ -48,7 +48,6 @@ class Row:
     prompt_length: int = 0
     prompt_place: int = 0
     generated: tuple[int, ...] = ()
-    ready: Prompt | None = None
     first: Mapping[int, float] | None = None
 
     def crop(self, kept: int) -> None:

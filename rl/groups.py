@@ -48,7 +48,8 @@ def judged(
 ) -> Group:
     """The group of these rollouts; weights: part of the reward -> its weight.
 
-    Where a judge failed on one of them, content counts for none: they could not be compared.
+    Where a judge failed on one of them, content counts for none: they could not be compared. What
+    `gold` says is right, and nobody is asked about it.
     """
     seen = [examine(rollout, right) for rollout in rollouts]
     if any(each.unscored for each in seen):
@@ -57,7 +58,7 @@ def judged(
     every, all_rewards = list(rollouts), list(rewards)
     if gold is not None:
         every.append(gold)
-        all_rewards.append(reward(examine(gold, right), weights))
+        all_rewards.append(reward(examine(gold, lambda onset, said: True), weights))
     return Group(window, rollouts, seen, rewards, advantages.of(every, all_rewards), gold)
 
 

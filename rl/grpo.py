@@ -61,10 +61,10 @@ class Settings:
 
     windows: groups of `group` rollouts that a step trains on. rounds: so often as many windows are
     drawn again while fewer than that have taught something. gold: a window's gold actions stand in
-    its group beside the rollouts. epochs, updates: passes over a step's
-    rollouts, and optimizer steps in each. rows: rollouts that advance together. side: of the
-    pictures of questions. weights, families: of the rewards. collapse: (lowest, highest) share of
-    gold's response rate that the policy's may have for `patience` steps in a row.
+    its group beside the rollouts. epochs, updates: passes over a step's rollouts, and optimizer
+    steps in each. rows: rollouts that advance together. side: of the pictures of questions.
+    weights, families: of the rewards. collapse: (lowest, highest) share of gold's response rate
+    that the policy's may have for `patience` steps in a row.
     """
 
     windows: int = 16
@@ -170,8 +170,8 @@ class Grpo:
         settings = self.settings
         golds: list[Rollout | None] = [None] * (len(opened) + len(asked))
         if settings.gold:
-            found = [follow_gold(each, self._renderer, settings.group) for each in opened]
-            golds[: len(found)] = found
+            for place, each in enumerate(opened):
+                golds[place] = follow_gold(each, self._renderer, settings.group)
         names = {"seed": self._seed, "step": step}
         with self.validating(), self.policy_model() as plain:
             engine = BranchingEngine(

@@ -166,21 +166,6 @@ def test_draws_follow_the_distribution() -> None:
         assert first.logprobs[0] == pytest.approx(logits[0].log_softmax(-1)[tokens[0]].item())
 
 
-def test_a_second_that_was_prefilled_is_stepped_before_the_next(qwen3: Any) -> None:
-    engine = Engine(*qwen3, max_new_tokens=4)
-    rng = random.Random(6)
-    stream = Stream()
-    handle = engine.open(stream)
-    stream.observe(0, [picture(rng)], ["fire now"])
-    engine.prefill([handle])
-    engine.prefill([handle])  # again does nothing
-    stream.act(Response("wait"))
-    stream.observe(1, [picture(rng)], [])
-    for act in (engine.step, engine.prefill):
-        with pytest.raises(ValueError, match="second 1: an earlier one was prefilled and not step"):
-            act([handle])
-
-
 @pytest.mark.parametrize("incremental", [True, False])
 def test_replies_to_questions_tell_the_length_of_their_prompts(
     qwen3: Any, incremental: bool
@@ -200,14 +185,17 @@ def test_fork_goes_on_from_what_is_encoded(qwen3: Any) -> None:
     handle = engine.open(stream)
     for second in range(3):
         stream.observe(second, [picture(rng)], ["fire now"])
-        engine.step([handle])
+        [told] = engine.step([handle])
         stream.act(Response("wait"))
-    stream.observe(3, [picture(rng), picture(rng)], ["seconds"])
-    engine.prefill([handle])
-    before = engine.encoded_tokens
     forks = [engine.fork(handle) for _ in range(3)]
+    frames = (picture(rng), picture(rng))
+    before = engine.encoded_tokens
+    for each in (handle, *forks):
+        engine.stream(each).observe(3, frames, ["seconds"])
     replies = engine.step([handle, *forks])
-    assert engine.encoded_tokens - before <= 4 * (1 + len(engine._silence))
+    # Each reads its own second, and nothing of those before it.
+    most = replies[0].prompt_tokens - told.prompt_tokens + engine.sampling.max_new_tokens
+    assert engine.encoded_tokens - before <= 4 * (most + len(engine._silence))
     assert len({reply.tokens for reply in replies}) == 1
     assert list(replies[0].tokens) == full_generate(model, renderer, stream, 8)
     # From here each goes its own way, and the frames they share are encoded once.
