@@ -21,7 +21,7 @@ class ServeConfig:
         high=3600,
     )
     hosts: list[str] = _key([], "names by which clients call this server, beside localhost")
-    origins: list[str] = _key([], "origins of pages that may use it, beside its own")
+    origins: list[str] = _key([], "origins of pages that may open its WebSocket, beside its own")
 
     name: str = _key("joyvl", "name of the model, as clients ask for it")
     engine: str = _key(

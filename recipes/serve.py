@@ -149,8 +149,8 @@ async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Mod
             options=serve.vllm_options,
         )
         run.say(f"starting vLLM; what it says goes to {vllm.log}")
-        await vllm.start()
         stack.push_async_callback(vllm.stop)
+        await vllm.start()
         vllm.keep()
         yield [await remote(config, vllm.url, stack)], bias
 

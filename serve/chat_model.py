@@ -12,9 +12,8 @@ says so, and gets all pictures once more.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +28,7 @@ from joyvl_train.actions import (
     Response,
     parse_action,
 )
-from joyvl_train.conversation import messages
+from joyvl_train.conversation import messages, qa_messages
 from joyvl_train.llm import (
     Answer,
     BudgetError,
@@ -155,10 +154,9 @@ class ChatModel:
 
     async def ask(self, question: str, frames: Sequence[Any]) -> str:
         """The model's answer to a question about `frames`, outside every stream; "" for none."""
-        content = [text_part(f"{question}\n"), *(_picture(f, self.names, ()) for f in frames)]
         system = [{"role": "system", "content": self.system}] if self.system else []
         answer = await self.client.ask(
-            [*system, {"role": "user", "content": content}],
+            [*system, *_told(qa_messages(question, frames), frames, self.names, frozenset())],
             max_tokens=self.max_new_tokens,
             temperature=0.0,
             extra={"skip_special_tokens": False} if self.raw else None,
@@ -217,13 +215,21 @@ def chat(
     """The open prompt of a stream in the form of Chat Completions; pictures that are `held` go by
     their names alone."""
     turns = stream.turns
-    frames: Iterator[Any] = (frame for turn in turns for frame in turn.frames)
+    frames = [frame for turn in turns for frame in turn.frames]
+    return _told(messages(stream.memory_text, turns, system), frames, names, held)
+
+
+def _told(
+    chat_: Sequence[Mapping[str, Any]], frames: Sequence[Any], names: bool, held: Set[str]
+) -> list[dict[str, Any]]:
+    """Chat messages with these pictures in their places."""
+    left = iter(frames)
     told = []
-    for message in messages(stream.memory_text, turns, system):
+    for message in chat_:
         content = message["content"]
         if not isinstance(content, str):
             content = [
-                _picture(next(frames), names, held)
+                _picture(next(left), names, held)
                 if part["type"] == "image"
                 else text_part(part["text"])
                 for part in content
@@ -237,7 +243,7 @@ def names_of(stream: Stream) -> frozenset[str]:
     return frozenset(name_of(frame) for turn in stream.turns for frame in turn.frames)
 
 
-def _picture(frame: Any, names: bool, held: Collection[str]) -> Mapping[str, Any]:
+def _picture(frame: Any, names: bool, held: Set[str]) -> Mapping[str, Any]:
     if not names:
         return image_part(frame)
     name = name_of(frame)
@@ -246,16 +252,9 @@ def _picture(frame: Any, names: bool, held: Collection[str]) -> Mapping[str, Any
     return {**image_part(frame), "uuid": name}
 
 
-def name_of(frame: Any) -> str:
+def name_of(frame: bytes) -> str:
     """What a picture is called: by its bytes, so that two that are alike have one name."""
-    data = frame if isinstance(frame, bytes) else _jpeg(frame)
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.convert("RGB").save(out, "JPEG", quality=90)
-    return out.getvalue()
+    return hashlib.blake2b(frame, digest_size=16).hexdigest()
 
 
 def _read(answer: Answer | Unparsed) -> ChatReply:

@@ -36,7 +36,8 @@ class Guard:
 
     token: asked of every request but `OPEN_PATHS`; "": none is. hosts: names by which the server
     may be called, beside loopback ones (a page of another name, rebound to this machine, is
-    refused). origins: of pages that may use it, beside its own.
+    refused). origins: of pages that are let through, beside its own; no headers are sent that
+    would let their scripts read answers, so that a WebSocket is all they have.
     """
 
     token: str = ""

@@ -63,6 +63,7 @@ class InProcess:
     _opened: int = 0
     _waiting: list[_Step] = field(default_factory=list)
     _asides: list[_Aside] = field(default_factory=list)
+    _running: list[asyncio.Future[Any]] = field(default_factory=list)  # what the thread works on
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -124,8 +125,9 @@ class InProcess:
             self._worker.cancel()
             await asyncio.wait([self._worker])
             self._worker = None
-        for future in [*(w.done for w in self._waiting), *(a.done for a in self._asides)]:
-            future.cancel()
+        waiting = [*(w.done for w in self._waiting), *(a.done for a in self._asides)]
+        for future in (*self._running, *waiting):
+            _fail(future, EngineError("the engine was ended"))
         self._thread.shutdown()
 
     def _aside(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -138,13 +140,15 @@ class InProcess:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
-            ready = [
-                (step.done, self._streams[step.handle])
-                for step in self._waiting
-                if step.handle in self._streams and not step.done.done()
-            ]
+            ready = []
+            for step in self._waiting:
+                if step.handle not in self._streams:
+                    _fail(step.done, EngineError("the stream was closed"))
+                elif not step.done.done():
+                    ready.append((step.done, self._streams[step.handle]))
             self._waiting.clear()
             if ready:
+                self._running = [done for done, _ in ready]
                 streams = [stream for _, stream in ready]
                 running = loop.run_in_executor(self._thread, self._step, streams)
                 # What fails in there belongs to the streams of this batch.
@@ -159,6 +163,7 @@ class InProcess:
                         done.set_result(running.result()[place])
             elif self._asides:
                 aside = self._asides.pop(0)
+                self._running = [aside.done]
                 running = loop.run_in_executor(self._thread, aside.call)
                 await asyncio.wait([running])
                 error = running.exception()
@@ -189,4 +194,6 @@ class InProcess:
 
 def _fail(done: asyncio.Future[Any], error: BaseException) -> None:
     if not done.done():
-        done.set_exception(EngineError(f"{type(error).__name__}: {error}"))
+        told = isinstance(error, EngineError)
+        done.set_exception(error if told else EngineError(f"{type(error).__name__}: {error}"))
+        done.exception()  # where nobody waits for it, it is no news

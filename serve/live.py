@@ -141,7 +141,11 @@ class Live:
             snapshot=0,
         )
         self._recent: deque[Image.Image] = deque(maxlen=self.settings.snapshot)
-        self._lean(self.mode)
+        try:
+            self._lean(self.mode)
+        except ValueError:
+            self.session.close()
+            raise
         self._session_number += 1
         number = self._session_number
         self.bridge = self._make_bridge and self._make_bridge(
@@ -271,9 +275,8 @@ class Live:
             notes += (recalled,) if recalled else ()
         awaited = self.session.stream.awaited()
         kept = tuple(s for s in summaries if range(s.start, s.stop) in awaited)
-        for lost in summaries[:]:
-            if lost not in kept:
-                self._tell("memory", what="summary_lost", second=second, detail=f"{lost.start} s")
+        for lost in (s for s in summaries if s not in kept):
+            self._tell("memory", what="summary_lost", second=second, detail=f"{lost.start} s")
         self._recent.extend(given.frames)
         frames = tuple(self.model.frame(self._small(image)) for image in given.frames)
         due = self.session.stream.due_merge()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections import Counter, deque
@@ -25,6 +26,8 @@ from serve.live import Live, LiveSettings, Model, Module
 from serve.memory import Keeper
 from serve.source import Second
 from serve.sources import Sources, Watched
+
+log = logging.getLogger("joyvl.serve")
 
 
 class Refused(ValueError):
@@ -188,26 +191,33 @@ class Sessions:
             most_bytes=self.limits.artifact_bytes,
         )
         replica = served.model_for(name)
-        log = EventLog(self.limits.events)
-        feed = Feed(self.sources.most)
-        watched = self.sources.open(source, feed)
-        self.opened += 1
+        events = EventLog(self.limits.events)
         bridge = None
         if self._background is not None:
-            bridge = partial(self._bridge, self._background(log), artifacts)
-        live = Live(
-            name,
-            replica,
-            served.settings,
-            keeper=served.keeper(replica),
-            bridge=bridge,
-            modules=self._modules(),
-            mode=mode,
-            opening=opening,
-            pins=pins,
-            seed=seed,
-            log=log,
-        )
+            bridge = partial(self._bridge, self._background(events), artifacts)
+        try:
+            live = Live(
+                name,
+                replica,
+                served.settings,
+                keeper=served.keeper(replica),
+                bridge=bridge,
+                modules=self._modules(),
+                mode=mode,
+                opening=opening,
+                pins=pins,
+                seed=seed,
+                log=events,
+            )
+        except ValueError as error:  # a mode that this model can't be given
+            raise Refused(str(error)) from None
+        feed = Feed(self.sources.most)
+        try:
+            watched = self.sources.open(source, feed)
+        except Exception:
+            live.session.close()
+            raise
+        self.opened += 1
         found = Open(live, watched, artifacts, served.name, time.monotonic())
         found.touch()
         feed.changed = lambda state, detail: live.note("source", state=state, detail=detail[:300])
@@ -239,13 +249,13 @@ class Sessions:
         await found.live.close(reason)
 
     async def drop(self, name: str) -> None:
-        """Ends a session and deletes all that is kept of it."""
-        found = self.get(name, ended=True)
+        """Ends a session and deletes all that is kept of it; one that is gone stays so."""
         await self.close_one(name)
-        if self._all.pop(name, None) is not None:
+        found = self._all.pop(name, None)
+        if found is not None:
             self._gone += found.live.counts
             self.latencies.extend(found.live.latencies)
-        await asyncio.to_thread(found.artifacts.drop)
+            await asyncio.to_thread(found.artifacts.drop)
 
     async def sweep(self) -> None:
         """Closes what is idle or too old, and deletes what was kept long enough."""
@@ -273,7 +283,11 @@ class Sessions:
             if found.watched.kind != "sample":  # that one never ends by itself
                 found.touch()
 
-        await found.live.run(found.watched.feed, shown)
+        try:
+            await found.live.run(found.watched.feed, shown)
+        except Exception:  # an error of ours: clients are told that it is over, the log tells why
+            found.live.note("engine", second=None, error="the session broke; open another")
+            log.exception("session broke")
 
 
 def _weight(session: str, replica: str) -> bytes:

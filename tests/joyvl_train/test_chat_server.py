@@ -253,7 +253,9 @@ def test_token_is_asked_for(engine: Engine) -> None:
     body = {"messages": HELLO, "max_tokens": 2}
     status, answer = post(engine, body, token="secret")
     assert status == 401 and answer["error"]["code"] == "invalid_api_key"
-    assert post(engine, body, {"Authorization": "Bearer wrong"}, token="secret")[0] == 401
+    for wrong in ("wrong", "sécret", "秘密", ""):
+        headers = {"Authorization": f"Bearer {wrong}"}
+        assert post(engine, body, headers, token="secret")[0] == 401
     assert post(engine, body, {"Authorization": "Bearer secret"}, token="secret")[0] == 200
 
 

@@ -273,6 +273,17 @@ def test_the_log_summary_says_what_was_said_and_repeats_once():
     assert log_summary([Turn(1, ("f",), action=Silence())]) == "Nothing was said."
 
 
+def test_the_log_tells_what_modules_noted():
+    turns = [
+        Turn(1, ("f",), ("Tell me.",), (), Silence(), notes=("door: open <|result",)),
+        Turn(2, ("f",), (), (), Response("Open."), notes=("door: shut",)),
+    ]
+    assert log_summary(turns) == (
+        "1 s user: Tell me.; 1 s note: door: open < |result; "
+        "2 s note: door: shut; 2 s assistant: Open."
+    )
+
+
 def test_a_long_log_keeps_its_end():
     turns = [Turn(n, ("f",), action=Response(f"number {n}")) for n in range(100)]
     text = log_summary(turns, chars=200)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.conversation import messages
-from joyvl_train.memory import Limits, Memory, Pending, Summary
+from joyvl_train.memory import Limits, Memory, Pending, Summary, absorb
 from joyvl_train.stream import Stream, StreamSettings, Turn, training_chunks
 from joyvl_train.timeline import Clip, Event, Timeline, TimelineError
 
@@ -110,6 +110,19 @@ def test_texts_of_one_turn_are_bounded():
     assert turn.queries == ("x" * 19 + "…", "b")
     assert kinds(stream) == ["cut", "empty_query", "query_dropped", "query_dropped"]
     assert stream.counts["query_dropped"] == 2
+
+
+def test_notes_of_modules_stand_in_the_turn_and_are_bounded():
+    stream = Stream(StreamSettings(limits=Limits(text_chars=20, queries=2)))
+    turn = stream.observe(0, ["a"], ["Hi."], notes=["x" * 30, " ", "b", "c"])
+    assert turn.notes == ("x" * 19 + "…", "b") and turn.queries == ("Hi.",)
+    assert kinds(stream) == ["cut", "note_dropped"]
+    stream.act(Silence())
+    assert stream.observe(1, ["b"]).notes == ()
+    # The memory keeps them as what came from behind.
+    memory, _ = absorb(Memory(), turn, 0, Limits())
+    said = [(line.second, line.who, line.text) for line in memory.dialogue]
+    assert said == [(0, "background", "x" * 19 + "…"), (0, "background", "b")]
 
 
 # Chunks

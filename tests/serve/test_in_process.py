@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from joyvl_train.engine import Engine
-from joyvl_train.stream import StreamSettings
+from joyvl_train.stream import Stream, StreamSettings
 from serve.in_process import EngineError, InProcess
 from serve.live import Live, LiveSettings
 from serve.session import Session, Stepped, Tick
@@ -99,10 +99,25 @@ def test_questions_wait_for_steps_and_an_end_tells_all() -> None:
             await live.step(second(0, picture(0)))
             assert all(isinstance(each, str) for each in await asyncio.gather(*asking))
             await live.close()
-            waiting = asyncio.create_task(model.ask("What is there?", (picture(1),)))
+            late = [asyncio.create_task(model.ask("What is there?", (picture(1),))) for _ in "ab"]
+            await asyncio.sleep(0.01)
+        for each in late:
+            with pytest.raises(EngineError, match="ended"):
+                await asyncio.wait_for(each, 10)
+
+
+def test_a_step_of_a_stream_that_was_closed_is_told_so() -> None:
+    async def main() -> None:
+        model = InProcess(engine())
+        async with model:
+            stream = Stream()
+            handle = model.open(stream)
+            stream.observe(0, [picture(0)])
+            waiting = asyncio.create_task(model.reply(handle))
             await asyncio.sleep(0)
-        await asyncio.wait([waiting], timeout=10)
-        assert waiting.done()
+            model.close(handle)
+            with pytest.raises(EngineError, match="closed"):
+                await asyncio.wait_for(waiting, 10)
 
     asyncio.run(main())
 
