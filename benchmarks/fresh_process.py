@@ -44,11 +44,11 @@ def measured(run: Callable[[], object]) -> Took:
 
 
 def _measure(run: Callable[[], Any], line: Connection) -> None:
-    held, over = [_memory("RssAnon")], threading.Event()
+    held, over = [memory_of("RssAnon")], threading.Event()
 
     def watch() -> None:
         while not over.wait(0.02):
-            held[0] = max(held[0], _memory("RssAnon"))
+            held[0] = max(held[0], memory_of("RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -58,10 +58,10 @@ def _measure(run: Callable[[], Any], line: Connection) -> None:
     over.set()
     watcher.join()
     worked = sum(after[:4]) - sum(before[:4])
-    line.send(Took(seconds, worked, held[0], _memory("VmHWM"), phases or {}))
+    line.send(Took(seconds, worked, held[0], memory_of("VmHWM"), phases or {}))
 
 
-def _memory(name: str) -> float:
+def memory_of(name: str) -> float:
     """A figure of this process's memory, in MiB."""
     for row in Path("/proc/self/status").read_text().splitlines():
         if row.startswith(f"{name}:"):

@@ -7,11 +7,16 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from joyvl_train.markup import plot, stroke, text
 from joyvl_train.run import write_text
+
+Series = Mapping[str, Sequence[tuple[float, float]]]
+"""Name of a line -> its points."""
 
 
 def row(cells: Iterable[str]) -> str:
@@ -68,6 +73,41 @@ def page(
     machine = f"{os.cpu_count()} cores ({platform.machine()})"
     told = f"`python benchmarks/{command}`, {datetime.date.today()}. {versions}, {machine}."
     return "\n".join([f"# {title}", "", told, "", *rows, "", *note, ""])
+
+
+_STYLE = """
+text { font: 13px system-ui, "Liberation Sans", Arial, sans-serif; fill: #1c2430; }
+.dim { fill: #5a6472; } .end { text-anchor: end; } .mid { text-anchor: middle; }
+.rule { stroke: #d9dee5; } .line { fill: none; stroke-width: 2; } .title { font-weight: 650; }
+"""
+_WIDE, _HIGH = 430, 226
+
+
+def drawing(out: Path, plots: Mapping[str, Series], x: str) -> None:
+    """Writes plots, one beside the other, as an SVG file: title -> line -> points."""
+    parts, deepest = [], 0
+    for number, (title, series) in enumerate(plots.items()):
+        found = re.search(r'<svg class="plot"[^>]*>(.*?)</svg>', plot(series, x=x), re.DOTALL)
+        keys = [
+            f'<path class="line" d="M14 {line}h26" {stroke(place)}/>'
+            f'<text x="48" y="{line + 4}">{text(name)}</text>'
+            for place, name in enumerate(series)
+            for line in (_HIGH + 40 + 20 * place,)
+        ]
+        deepest = max(deepest, len(series))
+        parts.append(
+            f'<g transform="translate({number * _WIDE} 0)"><text class="title" x="14" y="18">'
+            f'{text(title)}</text><g transform="translate(0 24)">{found and found[1]}</g>'
+            f"{''.join(keys)}</g>"
+        )
+    wide, high = _WIDE * len(plots), _HIGH + 50 + 20 * deepest
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(
+        out,
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}">'
+        f'<style>{_STYLE}</style><rect width="{wide}" height="{high}" fill="#fff"/>'
+        f"{''.join(parts)}</svg>\n",
+    )
 
 
 def keep(out: Path, text: str) -> None:

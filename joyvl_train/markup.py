@@ -132,6 +132,12 @@ _DASHES = ("none", "7 3", "2 3", "9 3 2 3", "4 4", "1 2")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 392, 12, 184
 
 
+def stroke(number: int) -> str:
+    """The attributes of a plot's line by its number: lines differ in colour and in dash."""
+    dash = _DASHES[(number + number // 6) % len(_DASHES)]
+    return f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-dasharray="{dash}"'
+
+
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About `count` round numbers that span [low, high]."""
     if not high > low:
@@ -190,8 +196,7 @@ def plot(
     drawn.append(f'<text x="{middle}" y="{_BOTTOM + 37}" class="mid dim">{text(x)}</text>')
     keys = []
     for i, (name, points) in enumerate(lines.items()):
-        colour, dash = COLOURS[i % len(COLOURS)], _DASHES[(i + i // 6) % len(_DASHES)]
-        style = f'stroke="{colour}" stroke-dasharray="{dash}"'
+        colour, style = COLOURS[i % len(COLOURS)], stroke(i)
         path = "L".join("{:.1f} {:.1f}".format(*place(point)) for point in points)
         drawn.append(f'<path class="line" {style} d="M{path}"/>')
         if len(points) == 1:

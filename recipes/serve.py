@@ -23,7 +23,7 @@ from recipes._cases import silence_bias
 from recipes._sample import sample
 from recipes._speaking import engine_of, speaker
 from recipes._world import settings
-from serve.chat_model import ChatModel, cache_share, control_ids
+from serve.chat_model import ChatModel, cached, control_ids
 from serve.client import Client
 from serve.guard import Guard, is_loopback
 from serve.in_process import InProcess
@@ -182,7 +182,8 @@ async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
 
 async def _watch_cache(model: ChatModel, url: str) -> None:
     while True:
-        model.cache = await cache_share(url)
+        told = await cached(url)
+        model.cache = told and told.share
         await asyncio.sleep(5.0)
 
 

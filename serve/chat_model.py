@@ -169,9 +169,20 @@ class ChatModel:
         await self.client.close()
 
 
-async def cache_share(url: str) -> float | None:
-    """The share of prompt tokens that a vLLM has found in its prefix cache so far; None where it
-    doesn't tell."""
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """Prompt tokens that a server has looked for in its prefix cache so far, and those it found."""
+
+    asked: float
+    found: float
+
+    @property
+    def share(self) -> float | None:
+        return self.found / self.asked if self.asked else None
+
+
+async def cached(url: str) -> Cached | None:
+    """What a vLLM tells of its prefix cache; None where it doesn't."""
     place = f"{url.rstrip('/').removesuffix('/v1')}/metrics"
     try:
         async with (
@@ -181,11 +192,11 @@ async def cache_share(url: str) -> float | None:
             text = await answer.text() if answer.status == 200 else ""
     except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
         return None
-    found = {
-        name: sum(map(float, re.findall(rf"^vllm:prefix_cache_{name}_total\S* (\S+)$", text, re.M)))
-        for name in ("hits", "queries")
-    }
-    return found["hits"] / found["queries"] if found["queries"] else None
+    counts = [
+        re.findall(rf"^vllm:prefix_cache_{name}_total\S* (\S+)$", text, re.M)
+        for name in ("queries", "hits")
+    ]
+    return Cached(*(sum(map(float, each)) for each in counts)) if all(counts) else None
 
 
 async def control_ids(url: str, model: str, key: str = "") -> ControlIds | None:

@@ -1,0 +1,149 @@
+"""The page in a real browser: it plays, is asked, tells alerts, opens artifacts, sends a camera."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joyvl_train.actions import Delegation, Response
+from recipes._sample import sample
+from serve.events import EventLog
+from serve.solvers import RunCommand
+from serve.sources import Sources
+from serve.webrtc import WebRtc
+from tests.chromium import BINARY, Page, opened
+from tests.serve.lived import Scripted
+from tests.serve.running import running, url
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BINARY is None, reason="no Chromium on this machine"),
+]
+
+CAMERA = (
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+)
+MAKES = (
+    "import json; told = json.load(open('task.json'));"
+    "open('artifact.html', 'w').write('<h1>' + told['question'] + '</h1>'"
+    "    '<script>top.hacked = 1</script>');"
+    "print('It is 391.')"
+)
+
+
+async def becomes(page: Page, script: str, wanted: Callable[[Any], bool], seconds: int = 30) -> Any:
+    """The value of an expression in the page once it is as wanted."""
+    found = None
+    for _ in range(5 * seconds):
+        found = await page.run(script)
+        if wanted(found):
+            return found
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"{script} stays {found!r}")
+
+
+def said(text: str) -> tuple[str, Callable[[Any], bool]]:
+    return "document.getElementById('said').innerText", lambda found: text in found
+
+
+def test_the_page_watches_hears_and_shows_what_was_made(tmp_path: Path) -> None:
+    actions = {
+        1: Response("A ball appeared."),
+        2: Delegation("I will work it out.", "17 times 23?"),
+        6: Response("<b>It is 391.</b>"),
+    }
+    model = Scripted(actions)  # type: ignore[arg-type]
+
+    def solver(log: EventLog) -> RunCommand:
+        return RunCommand([sys.executable, "-c", MAKES])
+
+    async def main() -> None:
+        sources = Sources(sample=partial(sample, side=192))
+        made = running(tmp_path, model, sources=sources, background=solver)
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+            # Nobody touched it: the sample plays, and the model speaks.
+            await becomes(page, *said("A ball appeared."))
+            await becomes(page, "document.getElementById('picture').naturalWidth", lambda n: n > 0)
+            await becomes(
+                page, "document.getElementById('tasks').innerText", lambda t: "It is 391." in t
+            )
+            await page.run("document.querySelector('.artifact').click()")
+            made_ = await becomes(
+                page, "document.querySelector('#tasks iframe')?.srcdoc || ''", bool
+            )
+            assert "<h1>17 times 23?</h1>" in made_
+            # What was made is shown apart: its scripts don't run, and what is said is no HTML.
+            await becomes(page, *said("<b>It is 391.</b>"))
+            assert await page.run("window.hacked === undefined") is True
+            assert await page.run("document.querySelectorAll('#said b').length") == 0
+
+            await page.run("document.getElementById('text').value = 'What do you see?'")
+            await page.run("document.getElementById('ask').requestSubmit()")
+            await becomes(page, *said("What do you see?"))
+            # The sample itself asks at its beginning; the user's question reached the model, too.
+            await becomes(page, "1", lambda _: ("What do you see?",) in model.prompts)
+            await page.run(
+                "(m => { m.value = 'aloof'; m.dispatchEvent(new Event('change')); })"
+                "(document.getElementById('mode'))"
+            )
+            await becomes(page, "1", lambda _: set(model.biases.values()) == {2.0})
+            tiers = await becomes(page, "document.getElementById('tiers').innerText", bool)
+            assert "chunk 1" in tiers
+            strip = "[...document.querySelectorAll('#strip li')].map(item => item.className)"
+            cells = await page.run(strip)
+            assert cells[1].startswith("response") and cells[2].startswith("delegation")
+            assert any("query" in cell for cell in cells)
+
+            await page.run("document.getElementById('reset').click()")
+            await becomes(page, "document.querySelectorAll('#said li').length", lambda n: n == 0)
+            await page.run("document.getElementById('stop').click()")
+            await becomes(page, "document.getElementById('status').innerText", "stopped".__eq__)
+            await becomes(page, "1", lambda _: not model.streams)
+
+    asyncio.run(main())
+
+
+def test_the_page_goes_on_after_its_connection_was_cut(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = Scripted({t: Response(f"second {t}") for t in range(1, 40)})
+        sources = Sources(sample=partial(sample, side=96))
+        made = running(tmp_path, model, sources=sources)
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+            await becomes(page, *said("second 2"))
+            for socket in tuple(server._sockets):
+                await socket.close()
+            await becomes(page, *said("second 6"))
+            shown = await page.run("document.getElementById('said').innerText")
+            numbers = [int(line.split()[1]) for line in shown.splitlines() if "second" in line]
+            assert numbers == list(range(1, len(numbers) + 1))  # nothing twice, nothing lost
+
+    asyncio.run(main())
+
+
+def test_a_camera_of_the_browser_is_watched(tmp_path: Path) -> None:
+    """Chromium's own made-up camera over WebRTC."""
+
+    async def main() -> None:
+        webrtc, model = WebRtc(), Scripted({2: Response("A green picture.")})
+        async with running(tmp_path, model) as server:
+            server._offer = webrtc.offer
+            async with opened(f"{url(server)}/", tmp_path, *CAMERA) as page:
+                await becomes(page, "document.getElementById('source').value", "webrtc".__eq__)
+                await page.run("document.getElementById('start').click()")
+                await becomes(page, *said("A green picture."))
+                await becomes(page, "document.getElementById('camera').videoWidth", lambda n: n > 0)
+                (stream,) = model.streams.values()
+                colours = [turn.frames[-1].resize((1, 1)).getpixel((0, 0)) for turn in stream.turns]
+                # The made-up camera shows green with a pie that turns.
+                assert all(green > red + 20 and green > blue + 20 for red, green, blue in colours)
+        await webrtc.close()
+
+    asyncio.run(main())
