@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal
 
 from eval.handing import HANDING, Overruled
 from eval.recorded import read_recorded
+from eval.served import Served
 from eval.systems import TRIVIAL, Fixed, Streaming, System, TurnBased
 from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.engine import Engine
@@ -41,13 +43,13 @@ class Cutting:
 class Spec:
     """One system. name: as reports and folders call it. checkpoint: of `stream`, `poller` and
     `ask_only`. period: of a poller, seconds. path: of `recorded`. `text`: of a trivial policy,
-    whose name is one of `TRIVIAL`. url and model: of an `endpoint`; raw: it is asked for control
-    tokens as they are; cache: folder of its answers, which `namespace` keeps apart; timeout,
-    retries, max_tokens: as of `llm.Client`. handing: of a `stream`, the name in `HANDING` of what
-    overrules the model in handing over."""
+    whose name is one of `TRIVIAL`. url and model: of an `endpoint`; of a `served` one model is its
+    server's address. raw: it is asked for control tokens as they are; cache: folder of its answers,
+    which `namespace` keeps apart; timeout, retries, max_tokens: as of `llm.Client`. handing: of a
+    `stream`, the name in `HANDING` of what overrules the model in handing over."""
 
     name: str
-    kind: Literal["stream", "poller", "ask_only", "trivial", "recorded", "endpoint"]
+    kind: Literal["stream", "poller", "ask_only", "trivial", "recorded", "endpoint", "served"]
     checkpoint: str = ""
     path: str = ""
     text: str = ""
@@ -102,6 +104,8 @@ def open_system(spec: Spec) -> System:
         return Fixed(spec.name, spec.text, TRIVIAL[spec.name])
     if spec.kind == "recorded":
         return read_recorded(spec.path, spec.name)
+    if spec.kind == "served":
+        return _served(spec)
     if spec.kind == "endpoint":
         remote = _endpoint(spec)
         return Streaming(spec.name, remote, spec.cutting.settings, log_summary)
@@ -126,6 +130,12 @@ def _engine(spec: Spec) -> Engine:
         silence_bias=spec.bias if spec.kind == "stream" else 0.0,
         system=spec.system,
     )
+
+
+@lru_cache(maxsize=2)
+def _served(spec: Spec) -> Served:
+    token = os.environ.get(spec.key_variable, "")
+    return Served(spec.name, spec.model, token, spec.cutting.chunk_seconds, spec.timeout)
 
 
 @lru_cache(maxsize=2)

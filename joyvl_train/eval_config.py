@@ -50,6 +50,11 @@ class CasesConfig:
         "the model at cases.url knows the grammar; false: it is told it in the system text, and "
         "answers with the control strings as plain text",
     )
+    served: str = _key(
+        "",
+        "a server of recipe=serve whose model plays too, such as http://127.0.0.1:8700; it is to "
+        "have serve.background=[client]",
+    )
     recorded: list[str] = _key([], "transcripts of further systems, JSON lines")
     base: str = _key("", "checkpoint of the turn-based baselines; empty: the kept base")
     poll_seconds: int = _key(5, "seconds between two questions of a poller", low=1, high=3600)

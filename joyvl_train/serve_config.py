@@ -74,7 +74,8 @@ class ServeConfig:
     background: list[str] = _key(
         ["calculator", "search"],
         "what solves delegated tasks, in order: calculator, search, ocr, detector, model (at "
-        "agents.url), command (serve.command); empty: nothing does",
+        "agents.url), command (serve.command), client (whoever opened the session); empty: nothing "
+        "does",
     )
     command: list[str] = _key([], "a command for delegated tasks, with its arguments")
     task_seconds: float = _key(120.0, "seconds after which a task has failed", low=0.1, high=86_400)

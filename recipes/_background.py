@@ -18,10 +18,10 @@ from serve.bridge import Backend
 from serve.events import EventLog
 from serve.live import Module
 from serve.modules import Looks
-from serve.solvers import AskModel, RunCommand, UseTools
+from serve.solvers import AskClient, AskModel, RunCommand, UseTools
 from serve.tools import calculate, counting, reading, search
 
-_SOLVERS = ("calculator", "search", "ocr", "detector", "model", "command")
+_SOLVERS = ("calculator", "search", "ocr", "detector", "model", "command", "client")
 _MODULES = ("ocr", "detector")
 
 
@@ -45,7 +45,8 @@ async def solver_of(config: Config) -> AsyncIterator[Callable[[EventLog], Backen
             "ocr": reading(_lines),
             "detector": counting(_labels),
         }
-        return UseTools({name: tools[name] for name in wanted if name in tools}, last)
+        others = AskClient(log) if "client" in wanted else last
+        return UseTools({name: tools[name] for name in wanted if name in tools}, others)
 
     try:
         yield solver

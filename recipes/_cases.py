@@ -116,6 +116,10 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
         specs += [Spec(name, "trivial", text=text) for name, text in CANNED.items()]
     if config.cases.url:
         specs.append(endpoint(config, cutting))
+    if config.cases.served:
+        token = config.serve.token_variable
+        where: dict[str, Any] = {"model": config.cases.served, "key_variable": token}
+        specs.append(Spec("served", "served", timeout=60.0, cutting=cutting, **where))
     specs += [Spec(Path(path).stem, "recorded", path=path) for path in config.cases.recorded]
     check_recorded(config, run, cases)
     names = [slug(spec.name) for spec in specs]

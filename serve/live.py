@@ -26,7 +26,7 @@ from joyvl_train.llm import LLMError
 from joyvl_train.memory import Memory, Summary, memory_text
 from joyvl_train.pictures import resized, target_size
 from joyvl_train.stream import Result, Stream, StreamSettings
-from serve.bridge import Bridge
+from serve.bridge import Bridge, Solved
 from serve.events import EventLog
 from serve.feed import Feed
 from serve.in_process import EngineError
@@ -179,6 +179,10 @@ class Live:
     def cancel(self, number: int) -> bool:
         """Ends a background task; False where it does not run."""
         return self.bridge is not None and self.bridge.cancel(number)
+
+    async def give(self, number: int, digest: str) -> bool:
+        """What a task came to, from the client; False where it does not run."""
+        return self.bridge is not None and await self.bridge.give(number, Solved(digest))
 
     async def reset(self) -> None:
         """Forgets all: memory, instructions, tasks. Numbers of events and modes stay."""

@@ -12,6 +12,7 @@ EVENTS = {
     "query": "what the user said; it enters with the next second",
     "step": "a second was answered: second, action (silence, response, delegation), text, latency",
     "task": "a delegated task: state (started, ready, error), task, text, artifact, error",
+    "asked": "a task that the client is to solve, where the server is set so: task, note, question",
     "summary": "a text for memory: start, stop, text",
     "memory": "something befell memory: what, second, detail",
     "config": "a setting was changed: mode",
@@ -161,6 +162,11 @@ def described() -> dict[str, Any]:
         f"{one}/tasks/{{number}}": {
             "parameters": [_SESSION, _NUMBER],
             "delete": _operation("cancels a delegated task"),
+            "post": _operation(
+                "what a delegated task came to, from a client that solves it",
+                answer="202",
+                requestBody=_body(_object("digest", digest=_TEXT)),
+            ),
         },
     }
     event = {

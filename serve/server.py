@@ -113,6 +113,7 @@ class Server:
         app.router.add_post(f"{one}/offer", self._offered)
         app.router.add_get(one + "/artifacts/{number:\\d{1,6}}", self._artifact)
         app.router.add_delete(one + "/tasks/{number:\\d{1,6}}", self._cancel)
+        app.router.add_post(one + "/tasks/{number:\\d{1,6}}", self._give)
 
     @web.middleware
     async def _answered(
@@ -325,6 +326,16 @@ class Server:
         if not found.live.cancel(int(request.match_info["number"])):
             raise Refused("no such task runs", 404)
         return web.json_response({"cancelled": True})
+
+    async def _give(self, request: web.Request) -> web.Response:
+        """What a task came to, from a client that solves its tasks itself."""
+        found = self._session(request)
+        asked = await _json(request)
+        _only(asked, {"digest"})
+        digest = _text(asked, "digest", self.sessions.limits.text_chars)
+        if not await found.live.give(int(request.match_info["number"]), digest):
+            raise Refused("no such task runs", 404)
+        return web.json_response({"accepted": True}, status=202)
 
     async def _offered(self, request: web.Request) -> web.Response:
         found = self._session(request)

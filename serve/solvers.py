@@ -23,6 +23,7 @@ from joyvl_train.conversation import clean, cut
 from joyvl_train.llm import Answer, Client, LLMError, image_part, text_part
 from joyvl_train.pictures import encode
 from serve.bridge import BackgroundError, Solved
+from serve.events import EventLog
 
 _TOLD = (
     "You work in the background for an assistant that watches a video stream. Answer the question; "
@@ -169,6 +170,19 @@ class RunCommand:
         resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds, self.cpu_seconds))
         resource.setrlimit(resource.RLIMIT_AS, (self.memory_bytes, self.memory_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class AskClient:
+    """Tells the session's client of each task, question and all, as an event `asked`, and waits for
+    the result that it gives (`Bridge.give`)."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    async def solve(self, task: Task) -> Solved:
+        self._log.add("asked", task=task.number, note=task.note, question=task.question)
+        never: asyncio.Future[Solved] = asyncio.get_running_loop().create_future()
+        return await never
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,10 @@ def says(body: Any, headers: dict[str, str] | None = None) -> Attack:
     return lambda p: p.ask("POST", f"/v1/sessions/{p.session}/queries", body, headers)
 
 
+def gives(**told: Any) -> Attack:
+    return lambda p: p.ask("POST", f"/v1/sessions/{p.session}/tasks/1", told)
+
+
 def pushes(data: bytes, query: str = "", kind: str = "image/jpeg") -> Attack:
     headers = {**AUTH, "Content-Type": kind}
     return lambda p: p.ask("POST", f"/v1/sessions/{p.session}/frames{query}", data, headers)
@@ -191,6 +195,10 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
         lambda p: p.ask("DELETE", f"/v1/sessions/{p.session}/tasks/3", None, AUTH),
         404,
     ),
+    "a result of a task that does not run": (gives(digest="42"), 404),
+    "a result that is no text": (gives(digest=42), 400),
+    "a result of a megabyte": (gives(digest="x" * 100_000), 400),
+    "a result with a key of its own": (gives(digest="42", artifact="/etc/passwd"), 400),
     # Sources
     "a source of no kind": (source(kind="disk"), 400),
     "a source that is a list": (opens(source=["push"]), 400),

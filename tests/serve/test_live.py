@@ -132,6 +132,20 @@ def test_a_delegated_task_comes_back_into_the_stream() -> None:
     run(main())
 
 
+def test_a_client_may_give_the_result_itself() -> None:
+    async def main() -> None:
+        backend = Solves(wait=9)
+        live = await delegated(backend, 3)
+        assert await live.give(1, " It is\n42. ") and not await live.give(1, "43")
+        assert not await live.give(2, "43")
+        await live.step(second(3))
+        assert live.model.prompts[3] == ("It is 42.",) and backend.ended == 1
+        assert [e["state"] for e in kinds(live, "task")] == ["started", "ready"]
+        await live.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("backend", "settings", "reason"),
     [

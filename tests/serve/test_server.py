@@ -246,7 +246,7 @@ def test_the_description_tells_of_every_route_and_event(tmp_path: Path) -> None:
             assert told == {(m, p) for m, p in routes if not p.startswith("/{file")}
 
     asyncio.run(main())
-    source = (Path(__file__).parents[2] / "serve" / "live.py").read_text()
-    source += (Path(__file__).parents[2] / "serve" / "sessions.py").read_text()
+    folder = Path(__file__).parents[2] / "serve"
+    source = "".join((folder / f"{n}.py").read_text() for n in ("live", "sessions", "solvers"))
     for kind in EVENTS:
         assert f'"{kind}"' in source or kind == "gap"

@@ -1,0 +1,124 @@
+"""Cases over the runtime's own API: what is said there is what is said in process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_pipeline.world.streams import WorldFrames
+from eval.play import play
+from eval.served import QUALITY, Served
+from eval.systems import Streaming
+from joyvl_train.actions import Delegation, Response
+from joyvl_train.config import UserError
+from joyvl_train.engine import Engine
+from joyvl_train.frames import Frames
+from joyvl_train.memory import log_summary
+from joyvl_train.pictures import decode, encode
+from joyvl_train.stream import StreamSettings
+from serve.in_process import EngineError, InProcess
+from serve.live import LiveSettings
+from serve.memory import Said
+from serve.server import Server
+from serve.sessions import Served as Model
+from serve.sessions import Sessions
+from serve.solvers import AskClient
+from serve.sources import Sources
+from tests.eval.made_cases import made
+from tests.rl.tiny_grpo import lively
+from tests.serve.lived import Scripted
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SETTINGS = StreamSettings(20, 5)
+
+
+class Sent(Frames):
+    """Frames as they come out of the JPEG that is sent."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+
+    @property
+    def seconds(self) -> int:
+        return self._frames.seconds
+
+    def frames(self, second: int) -> list[Any]:
+        return [decode(encode(frame, QUALITY)) for frame in self._frames.frames(second)]
+
+
+@contextmanager
+def serving(folder: Path, model: Any) -> Iterator[str]:
+    """The address of a server of this model, in a thread of its own."""
+    up, stop = threading.Event(), asyncio.Event()
+    told: dict[str, Any] = {}
+
+    async def main() -> None:
+        live = LiveSettings(SETTINGS, step_timeout=60)
+        served = Model("m", [model], lambda _: Said(), live)
+        sessions = Sessions([served], Sources(), folder / "kept", background=AskClient)
+        server = Server(sessions)
+        await server.start()
+        told.update(url=f"http://127.0.0.1:{server.port}", loop=asyncio.get_running_loop())
+        up.set()
+        if isinstance(model, InProcess):
+            async with model:
+                await stop.wait()
+                await server.stop()
+        else:
+            await stop.wait()
+            await server.stop()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    assert up.wait(30)
+    try:
+        yield told["url"]
+    finally:
+        told["loop"].call_soon_threadsafe(stop.set)
+        thread.join(30)
+
+
+def test_what_is_said_over_the_api_is_what_is_said_in_process(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    frames = Sent(WorldFrames(case.timeline, 32))
+    engine, other = (Engine(*lively(), max_new_tokens=6, temperature=1.5) for _ in "ab")
+    here = play(case, frames, Streaming("here", engine, SETTINGS, log_summary)).trace
+    with serving(tmp_path, InProcess(other)) as url:
+        there = play(case, frames, Served("there", url, chunk_seconds=20)).trace
+    assert [s.action for s in there.steps] == [s.action for s in here.steps]
+    assert [s.queries for s in there.steps] == [s.queries for s in here.steps]
+    assert len({str(s.action) for s in here.steps}) > 1
+
+
+def test_tasks_come_back_when_the_case_says(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    actions = {4: Delegation("Let me see.", "How many?"), 24: Response("A fire appeared.")}
+    model = Scripted(actions)  # type: ignore[arg-type]
+    with serving(tmp_path, model) as url:
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+    steps = {step.second: step for step in played.trace.steps}
+    assert steps[4].action == actions[4] and steps[24].action == actions[24]
+    # What was handed over without need comes back all the same, and the model is told so.
+    back = [(s, text) for s, step in steps.items() for _, text in step.results]
+    assert len(back) == 1
+    assert any(back[0][1] in prompt for prompt in model.prompts)
+
+
+def test_a_model_that_fails_is_silent_there(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    model = Scripted(fails={7: EngineError("out of memory")})
+    with serving(tmp_path, model) as url:
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+    assert [s.second for s in played.trace.steps if s.malformed] == [7]
+
+
+def test_nobody_there_is_one_clear_line(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    with pytest.raises(UserError, match=r"cases.served=http://127.0.0.1:9: no session"):
+        play(case, WorldFrames(case.timeline, 32), Served("s", "http://127.0.0.1:9"))
