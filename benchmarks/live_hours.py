@@ -220,8 +220,8 @@ def told(run: Run, live: Live, share: float, given: Any, seconds: float) -> str:
         )
     note.append(
         "- `most beyond what is new`: tokens that a step computed more than its prompt had grown "
-        "by; vLLM caches whole blocks, so that the rest of one is computed again. A chunk's first "
-        "two steps are apart."
+        f"by; vLLM caches whole blocks, here of {lived.BLOCK} tokens, so that the rest of one is "
+        "computed again. A chunk's first two steps are apart."
     )
     note += ["", f"![Step time and prompt by the hour]({RESULTS.stem}.svg)"]
     command = f"live_hours.py --hours {given.hours:g}"

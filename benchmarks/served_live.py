@@ -31,6 +31,7 @@ from serve.vllm_process import Vllm
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "joyvl"
 SIDE = 96
+BLOCK = 32
 ASKS = (
     "Describe what happens.",
     "How many balls have there been?",
@@ -68,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @asynccontextmanager
-async def vllm(given: Any, *, length: int = 8192, images: int = 256) -> AsyncIterator[str]:
+async def vllm(
+    given: Any, *, length: int = 16384, images: int = 256, options: Sequence[str] = ()
+) -> AsyncIterator[str]:
     """The URL of a vLLM on this machine's processors that serves `given.checkpoint`."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -85,7 +88,8 @@ async def vllm(given: Any, *, length: int = 8192, images: int = 256) -> AsyncIte
             images=images,
             length=length,
             dtype="float32",
-            options=("--enforce-eager",),
+            # Blocks of the prefix cache as small as its attention for processors takes them.
+            options=("--enforce-eager", "--block-size", str(BLOCK), *options),
         )
         try:
             await server.start()

@@ -49,9 +49,9 @@ def write_video(path: Path, frames: Frames, rate: int = RATE) -> None:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, port: int = 0) -> Iterator[str]:
     """The videos of a folder over RTSP on this machine: the address that their names are added
-    to."""
+    to. port: 0 for any free one."""
     try:
         import aio_rtsp_toolkit.server as server
     except ImportError as error:
@@ -60,8 +60,9 @@ def served(folder: Path) -> Iterator[str]:
             "`pip install 'aio-rtsp-toolkit[server]'`"
         ) from None
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        if not port:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     loop = asyncio.new_event_loop()
     up = threading.Event()
     server.logger = logging.getLogger("rtsp")  # it prints every request otherwise

@@ -45,8 +45,12 @@ class Artifacts:
             (told, json.dumps({"media_type": media_type, "kept": time.time()}).encode()),
         ):
             unfinished = path.with_name(f".{path.name}.tmp")
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
+            try:
+                unfinished.write_bytes(content)
+                unfinished.replace(path)
+            except OSError:  # a full disk is not filled up further by what is no use
+                unfinished.unlink(missing_ok=True)
+                raise
         return f"{self._place}/{number}"
 
     def get(self, number: int) -> Artifact | None:
