@@ -1,13 +1,17 @@
 """Hours of one live stream on real vLLM: does a second cost what it cost at the start?
 
     python benchmarks/live_hours.py --checkpoint RUN/checkpoint [--hours 2.5] [--results]
+    python benchmarks/live_hours.py --canned --hours 12 [--results]
 
 One session lives for so long, as fast as the model answers, with questions, delegated sums and a
 memory that the model itself keeps. For a chunk in every half hour a fresh session is stepped beside
 it, in turn, at the same place in the chunk, and the server's own counters tell what each step
 computed. The engine's time is measured at the socket; all else of a step is the runtime's. Where it
-goes on past the time at which memory is full, the slope of the process's memory from there on is
-told with its 95 % bound, from means of stretches of a quarter of an hour.
+goes on past the time at which memory is full, so do the measures.
+
+`--canned` has a process that answers at once in place of vLLM, and measures the memory of the
+runtime's own process: its slope once the stream's memory is full, with the 95 % bound, from means
+of quarters of an hour.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ from serve.solvers import UseTools
 from serve.tools import calculate
 
 RESULTS = Path(__file__).parent / "results" / "live_hours.md"
+MEMORY = RESULTS.with_name("live_memory.md")
 STREAM = StreamSettings()
 FULL = (STREAM.limits.mid * (1 + STREAM.limits.long)) * STREAM.chunk_seconds
 """Seconds after which the tiers of the memory are full."""
@@ -136,7 +141,8 @@ class Run:
     async def live(self, every: float) -> Live:
         """The whole of it."""
         live, count = self.open(), len(self.took)
-        chunks = {int(h * 3600) // STREAM.chunk_seconds for h in np.arange(every, 1e3, every)}
+        hours = np.arange(every, 100, every) if every < 100 else ()
+        chunks = {int(hour * 3600) // STREAM.chunk_seconds for hour in hours}
         second = 0
         with tqdm(total=count, unit="s", mininterval=10) as bar:
             while second < count:
@@ -212,12 +218,6 @@ def told(run: Run, live: Live, share: float, given: Any, seconds: float) -> str:
         f"{np.nanmax(run.prompt[FULL:], initial=0):.0f}.",
         f"- Events: {', '.join(f'{n} {k}' for k, n in sorted(live.counts.items()))}.",
     ]
-    if not math.isnan(slope(run.memory, FULL)[0]):
-        found, bound = slope(run.memory, FULL)
-        note.append(
-            f"- Memory of the runtime's process once the stream's memory is full: {found:+.3f} MiB "
-            f"an hour, upper 95 % bound **{bound:+.3f}**; {run.memory[-2]:.0f} MiB at the end."
-        )
     note.append(
         "- `most beyond what is new`: tokens that a step computed more than its prompt had grown "
         f"by; vLLM caches whole blocks, here of {lived.BLOCK} tokens, so that the rest of one is "
@@ -228,20 +228,49 @@ def told(run: Run, live: Live, share: float, given: Any, seconds: float) -> str:
     return page("Hours of one stream", command, versions("aiohttp", "openai"), rows, note)
 
 
-def series(run: Run) -> dict[str, dict[str, list[tuple[float, float]]]]:
+def memory_told(run: Run, live: Live, given: Any, seconds: float) -> str:
+    """The page of the process's memory."""
+    found, bound = slope(run.memory, FULL)
+    overhead = 1e3 * (run.took - run.engine)
+    rows = [row(["hour", "memory of the process, MiB", "longest prompt, KiB"]), row(["---"] * 3)]
+    for hour in range(math.ceil(len(run.took) / 3600)):
+        part = slice(hour * 360, (hour + 1) * 360)
+        longest = np.nanmax(run.prompt[hour * 3600 : (hour + 1) * 3600]) * 4 / 1024
+        rows.append(row([str(hour + 1), f"{np.nanmean(run.memory[part]):.1f}", f"{longest:.1f}"]))
+    note = [
+        f"- {len(run.took) / 3600:g} hours of one stream in {seconds / 60:.0f} minutes; the memory "
+        f"of the stream is full after {FULL / 3600:.1f} hours. From there on the process's own "
+        f"grows by {found:+.3f} MiB an hour, upper 95 % bound **{bound:+.3f}** (target: 1).",
+        f"- The runtime's own time a step: median {np.median(overhead):.1f} ms, p95 "
+        f"{lived.p95(overhead):.1f} ms.",
+        f"- Events: {', '.join(f'{n} {k}' for k, n in sorted(live.counts.items()))}.",
+        "- A process that answers at once and knows nothing stands in for vLLM: silence mostly, a "
+        "response in a second out of fourteen, a sum handed over in one out of a hundred.",
+        "",
+        f"![Memory by the hour]({MEMORY.stem}.svg)",
+    ]
+    command = f"live_hours.py --canned --hours {given.hours:g}"
+    return page("Memory over hours", command, versions("aiohttp", "openai"), rows, note)
+
+
+def series(run: Run, canned: bool) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """What is drawn: by quarter hours."""
     size = 900
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {"step, ms": {}, "prompt, tokens": {}}
+    starts = range(0, len(run.took), size)
+    prompt = {
+        name: [(s / 3600, float(pick(run.prompt[s : s + size]))) for s in starts]
+        for name, pick in (("longest", np.max), ("mean", np.mean))
+    }
+    if canned:
+        means = [np.nanmean(run.memory[s // 10 : (s + size) // 10]) for s in starts]
+        told = [(s / 3600, float(mean)) for s, mean in zip(starts, means, strict=True)]
+        return {"memory of the process, MiB": {"mean": told}, "prompt, tokens": prompt}
     kinds = {"all": run.took, "the engine": run.engine, "the runtime": run.took - run.engine}
-    starts = range(0, len(run.took), min(size, len(run.took)))
-    for name, values in kinds.items():
-        found["step, ms"][f"p95 of {name}"] = [
-            (s / 3600, 1e3 * lived.p95(values[s : s + size])) for s in starts
-        ]
-    for name, pick in (("longest", np.max), ("mean", np.mean)):
-        points = [(s / 3600, float(pick(run.prompt[s : s + size]))) for s in starts]
-        found["prompt, tokens"][name] = points
-    return found
+    step = {
+        f"p95 of {name}": [(s / 3600, 1e3 * lived.p95(values[s : s + size])) for s in starts]
+        for name, values in kinds.items()
+    }
+    return {"step, ms": step, "prompt, tokens": prompt}
 
 
 async def main() -> None:
@@ -249,23 +278,29 @@ async def main() -> None:
     lived.add_arguments(parser)
     parser.add_argument("--hours", type=float, default=2.5, help="of the stream")
     parser.add_argument("--every", type=float, default=0.5, help="hours between comparisons")
-    parser.add_argument("--results", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--canned", action="store_true", help="no vLLM: measure memory alone")
+    parser.add_argument("--results", action="store_true", help="write the page under results/")
     given = parser.parse_args()
     begun = time.monotonic()
-    async with lived.vllm(given) as url:
+    async with lived.canned() if given.canned else lived.vllm(given) as url:
         (model, timed), (asks, _) = await lived.model_at(url), await lived.model_at(url)
         run = Run(url, model, timed, asks, given)
-        live = await run.live(given.every)
-        share = (await lived.counted(url)).share or 0.0
-        text = told(run, live, share, given, time.monotonic() - begun)
+        live = await run.live(math.inf if given.canned else given.every)
+        seconds = time.monotonic() - begun
+        if given.canned:
+            text = memory_told(run, live, given, seconds)
+        else:
+            share = (await lived.counted(url)).share or 0.0
+            text = told(run, live, share, given, seconds)
         await live.close()
         await model.end()
         await asks.end()
-    if given.results:
-        drawing(RESULTS.with_suffix(".svg"), series(run), "hours of stream")
-        keep(RESULTS, text)
-    else:
+    if not given.results:
         print(text)
+        return
+    out = MEMORY if given.canned else RESULTS
+    drawing(out.with_suffix(".svg"), series(run, given.canned), "hours of stream")
+    keep(out, text)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ from serve.sessions import Limits, Served, Sessions
 from serve.sources import Sources
 
 RESULTS = Path(__file__).parent / "results" / "live_sessions.md"
-SHARES = (0.5, 0.8, 0.9, 1.0, 1.5, 2.5)
+SHARES = {"vllm": (0.5, 0.8, 1.0, 1.5), "in_process": (0.3, 0.5, 0.65, 0.8)}
+"""Of the floor. What a stream keeps of its past bounds how many fit this process's memory."""
 
 
 @dataclass
@@ -133,7 +134,7 @@ async def main() -> None:
             told = ", ".join(f"{rate:.1f} with {n} streams" for n, rate in best.items())
             note.append(f"- {engine}: the floor is **{most:.1f} seconds a second** ({told}).")
             print(note[-1], flush=True)
-            for share in SHARES:
+            for share in SHARES[engine]:
                 count = max(1, round(share * most))
                 found = await watched(model, pictures, count, given.seconds, given.bias)
                 rows.append(told_row(engine, share, found))

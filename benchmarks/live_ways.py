@@ -1,6 +1,6 @@
 """What a second costs as a stream grows: the whole past anew, a sliding window, and ours.
 
-    python benchmarks/live_ways.py --checkpoint RUN/checkpoint [--longest 960] [--results]
+    python benchmarks/live_ways.py --checkpoint RUN/checkpoint [--longest 480] [--results]
 
 One vLLM, one stream, three ways to ask for its next second, at the same seconds in turn:
 
@@ -124,14 +124,14 @@ def report(found: dict[int, dict[str, list[tuple[float, float]]]], given: Any) -
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     lived.add_arguments(parser)
-    parser.add_argument("--longest", type=int, default=960, help="seconds of the stream")
+    parser.add_argument("--longest", type=int, default=480, help="seconds of the stream")
     parser.add_argument("--window", type=int, default=100, help="seconds of the sliding window")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--results", action="store_true", help=f"write {RESULTS.name}")
     given = parser.parse_args()
-    lengths = [n for n in (20, 40, 80, 160, 240, 320, 480, 640, 800, 960) if n <= given.longest]
+    lengths = [n for n in (20, 40, 80, 120, 160, 240, 320, 400, 480) if n <= given.longest]
     found: dict[int, dict[str, list[tuple[float, float]]]] = {}
-    async with lived.vllm(given, length=32768, images=given.longest + 16) as url:
+    async with lived.vllm(given, images=given.longest + 16) as url:
         model, _ = await lived.model_at(url, limit=24)
         pictures = lived.Pictures()
         settings = LiveSettings(modes={"default": given.bias}, step_timeout=60.0)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
 import os
+import random
 import socket
 import tempfile
 import time
@@ -17,8 +19,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
+from aiohttp import web
 from PIL import Image
 
 from data_pipeline.world.streams import WorldFrames, stream
@@ -43,15 +45,15 @@ EVERY = 45
 """Seconds from one question of the user to the next."""
 
 
-class Timed(httpx.AsyncBaseTransport):
-    """Measures at the socket: from a request that is ready to its answer's head, which a server
-    that streams nothing sends when all is said."""
+class Timed:
+    """Stands before a transport of the HTTP client, and measures at the socket: from a request that
+    is ready to its answer's head, which a server that streams nothing sends when all is said."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, inner: Any) -> None:
         self._inner = inner
         self.spent = 0.0
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: Any) -> Any:
         begun = time.perf_counter()
         response = await self._inner.handle_async_request(request)
         self.spent += time.perf_counter() - begun
@@ -96,6 +98,59 @@ async def vllm(
             yield server.url
         finally:
             await server.stop()
+
+
+@asynccontextmanager
+async def canned() -> AsyncIterator[str]:
+    """The URL of a process that answers at once, and knows nothing: for what is not the model's."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = multiprocessing.get_context("spawn").Process(target=_answer, args=(port,))
+    process.start()
+    try:
+        while True:
+            if await cached(f"http://127.0.0.1:{port}/v1") is not None:
+                break
+            await asyncio.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _answer(port: int) -> None:
+    rng = random.Random(0)
+    things = ("ball", "dog", "fire", "car", "house", "kite")
+    asked = 0
+
+    async def chat(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        body = await request.read()
+        drawn, thing = rng.random(), rng.choice(things)
+        said = "</silence>"
+        if drawn > 0.93:
+            said = f"</response> A {rng.choice(('red', 'blue', 'small'))} {thing} appeared."
+        if drawn > 0.99:
+            said = f"</response> Let me see. </delegation> {rng.randint(2, 99)} times 17?"
+        usage = {"prompt_tokens": len(body) // 4, "completion_tokens": 1, "total_tokens": 1}
+        message = {"role": "assistant", "content": said}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        return web.json_response({"choices": [choice], "usage": usage})
+
+    async def metrics(request: web.Request) -> web.Response:
+        told = (f"vllm:prefix_cache_{name}_total {asked}.0" for name in ("queries", "hits"))
+        return web.Response(text="\n".join(told))
+
+    async def tokenize(request: web.Request) -> web.Response:
+        return web.json_response({"tokens": []})
+
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_get("/metrics", metrics)
+    app.router.add_post("/tokenize", tokenize)
+    web.run_app(app, host="127.0.0.1", port=port, print=None)
 
 
 async def model_at(url: str, limit: int = 48, **settings: Any) -> tuple[ChatModel, Timed]:

@@ -21,7 +21,7 @@ from joyvl_train.config_key import key as _key
 from joyvl_train.corpus_config import AgentsConfig, CorpusConfig, ExecutorConfig, SourceConfig
 from joyvl_train.eval_config import CasesConfig
 from joyvl_train.rl_config import GrpoConfig, RewardConfig, WindowsConfig
-from joyvl_train.serve_config import ServeConfig
+from joyvl_train.serve_config import ServeConfig, SpeechConfig
 
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
@@ -312,6 +312,7 @@ class Config:
     reward: RewardConfig = field(default_factory=RewardConfig)
     grpo: GrpoConfig = field(default_factory=GrpoConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    speech: SpeechConfig = field(default_factory=SpeechConfig)
 
 
 @dataclass(frozen=True)

@@ -83,3 +83,25 @@ class ServeConfig:
     idle: float = _key(120.0, "seconds after which a session without anyone ends", low=1, high=1e6)
     longest: float = _key(86_400.0, "seconds after which any session ends", low=1, high=1e8)
     kept: float = _key(600.0, "seconds for which artifacts of ended sessions stay", low=0, high=1e7)
+
+
+@dataclass
+class SpeechConfig:
+    ears: str = _key(
+        "",
+        "what writes down what users say: whisper (of `python -m data_pipeline.assets tools`), the "
+        "endpoint at speech.url, or nothing",
+        choices=("", "whisper", "endpoint"),
+    )
+    voice: str = _key(
+        "",
+        "what speaks responses: a program (espeak-ng or flite), the endpoint at speech.url, or "
+        "nothing",
+        choices=("", "program", "endpoint"),
+    )
+    language: str = _key("", "code of the language that is spoken; empty: it is heard")
+    url: str = _key("", "endpoint of OpenAI's audio API, such as http://host:8880/v1")
+    key_variable: str = _key("OPENAI_API_KEY", "environment variable with its key")
+    ears_model: str = _key("whisper-1", "its model that writes down")
+    voice_model: str = _key("tts-1", "its model that speaks")
+    voice_name: str = _key("alloy", "its voice")

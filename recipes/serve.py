@@ -22,6 +22,7 @@ from recipes._background import modules_of, solver_of
 from recipes._cases import silence_bias
 from recipes._sample import sample
 from recipes._speaking import engine_of, speaker
+from recipes._speech import speech_of
 from recipes._world import settings
 from serve.chat_model import ChatModel, cached, control_ids
 from serve.client import Client
@@ -90,6 +91,7 @@ async def served(config: Config, run: Run) -> None:
         webrtc = WebRtc()
         stack.push_async_callback(webrtc.close)
         solver = await stack.enter_async_context(solver_of(config))
+        speech = await stack.enter_async_context(speech_of(config))
         sessions = Sessions(
             [Served(serve.name, models, partial(keeper, config), live_settings(config, bias))],
             sources(config),
@@ -103,6 +105,7 @@ async def served(config: Config, run: Run) -> None:
             ),
             background=solver,
             modules=modules_of(config),
+            speech=speech,
         )
         token = os.environ.get(serve.token_variable, "")
         hosts = {name.casefold() for name in (*serve.hosts, serve.host)}

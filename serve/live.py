@@ -33,6 +33,7 @@ from serve.in_process import EngineError
 from serve.memory import Keeper, Said, block_of
 from serve.session import BlockDue, Session, Stepped, SummaryDue, Tick
 from serve.source import Second
+from serve.speech import SpeechError, Voice
 
 
 class Model(Protocol):
@@ -104,6 +105,7 @@ class Live:
         pins: Sequence[str] = (),
         seed: int = 0,
         log: EventLog | None = None,
+        voice: Voice | None = None,
     ) -> None:
         self.name, self.model = name, model
         self.settings = settings or LiveSettings()
@@ -114,6 +116,7 @@ class Live:
         """Seconds that the model took for each of the newest steps."""
         self.overheads: deque[float] = deque(maxlen=600)
         """Seconds that all else took."""
+        self.voice = voice
         self._keeper = keeper or Said()
         self._make_bridge, self._modules = bridge, tuple(modules)
         self._opening, self._pins, self._seed = opening, tuple(pins), seed
@@ -162,6 +165,11 @@ class Live:
         self._queries.append(text)
         self._tell("query", text=text)
         return True
+
+    def hear(self, text: str) -> bool:
+        """The user is heard to say something; `ask` for the rest."""
+        self._tell("heard", text=text)
+        return self.ask(text)
 
     def set_mode(self, mode: str) -> None:
         """Speaks less or more from the next second on. Raises `ValueError` for an unknown mode, or
@@ -363,6 +371,8 @@ class Live:
             text = said
         names = {Silence: "silence", Response: "response", Delegation: "delegation"}
         self._tell("step", action=names[type(step.action)], text=text or "", **told)
+        if text and self.voice is not None:
+            self._beside_of(self._speak(self.voice, step.second, text))
         if event.task is not None:
             if self.bridge is None:
                 self._outcome(self._session_number, Error(event.task.number, "no background model"))
@@ -376,6 +386,16 @@ class Live:
         task = asyncio.create_task(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
+
+    async def _speak(self, voice: Voice, second: int, text: str) -> None:
+        try:
+            spoken = await voice.speak(text)
+        except SpeechError as error:
+            self._tell("speech", second=second, error=str(error)[:300])
+            return
+        if spoken is not None:
+            number, sound = spoken
+            self._tell("speech", second=second, number=number, seconds=round(sound.seconds, 2))
 
     async def _summarize(self, session: int, due: SummaryDue) -> None:
         seconds = due.seconds

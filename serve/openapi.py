@@ -13,6 +13,8 @@ EVENTS = {
     "step": "a second was answered: second, action (silence, response, delegation), text, latency",
     "task": "a delegated task: state (started, ready, error), task, text, artifact, error",
     "asked": "a task that the client is to solve, where the server is set so: task, note, question",
+    "heard": "what was heard of what the user said aloud; a query of it follows: text",
+    "speech": "a response is spoken: second, number, seconds; or could not be: error",
     "summary": "a text for memory: start, stop, text",
     "memory": "something befell memory: what, second, detail",
     "config": "a setting was changed: mode",
@@ -154,6 +156,18 @@ def described() -> dict[str, Any]:
                 "answers a WebRTC offer for a session of kind webrtc",
                 requestBody=_body(_object("sdp", "type", sdp=_TEXT, type={"enum": ["offer"]})),
             ),
+        },
+        f"{one}/speech": {
+            "parameters": [_SESSION],
+            "post": _operation(
+                "something said aloud, which is written down and asked",
+                answer="202",
+                requestBody=_body({"type": "string", "format": "binary"}, "audio/wav"),
+            ),
+        },
+        f"{one}/speech/{{number}}": {
+            "parameters": [_SESSION, _NUMBER],
+            "get": _operation("a response as a WAV file, the newest few"),
         },
         f"{one}/artifacts/{{number}}": {
             "parameters": [_SESSION, _NUMBER],

@@ -16,16 +16,16 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from serve.asked import BODY, WAIT, Asked, body_of, count_of, json_of, only, text_of
 from serve.guard import PROTOCOL, Guard, Listener, error
 from serve.measures import Measures
 from serve.openapi import described
 from serve.pushed import PictureError, read_picture
 from serve.sessions import Open, Refused, Sessions
 from serve.sources import NotAllowed
+from serve.speech import SoundError, SpeechError, read_wav
 
 PAGE = Path(__file__).with_name("page")
-_BODY = 256 * 1024
-_WAIT = 25.0
 _SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _OWN = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -36,10 +36,6 @@ log = logging.getLogger("joyvl.serve")
 
 Offer = Callable[[Open, str, str, str], Awaitable[dict[str, str]]]
 """(session, SDP, type, address of who asks) -> the answer to a WebRTC offer."""
-
-
-class Asked(ValueError):
-    """A request that can't be read; the message says what is wrong with it."""
 
 
 class Server:
@@ -63,7 +59,7 @@ class Server:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listens until `stop`; `port` tells where."""
-        app = web.Application(client_max_size=_BODY, middlewares=[self.guard.check, self._answered])
+        app = web.Application(client_max_size=BODY, middlewares=[self.guard.check, self._answered])
         self._routes(app)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=5, keepalive_timeout=30
@@ -108,6 +104,8 @@ class Server:
         app.router.add_post(f"{one}/queries", self._query)
         app.router.add_post(f"{one}/frames", self._frame)
         app.router.add_get(f"{one}/frame", self._picture)
+        app.router.add_post(f"{one}/speech", self._heard)
+        app.router.add_get(one + "/speech/{number:\\d{1,9}}", self._spoken)
         app.router.add_get(f"{one}/events", self._events)
         app.router.add_get(f"{one}/socket", self._socket)
         app.router.add_post(f"{one}/offer", self._offered)
@@ -123,7 +121,7 @@ class Server:
             response = await handler(request)
         except Refused as refused:
             response = error(refused.status, str(refused))
-        except (Asked, NotAllowed, PictureError) as wrong:
+        except (Asked, NotAllowed, PictureError, SoundError) as wrong:
             response = error(400, str(wrong))
         except web.HTTPException as raised:
             response = error(raised.status, raised.reason)
@@ -168,7 +166,9 @@ class Server:
         sources = {"kinds": self.sessions.sources.kinds(), "files": self.sessions.sources.files()}
         if self._offer is None:
             sources["kinds"] = [kind for kind in sources["kinds"] if kind != "webrtc"]
-        return web.json_response({"models": models, "sources": sources})
+        speech = self.sessions.speech
+        told = {"hears": speech.hear is not None, "speaks": speech.say is not None}
+        return web.json_response({"models": models, "sources": sources, "speech": told})
 
     # Sessions
 
@@ -181,14 +181,14 @@ class Server:
         return web.json_response({"sessions": told})
 
     async def _open(self, request: web.Request) -> web.Response:
-        asked = await _json(request)
+        asked = await json_of(request)
         limits = self.sessions.limits
         known = {"source", "model", "mode", "opening", "pins", "seed"}
-        _only(asked, known)
+        only(asked, known)
         source = asked.get("source", {"kind": "push"})
         if not isinstance(source, dict):
             raise Asked("source is a mapping with its kind")
-        _only(source, {"kind", "name", "url", "paced"}, "source.")
+        only(source, {"kind", "name", "url", "paced"}, "source.")
         pins = asked.get("pins", [])
         if not isinstance(pins, list) or len(pins) > limits.pins:
             raise Asked(f"pins is a list of at most {limits.pins} texts")
@@ -197,10 +197,10 @@ class Server:
             raise Asked("seed is a whole number from 0 to 2147483647")
         name, found = self.sessions.open(
             source,
-            model=_text(asked, "model", 200, None),
-            mode=_text(asked, "mode", 100, "default"),
-            opening=_text(asked, "opening", limits.opening_chars, ""),
-            pins=[_text({"pins": pin}, "pins", limits.text_chars) for pin in pins],
+            model=text_of(asked, "model", 200, None),
+            mode=text_of(asked, "mode", 100, "default"),
+            opening=text_of(asked, "opening", limits.opening_chars, ""),
+            pins=[text_of({"pins": pin}, "pins", limits.text_chars) for pin in pins],
             seed=seed,
         )
         log.info("session opened", extra={"session": name, "source": found.watched.kind})
@@ -217,9 +217,9 @@ class Server:
         return web.json_response(told)
 
     async def _change(self, request: web.Request) -> web.Response:
-        asked = await _json(request)
-        _only(asked, {"mode"})
-        self._set_mode(self._session(request), _text(asked, "mode", 100))
+        asked = await json_of(request)
+        only(asked, {"mode"})
+        self._set_mode(self._session(request), text_of(asked, "mode", 100))
         return await self._state(request)
 
     def _set_mode(self, found: Open, mode: str) -> None:
@@ -238,13 +238,13 @@ class Server:
         return web.json_response({"reset": True})
 
     async def _query(self, request: web.Request) -> web.Response:
-        asked = await _json(request)
-        _only(asked, {"text"})
+        asked = await json_of(request)
+        only(asked, {"text"})
         self._ask(self._session(request), asked)
         return web.json_response({"accepted": True}, status=202)
 
     def _ask(self, found: Open, asked: Mapping[str, Any]) -> None:
-        text = _text(asked, "text", self.sessions.limits.text_chars)
+        text = text_of(asked, "text", self.sessions.limits.text_chars)
         if not text.strip():
             raise Asked("text is empty")
         if not found.live.ask(text):
@@ -254,19 +254,11 @@ class Server:
         found = self._session(request)
         if request.content_type != "image/jpeg":
             raise Refused("a frame is one image/jpeg", 415)
-        most = self.sessions.limits.picture_bytes
-        if (request.content_length or 0) > most:
-            raise Refused(f"a frame has at most {most} bytes", 413)
-        data = bytearray()
-        async with asyncio.timeout(_WAIT):
-            async for piece in request.content.iter_chunked(65536):
-                data += piece
-                if len(data) > most:
-                    raise Refused(f"a frame has at most {most} bytes", 413)
+        data = await body_of(request, self.sessions.limits.picture_bytes, "a frame")
         second = request.query.get("second")
         if second is not None and not (second.isascii() and second.isdigit() and len(second) < 8):
             raise Asked("second is a whole number of seconds")
-        await self._push(found, bytes(data), None if second is None else int(second))
+        await self._push(found, data, None if second is None else int(second))
         return web.json_response({"accepted": True}, status=202)
 
     async def _push(self, found: Open, data: bytes, second: int | None) -> None:
@@ -293,10 +285,41 @@ class Server:
             raise Refused("there is no picture yet", 404)
         return web.Response(body=data, content_type="image/jpeg")
 
+    async def _heard(self, request: web.Request) -> web.Response:
+        """Something that the user says aloud, whole: it is written down and asked."""
+        found, hear = self._session(request), self.sessions.speech.hear
+        if hear is None:
+            raise Refused("this server hears nothing; it is set by speech=", 409)
+        if request.content_type not in ("audio/wav", "audio/x-wav", "audio/wave"):
+            raise Refused("speech is one audio/wav", 415)
+        limits = self.sessions.limits
+        data = await body_of(request, limits.sound_bytes, "speech")
+        sound = await asyncio.to_thread(read_wav, data, limits.sound_seconds)
+        found.touch()
+        if found.listening:
+            raise Refused("something is being written down; send the next after it", 429)
+        found.listening = True
+        try:
+            text = await hear(sound)
+        except SpeechError as wrong:
+            raise Refused(str(wrong), 502) from None
+        finally:
+            found.listening = False
+        if text and not found.live.hear(text[: limits.text_chars]):
+            raise Refused("too many texts wait for the next second", 429)
+        return web.json_response({"text": text}, status=202)
+
+    async def _spoken(self, request: web.Request) -> web.Response:
+        voice = self._session(request, ended=True).live.voice
+        spoken = voice and voice.get(int(request.match_info["number"]))
+        if not spoken:
+            raise Refused("that is not kept", 404)
+        return web.Response(body=spoken.wav, content_type="audio/wav")
+
     async def _events(self, request: web.Request) -> web.Response:
         """Those after `after`; where there is none yet, it waits up to `wait` seconds for one."""
         found = self._session(request, ended=True)
-        after, wait = _count(request, "after", 2**53), _count(request, "wait", int(_WAIT))
+        after, wait = count_of(request, "after", 2**53), count_of(request, "wait", int(WAIT))
         told = found.live.log
         found.touch()
         if not told.after(after) and wait and not told.closed:
@@ -330,20 +353,20 @@ class Server:
     async def _give(self, request: web.Request) -> web.Response:
         """What a task came to, from a client that solves its tasks itself."""
         found = self._session(request)
-        asked = await _json(request)
-        _only(asked, {"digest"})
-        digest = _text(asked, "digest", self.sessions.limits.text_chars)
+        asked = await json_of(request)
+        only(asked, {"digest"})
+        digest = text_of(asked, "digest", self.sessions.limits.text_chars)
         if not await found.live.give(int(request.match_info["number"]), digest):
             raise Refused("no such task runs", 404)
         return web.json_response({"accepted": True}, status=202)
 
     async def _offered(self, request: web.Request) -> web.Response:
         found = self._session(request)
-        asked = await _json(request)
-        _only(asked, {"sdp", "type"})
+        asked = await json_of(request)
+        only(asked, {"sdp", "type"})
         if self._offer is None or found.watched.kind != "webrtc":
             raise Refused("the session takes no WebRTC; open one of kind webrtc", 409)
-        sdp = _text(asked, "sdp", 64_000)
+        sdp = text_of(asked, "sdp", 64_000)
         if asked.get("type") != "offer":
             raise Asked("type is offer")
         try:
@@ -357,7 +380,7 @@ class Server:
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         """Events out, from `after` on; in: JSON commands, and pictures as binary messages."""
         found = self._session(request)
-        after = _count(request, "after", 2**53)
+        after = count_of(request, "after", 2**53)
         socket = web.WebSocketResponse(
             protocols=(PROTOCOL,),
             heartbeat=20,
@@ -386,13 +409,13 @@ class Server:
 
     async def _send(self, socket: web.WebSocketResponse, found: Open, after: int) -> None:
         async for event in found.live.log.follow(after):
-            async with asyncio.timeout(_WAIT):  # a client that does not read is let go
+            async with asyncio.timeout(WAIT):  # a client that does not read is let go
                 await socket.send_json(event)
         await socket.close()
 
     async def _told(self, socket: web.WebSocketResponse, found: Open, text: str) -> None:
         try:
-            asked = json.loads(text) if len(text) <= _BODY else None
+            asked = json.loads(text) if len(text) <= BODY else None
         except (ValueError, RecursionError):
             asked = None
         if not isinstance(asked, dict):
@@ -413,7 +436,7 @@ class Server:
             case "query":
                 self._ask(found, asked)
             case "config":
-                self._set_mode(found, _text(asked, "mode", 100))
+                self._set_mode(found, text_of(asked, "mode", 100))
             case "reset":
                 await found.live.reset()
             case "sync":
@@ -429,48 +452,3 @@ class Server:
 
     def _session(self, request: web.Request, *, ended: bool = False) -> Open:
         return self.sessions.get(request.match_info["session"], ended=ended)
-
-
-# What is read of requests
-
-
-async def _json(request: web.Request) -> dict[str, Any]:
-    # A page in a browser can't send this type to another site without being asked first.
-    if request.content_type != "application/json":
-        raise Refused("the body must be application/json", 415)
-    try:
-        async with asyncio.timeout(_WAIT):
-            asked = json.loads(await request.read())
-    except (ValueError, RecursionError) as wrong:
-        raise Asked(f"the body is no JSON: {str(wrong)[:100]}") from None
-    if not isinstance(asked, dict):
-        raise Asked("the body is no JSON object")
-    return asked
-
-
-def _only(asked: Mapping[str, Any], known: set[str], where: str = "") -> None:
-    for name in asked:
-        if name not in known:
-            raise Asked(f"{where}{name[:50]!r} is not known; there are {', '.join(sorted(known))}")
-
-
-def _text(asked: Mapping[str, Any], name: str, most: int, default: Any = ...) -> Any:
-    if name not in asked and default is not ...:
-        return default
-    value = asked.get(name)
-    if not isinstance(value, str):
-        raise Asked(f"{name} is a text")
-    if len(value) > most:
-        raise Asked(f"{name} has {len(value)} characters, at most {most}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Asked(f"{name} holds half of a character") from None
-    return value
-
-
-def _count(request: web.Request, name: str, most: int) -> int:
-    value = request.query.get(name, "0")
-    if not (value.isascii() and value.isdigit() and len(value) <= 16 and int(value) <= most):
-        raise Asked(f"{name} is a whole number from 0 to {most}")
-    return int(value)

@@ -26,6 +26,7 @@ from serve.live import Live, LiveSettings, Model, Module
 from serve.memory import Keeper
 from serve.source import Second
 from serve.sources import Sources, Watched
+from serve.speech import Ears, Speech, Voice
 
 log = logging.getLogger("joyvl.serve")
 
@@ -61,6 +62,8 @@ class Limits:
     tasks: int = 4
     task_seconds: float = 120.0
     artifact_bytes: int = 5 * 2**20
+    sound_bytes: int = 4 * 2**20
+    sound_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class Open:
     followers: int = 0
     heard: float = 0.0
     driving: asyncio.Task[None] | None = None
+    ears: Ears | None = None
+    listening: bool = False
     pushed: list[float] = field(default_factory=list)
     ended: float | None = None
 
@@ -127,6 +132,7 @@ class Sessions:
         limits: Limits | None = None,
         background: Callable[[EventLog], Backend] | None = None,
         modules: Callable[[], Sequence[Module]] = tuple,
+        speech: Speech | None = None,
         place: str = "/v1/sessions",
     ) -> None:
         """folder: of artifacts. background: makes what solves the delegated tasks of a
@@ -134,6 +140,7 @@ class Sessions:
         self.models = {model.name: model for model in models}
         self.sources, self.limits = sources, limits or Limits()
         self._folder, self._background, self._modules = folder, background, modules
+        self.speech = speech or Speech()
         self._place = place
         self._all: dict[str, Open] = {}
         self._gone: Counter[str] = Counter()  # events of sessions that were dropped
@@ -208,6 +215,7 @@ class Sessions:
                 pins=pins,
                 seed=seed,
                 log=events,
+                voice=None if self.speech.say is None else Voice(self.speech.say),
             )
         except ValueError as error:  # a mode that this model can't be given
             raise Refused(str(error)) from None
@@ -219,6 +227,13 @@ class Sessions:
             raise
         self.opened += 1
         found = Open(live, watched, artifacts, served.name, time.monotonic())
+        if self.speech.hear is not None and self.speech.find is not None:
+            found.ears = Ears(
+                self.speech.hear,
+                self.speech.find,
+                live.hear,
+                lambda reason: live.note("speech", second=None, error=reason[:300]),
+            )
         found.touch()
         feed.changed = lambda state, detail: live.note("source", state=state, detail=detail[:300])
         found.driving = asyncio.create_task(self._drive(found), name=f"session {name}")
@@ -246,6 +261,8 @@ class Sessions:
             found.driving.cancel()
             await asyncio.wait([found.driving])
         await found.watched.stop()
+        if found.ears is not None:
+            await found.ears.end()
         await found.live.close(reason)
 
     async def drop(self, name: str) -> None:

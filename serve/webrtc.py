@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ from aioice.ice import get_host_addresses
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamError
+from av import AudioResampler
 
 from serve.guard import is_loopback
 from serve.pushed import Pushed
 from serve.sessions import Open
+from serve.speech import RATE, Ears
 
 _CANDIDATE = re.compile(r"a=candidate:\S+ \d+ \S+ \d+ (\S+) .*")
 _BAD = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError)
@@ -53,6 +56,10 @@ class WebRtc:
                 reading = asyncio.create_task(self._read(name, connection, track, pushed, found))
                 self._reading.add(reading)
                 reading.add_done_callback(self._reading.discard)
+            elif found.ears is not None:
+                hearing = asyncio.create_task(self._hear(track, found.ears))
+                self._reading.add(hearing)
+                hearing.add_done_callback(self._reading.discard)
 
         try:
             description = RTCSessionDescription(only_from(sdp, remote, own), kind)
@@ -90,6 +97,13 @@ class WebRtc:
         finally:
             if self._connections.get(name) is connection:
                 await self._end(name)
+
+    async def _hear(self, track: Any, ears: Ears) -> None:
+        resampler = AudioResampler(format="flt", layout="mono", rate=RATE)
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                for part in resampler.resample(await track.recv()):
+                    ears.add(part.to_ndarray()[0])
 
     async def _end(self, name: str) -> None:
         connection = self._connections.pop(name, None)

@@ -69,6 +69,10 @@ class Asr:
         self.language, self.pause, self.device, self.threads = language, pause, device, threads
         self.key = tool_files.key(_TOOL, language, pause, self._number_type)
 
+    def load(self) -> None:
+        """Reads the model now. Raises `UserError` where something is missing."""
+        _ = self._model
+
     @property
     def _number_type(self) -> str:
         return "int8" if self.device == "cpu" else "float16"

@@ -7,6 +7,7 @@ let peer = null;         // RTCPeerConnection
 let stream = null;       // what the camera or the screen gives
 let latencies = [];
 let speaking = false;    // while an utterance is read aloud the next is shown as text only
+let server = { hears: false, speaks: false };  // what the server does of speech itself
 
 async function call(method, path, body) {
   const options = { method, headers: { ...headers } };
@@ -35,6 +36,8 @@ async function begin() {
   for (const kind of order.filter((kind) => kinds.includes(kind))) $("source").add(new Option(NAMES[kind], kind));
   for (const name of told.sources.files) $("files").append(new Option(name));
   for (const mode of told.models[0].modes) $("mode").add(new Option(mode, mode));
+  server = told.speech;
+  if (server.speaks) $("voice-label").hidden = false;
   showPlace();
   if (kinds.includes("sample")) await open();
   else status("choose a source");
@@ -55,7 +58,7 @@ async function open() {
   try {
     if (source.kind === "webrtc") {
       stream = kind === "screen" ? await navigator.mediaDevices.getDisplayMedia({ video: true })
-        : await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
+        : await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: server.hears });
     }
     const told = await call("POST", "v1/sessions", { source, mode: $("mode").value });
     session = { id: told.session, kind: source.kind, seen: 0, socket: null };
@@ -73,7 +76,7 @@ async function sendCamera() {
   $("camera").hidden = false;
   await $("camera").play();
   peer = new RTCPeerConnection();
-  for (const track of stream.getVideoTracks()) peer.addTrack(track, stream);
+  for (const track of stream.getTracks()) peer.addTrack(track, stream);
   await peer.setLocalDescription(await peer.createOffer());
   if (peer.iceGatheringState !== "complete") {
     await new Promise((done) => {
@@ -130,6 +133,7 @@ function told(event) {
     case "step": return step(event);
     case "query": asked = true; return say("user", event.text, "you");
     case "task": return task(event);
+    case "speech": return event.error ? say("wrong", event.error) : play(event.number);
     case "source": return status(event.state === "live" ? "live" : `source ${event.state}${event.detail ? `: ${event.detail}` : ""}`);
     case "engine": cell("wrong", event.second, event.error); return say("wrong", event.error, `${event.second} s`);
     case "dropped": $("m-dropped").textContent = Number($("m-dropped").textContent) + event.seconds; return;
@@ -256,8 +260,17 @@ if (Recognition) {
 }
 if (window.speechSynthesis) $("voice-label").hidden = false;
 
+async function play(number) {
+  if (!$("voice").checked) return;
+  const answer = await fetch(`v1/sessions/${session.id}/speech/${number}`, { headers });
+  if (!answer.ok) return;
+  const sound = new Audio(URL.createObjectURL(await answer.blob()));
+  sound.onended = () => URL.revokeObjectURL(sound.src);
+  await sound.play().catch(() => {});
+}
+
 function aloud(text) {
-  if (!window.speechSynthesis || !$("voice").checked || speaking) return;
+  if (server.speaks || !window.speechSynthesis || !$("voice").checked || speaking) return;
   const words = new SpeechSynthesisUtterance(text);
   speaking = true;
   words.onend = words.onerror = () => { speaking = false; };

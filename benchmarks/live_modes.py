@@ -1,0 +1,75 @@
+"""What each response mode costs: false alarms and misses on held-out streams.
+
+    python benchmarks/live_modes.py RUN [--hours 2] [--seed N] [--results]
+
+A mode adds to the logit of silence, beside the bias that the run chose (`serve.modes`). The streams
+are drawn anew from a seed that nothing was trained or chosen on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.result_page import keep, page, row, versions
+from joyvl_train.cli import compose
+from joyvl_train.heldout import metrics
+from recipes._data import held_out_cases
+from recipes._speaking import speaker, stream_model
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results" / "live_modes.md"
+FIGURES = ("recall", "onset_f1", "content_accuracy")
+
+
+def told(found: Mapping[str, float], key: str) -> str:
+    """A figure with its interval."""
+    value, low, high = (found[f"m/{key}{part}"] for part in ("", ".low", ".high"))
+    return f"{value:.3g} ({low:.3g} to {high:.3g})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, help="folder of a finished run of recipe=sft")
+    parser.add_argument("--hours", type=float, default=2.0, help="of held-out stream")
+    parser.add_argument("--seed", type=int, required=True, help="data.seed of the streams")
+    parser.add_argument("--results", action="store_true", help=f"write {RESULTS.name}")
+    given = parser.parse_args()
+    config = compose(ROOT, ["recipe=serve", f"data.seed={given.seed}"])
+    chosen = float(json.loads((given.run / "metrics.json").read_text())["eval/silence_bias"])
+    cases = held_out_cases(config, "test", 0, given.hours)
+    model, renderer = speaker(config, str(given.run / "checkpoint"))
+    heads = ["mode", "bias", "false alarms an hour", "said of what was due", "onset F1", "content"]
+    rows = [row(heads), row(["---"] * len(heads))]
+    for name, added in config.serve.modes.items():
+        traces = stream_model(model, renderer, config, cases, chosen + added)
+        found = metrics(traces, "m", samples=300)
+        missed = 1 - found["m/recall"]
+        cells = [
+            name,
+            f"{chosen + added:g}",
+            told("false_alarms_per_hour"),
+            f"{100 * missed:.1f} %",
+        ]
+        rows.append(row([*cells, told("onset_f1"), told("content_accuracy")]))
+        print(rows[-1], flush=True)
+    note = [
+        f"{len(cases)} streams, {given.hours:g} hours, data.seed={given.seed}; the run chose a "
+        f"bias of {chosen:g}. Brackets hold 95 % intervals over clips."
+    ]
+    command = f"live_modes.py RUN --hours {given.hours:g} --seed {given.seed}"
+    packages = versions("torch", "transformers")
+    text = page("Response modes", command, packages, rows, note)
+    if given.results:
+        keep(RESULTS, text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
