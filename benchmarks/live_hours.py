@@ -264,7 +264,8 @@ def series(run: Run, canned: bool) -> dict[str, dict[str, list[tuple[float, floa
     if canned:
         means = [np.nanmean(run.memory[s // 10 : (s + size) // 10]) for s in starts]
         told = [(s / 3600, float(mean)) for s, mean in zip(starts, means, strict=True)]
-        return {"memory of the process, MiB": {"mean": told}, "prompt, tokens": prompt}
+        sizes = {name: [(h, 4 * n / 1024) for h, n in line] for name, line in prompt.items()}
+        return {"memory of the process, MiB": {"mean": told}, "prompt, KiB": sizes}
     kinds = {"all": run.took, "the engine": run.engine, "the runtime": run.took - run.engine}
     step = {
         f"p95 of {name}": [(s / 3600, 1e3 * lived.p95(values[s : s + size])) for s in starts]

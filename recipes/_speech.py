@@ -25,8 +25,6 @@ from serve.speech import (
 async def speech_of(config: Config) -> AsyncIterator[Speech]:
     """Ears and voice. Raises `UserError` where what they need is not there."""
     speech = config.speech
-    if "endpoint" in (speech.ears, speech.voice) and not speech.url:
-        raise UserError("speech.url is empty; name the endpoint that hears and speaks")
     client: Any = None
     if speech.url:
         import openai

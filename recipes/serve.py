@@ -76,6 +76,8 @@ def check(config: Config) -> None:
             "agents.url is empty; name the background model's endpoint, or leave model "
             "out of serve.background"
         )
+    if "endpoint" in (config.speech.ears, config.speech.voice) and not config.speech.url:
+        raise UserError("speech.url is empty; name the endpoint that hears and speaks")
     for pattern in serve.mute:
         try:
             re.compile(pattern)

@@ -34,12 +34,16 @@ ROOT = Path(__file__).parents[2]
         (["serve.modules=[ocrr]"], "Did you mean ocr"),
         (["serve.mute=['(']"], "is no regular expression"),
         (["serve.port=99999"], "serve.port=99999: takes"),
+        (["speech=endpoint"], "speech.url is empty"),
+        (["speech.ears=wisper"], "speech.ears=wisper: takes"),
+        (["speech.voice=program"], "none of espeak-ng, flite is installed"),
         (["serve.memory=all"], "serve.memory=all: takes"),
         (["data.frames_per_second=auto"], "a live stream takes a whole number"),
     ],
 )
 def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.delenv("JOYVL_TOKEN", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
     places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
     code = main(["recipe=serve", "setting=smoke", *places, *given], ROOT)
     lines = capsys.readouterr().err.strip().splitlines()
