@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,7 +49,8 @@ def test_it_hangs_and_dies_and_the_stream_goes_on(
         shown = iter(seconds(400))
 
         async def answered() -> bool:
-            return await live.step(next(shown)) is not None
+            step = await live.step(next(shown))
+            return step is not None and step.malformed != "no answer"
 
         try:
             assert await answered() and await answered()
@@ -76,13 +76,16 @@ def test_it_hangs_and_dies_and_the_stream_goes_on(
             await live.close()
             await model.end()
             await vllm.stop()
-        assert {kind for kind, _ in told} >= {"step", "engine"}
-        placed = [second for _, second in told]
-        assert placed == sorted(set(placed)), told  # one event a second, and none is lost
+        assert sorted(told) == list(range(len(told)))  # no second is lost
+        assert any("engine" in kinds for kinds in told.values())
 
     asyncio.run(main())
 
 
-def events(live: Live) -> list[tuple[str, Any]]:
+def events(live: Live) -> dict[int, set[str]]:
     """What each second came to."""
-    return [(e["kind"], e["second"]) for e in live.log.after(0) if e["kind"] in ("step", "engine")]
+    found: dict[int, set[str]] = {}
+    for event in live.log.after(0):
+        if event["kind"] in ("step", "engine"):
+            found.setdefault(event["second"], set()).add(event["kind"])
+    return found
