@@ -197,15 +197,17 @@ class Client:
         temperature: float = 0.0,
         sample: int = 0,
         extra: Mapping[str, Any] | None = None,
+        ends: Mapping[int, str] | None = None,
         budget: Budget | None = None,
     ) -> Answer | Unparsed:
         """The model's answer to `messages` (Chat Completions form).
 
         With `schema` (JSON schema) the answer's `data` is valid against it. `sample` numbers draws
         of one request, which would share a cache entry otherwise; it is sent as the seed. `extra`
-        are further fields of the request, which the endpoint must know. What is asked and spent is
-        counted in `budget` too, and held within its caps. Raises `BudgetError` where a cap could be
-        passed, and `LLMError` where no answer came.
+        are further fields of the request, which the endpoint must know. `ends` are tokens, id ->
+        text, with which an answer is complete, for a vLLM. What is asked and spent is counted in
+        `budget` too, and held within its caps. Raises `BudgetError` where a cap could be passed,
+        and `LLMError` where no answer came.
         """
         budgets = (self.budget,) if budget is None else (self.budget, budget)
         request = {
@@ -217,6 +219,7 @@ class Client:
             "temperature": temperature,
             "sample": sample,
             **({"extra": dict(extra)} if extra else {}),
+            **({"ends": dict(ends)} if ends else {}),
         }
         path = self._path(request)
         # Asked twice at one time, it is sent once, and both get one answer.
@@ -358,6 +361,9 @@ class Client:
         # The library walks through an argument part by part, which takes it tens of milliseconds
         # where a stream's every second is a message; the extra body goes out as it is.
         body = {"messages": list(messages), **(request.get("extra") or {})}
+        ends = request.get("ends")
+        if ends:
+            body["stop_token_ids"] = list(ends)
         async with asyncio.timeout(self.timeout):
             response = await create(
                 model=self.endpoint.model,
@@ -369,7 +375,7 @@ class Client:
                 **extra,
             )
         # The library would take the body on trust.
-        return wire.read_completion(response.content)
+        return wire.read_completion(response.content, ends)
 
     async def _wait_for_turn(self) -> None:
         if self._interval:

@@ -34,8 +34,11 @@ class Completion:
     completion_tokens: int
 
 
-def read_completion(body: bytes) -> Completion:
-    """The completion that `body` holds. No choice, or one without text, is an empty text."""
+def read_completion(body: bytes, ends: Mapping[int, str] | None = None) -> Completion:
+    """The completion that `body` holds. No choice, or one without text, is an empty text.
+
+    ends: texts of tokens that end an answer, which the server leaves out and vLLM tells the id of.
+    """
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -49,6 +52,9 @@ def read_completion(body: bytes) -> Completion:
         raise NotACompletion(f"a choice without a message: {body[:80]!r}")
     if text is not None and not isinstance(text, str):
         raise NotACompletion(f"a message whose content is no text: {body[:80]!r}")
+    stop = choices[0].get("stop_reason") if choices else None
+    if ends and type(stop) is int and stop in ends:  # JSON's true is no id
+        text = (text or "") + ends[stop]
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     # A lone surrogate, which JSON can spell, can't be written to a file.

@@ -71,24 +71,35 @@ class Ears:
     _new: int = 0  # samples that no one has looked at
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _worker: asyncio.Task[None] | None = None
+    _ended: bool = False
 
     def add(self, sound: Sound) -> None:
         """What the microphone took up since the last call."""
+        if self._ended:
+            return
         if len(self._sound) + len(sound) > self.most * RATE:
             self.dropped += len(sound) / RATE
             return
         self._sound = np.concatenate([self._sound, sound])
         self._new += len(sound)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work(), name="ears")
+            self._worker = asyncio.create_task(self._listen(), name="ears")
         if self._new >= _LOOK * RATE:
             self._more.set()
 
     async def end(self) -> None:
         """What is half said is let go."""
+        self._ended = True
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait([self._worker])
+
+    async def _listen(self) -> None:
+        try:
+            await self._work()
+        except Exception as error:  # whatever a detector raises: it is told, and no more is heard
+            self._ended = True
+            self.failed(f"{type(error).__name__}: {error}")
 
     async def _work(self) -> None:
         speaking = False

@@ -207,6 +207,25 @@ def test_any_json_is_a_completion_or_none(data: Any) -> None:
         assert isinstance(read_completion(json.dumps(data).encode()).text, str)
 
 
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ({"stop_reason": 7, "message": {"content": ""}}, "</silence>"),
+        ({"stop_reason": 7, "message": {"content": None}}, "</silence>"),
+        ({"stop_reason": 7, "message": {"content": "Yes."}}, "Yes.</silence>"),
+        ({"stop_reason": 8, "message": {"content": "Yes."}}, "Yes."),
+        ({"stop_reason": None, "message": {"content": "Yes."}}, "Yes."),
+        ({"stop_reason": "7", "message": {"content": "Yes."}}, "Yes."),
+        ({"stop_reason": [7], "message": {"content": "Yes."}}, "Yes."),
+        ({"stop_reason": True, "message": {"content": "Yes."}}, "Yes."),
+    ],
+)
+def test_the_token_that_ended_an_answer_is_put_back(choice: Any, text: str) -> None:
+    body = json.dumps({"choices": [choice]}).encode()
+    assert read_completion(body, {7: "</silence>", 1: "one"}).text == text
+    assert read_completion(body).text == (choice["message"]["content"] or "")
+
+
 def test_a_budget_of_ones_own() -> None:
     """Two who ask through one client: each is counted, and held to caps of its own."""
 

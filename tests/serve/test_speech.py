@@ -146,6 +146,25 @@ def test_what_can_not_be_written_down_is_told_and_the_next_is_heard() -> None:
     asyncio.run(main())
 
 
+def test_a_detector_that_breaks_is_told_and_nothing_piles_up() -> None:
+    async def main() -> None:
+        async def hear(sound: Sound) -> str:
+            raise AssertionError("nothing is found")
+
+        def find(sound: Sound) -> list[tuple[float, float]]:
+            raise ValueError("no such model")
+
+        failed: list[str] = []
+        ears = Ears(hear, find, failed.append, failed.append)
+        await fed(ears, tone(1))
+        held = len(ears._sound)
+        await fed(ears, tone(3))
+        assert failed == ["ValueError: no such model"] and len(ears._sound) == held
+        await ears.end()
+
+    asyncio.run(main())
+
+
 def test_while_one_is_spoken_the_next_is_text_alone() -> None:
     async def main() -> None:
         clock = [0.0]

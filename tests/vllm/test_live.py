@@ -97,6 +97,22 @@ def test_a_session_says_what_it_says_in_process(server: str, folder: Path) -> No
     asyncio.run(main())
 
 
+def test_silence_that_ends_a_reply_at_once_changes_nothing(server: str) -> None:
+    async def main() -> None:
+        ids = await control_ids(f"{server}/v1", "tiny")
+        whole, short = model_at(server), model_at(server, control=ids)
+        said = await lived(whole)
+        assert await lived(short) == said and len(set(said)) > 1
+        # Each silent second took one token less.
+        silent = said.count("silence ")
+        tokens = [model.client.usage.completion_tokens for model in (whole, short)]
+        assert silent and tokens[0] - tokens[1] == silent
+        await whole.end()
+        await short.end()
+
+    asyncio.run(main())
+
+
 def test_a_mode_leans_on_the_server_as_it_does_in_process(server: str) -> None:
     async def main() -> None:
         ids = await control_ids(f"{server}/v1", "tiny")
