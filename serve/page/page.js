@@ -23,6 +23,8 @@ async function call(method, path, body) {
 
 function status(text) { $("status").textContent = text; }
 
+function count(items, one, many) { return `${items.length} ${items.length === 1 ? one : many}`; }
+
 function ms(seconds) { return `${Math.round(seconds * 1000)} ms`; }
 
 const NAMES = { sample: "Sample stream", file: "Video file", rtsp: "RTSP camera", push: "Pushed frames",
@@ -243,7 +245,8 @@ async function look() {
   if (!state || session !== own) return;
   $("memory").textContent = state.memory || "Nothing yet.";
   const { long, mid, pinned } = state.tiers;
-  $("tiers").textContent = `${long.length} blocks, ${mid.length} summaries, ${pinned.length} instructions, chunk ${state.chunk + 1}`;
+  const counted = [count(long, "block", "blocks"), count(mid, "summary", "summaries"), count(pinned, "instruction", "instructions")];
+  $("tiers").textContent = `${counted.join(", ")}, chunk ${state.chunk + 1}`;
   $("m-dropped").textContent = state.source.dropped;
   $("m-cache").textContent = state.cache === null ? "in process" : `${Math.round(100 * state.cache)} %`;
 }

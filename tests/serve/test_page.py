@@ -30,6 +30,7 @@ CAMERA = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--allow-loopback-in-peer-connection",
 )
 MAKES = (
     "import json; told = json.load(open('task.json'));"
