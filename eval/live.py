@@ -73,6 +73,13 @@ def served(folder: Path, port: int = 0) -> Iterator[str]:
         loop.run_until_complete(made.start())
         up.set()
         loop.run_forever()
+        # Streams that are still sent are told to end, or their threads would wait for ever.
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(left, timeout=10) if left else asyncio.sleep(0))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
     thread = threading.Thread(target=run, name="rtsp", daemon=True)
     thread.start()
