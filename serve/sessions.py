@@ -9,6 +9,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -220,11 +221,10 @@ class Sessions:
         except ValueError as error:  # a mode that this model can't be given
             raise Refused(str(error)) from None
         feed = Feed(self.sources.most)
-        try:
+        with ExitStack() as undo:
+            undo.callback(live.session.close)
             watched = self.sources.open(source, feed)
-        except Exception:
-            live.session.close()
-            raise
+            undo.pop_all()
         self.opened += 1
         found = Open(live, watched, artifacts, served.name, time.monotonic())
         if self.speech.hear is not None and self.speech.find is not None:
@@ -237,6 +237,7 @@ class Sessions:
         found.touch()
         feed.changed = lambda state, detail: live.note("source", state=state, detail=detail[:300])
         found.driving = asyncio.create_task(self._drive(found), name=f"session {name}")
+        found.driving.add_done_callback(partial(self._driven, found))
         self._all[name] = found
         return name, found
 
@@ -300,11 +301,15 @@ class Sessions:
             if found.watched.kind != "sample":  # that one never ends by itself
                 found.touch()
 
-        try:
-            await found.live.run(found.watched.feed, shown)
-        except Exception:  # an error of ours: clients are told that it is over, the log tells why
+        await found.live.run(found.watched.feed, shown)
+
+    def _driven(self, found: Open, done: asyncio.Task[None]) -> None:
+        """Where it was an error of ours that ended a session, its clients are told that it is over,
+        and the log is told why."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
             found.live.note("engine", second=None, error="the session broke; open another")
-            log.exception("session broke")
+            log.error("session broke", exc_info=error)
 
 
 def _weight(session: str, replica: str) -> bytes:

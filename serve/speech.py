@@ -83,7 +83,8 @@ class Ears:
         self._sound = np.concatenate([self._sound, sound])
         self._new += len(sound)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._listen(), name="ears")
+            self._worker = asyncio.create_task(self._work(), name="ears")
+            self._worker.add_done_callback(self._broke)
         if self._new >= _LOOK * RATE:
             self._more.set()
 
@@ -94,11 +95,11 @@ class Ears:
             self._worker.cancel()
             await asyncio.wait([self._worker])
 
-    async def _listen(self) -> None:
-        try:
-            await self._work()
-        except Exception as error:  # whatever a detector raises: it is told, and no more is heard
-            self._ended = True
+    def _broke(self, worker: asyncio.Task[None]) -> None:
+        """Tells of an error of the detector, after which nothing more is heard."""
+        self._ended = True
+        error = None if worker.cancelled() else worker.exception()
+        if error is not None:
             self.failed(f"{type(error).__name__}: {error}")
 
     async def _work(self) -> None:

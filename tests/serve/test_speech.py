@@ -16,7 +16,7 @@ import numpy as np
 import openai
 import pytest
 from aiohttp import web
-from aiortc import AudioStreamTrack, RTCPeerConnection, RTCSessionDescription
+from aiortc import AudioStreamTrack
 from av import AudioFrame
 
 from data_pipeline.agents.asr import Asr, voices
@@ -43,7 +43,7 @@ from serve.webrtc import WebRtc
 from tests.data_pipeline.agents.tools import needs
 from tests.serve.lived import Scripted
 from tests.serve.running import jpeg, running, url
-from tests.serve.test_webrtc import Camera
+from tests.serve.test_webrtc import connected
 
 speaks = pytest.mark.skipif(
     not (shutil.which("espeak-ng") or shutil.which("flite")), reason="neither espeak-ng nor flite"
@@ -373,19 +373,6 @@ class Microphone(AudioStreamTrack):
         return frame
 
 
-async def calls(session: Any, sound: np.ndarray) -> RTCPeerConnection:
-    """A peer with a camera and a microphone."""
-    peer = RTCPeerConnection()
-    peer.addTrack(Camera())
-    peer.addTrack(Microphone(sound))
-    await peer.setLocalDescription(await peer.createOffer())
-    local = peer.localDescription
-    told = {"sdp": local.sdp, "type": local.type}
-    answer = await session.client.call("POST", f"{session.place}/offer", json=told)
-    await peer.setRemoteDescription(RTCSessionDescription(**answer))
-    return peer
-
-
 async def first(session: Any, kind: str, seconds: float = 30) -> dict[str, Any]:
     async with asyncio.timeout(seconds):
         while True:
@@ -410,7 +397,7 @@ def test_a_microphone_over_webrtc_is_heard(tmp_path: Path) -> None:
             session = await client.open({"kind": "webrtc"})
             beep = (16_000 * np.sin(np.arange(48_000 * 2) / 24)).astype(np.int16)
             quiet = np.zeros(48_000, np.int16)
-            peer = await calls(session, np.concatenate([quiet, beep]))
+            peer = await connected(session, Microphone(np.concatenate([quiet, beep])))
             assert (await first(session, "heard"))["text"] == "Hello there."
             assert (await first(session, "query"))["text"] == "Hello there."
             await session.close()
@@ -443,7 +430,7 @@ def test_from_a_spoken_wish_to_a_spoken_alert(tmp_path: Path) -> None:
             server._offer = webrtc.offer
             session = await client.open({"kind": "webrtc"})
             quiet = np.zeros(48_000, np.int16)
-            peer = await calls(session, np.concatenate([quiet, spoken, quiet]))
+            peer = await connected(session, Microphone(np.concatenate([quiet, spoken, quiet])))
             heard = (await first(session, "heard"))["text"]
             assert token_f1(wish, heard) > 0.7, heard
             told = await first(session, "speech", 60)

@@ -30,9 +30,11 @@ class Camera(VideoStreamTrack):
         return frame
 
 
-async def connected(session: Any) -> RTCPeerConnection:
+async def connected(session: Any, *more: Any) -> RTCPeerConnection:
+    """A peer with a camera, and more tracks."""
     peer = RTCPeerConnection()
-    peer.addTrack(Camera())
+    for track in (Camera(), *more):
+        peer.addTrack(track)
     await peer.setLocalDescription(await peer.createOffer())
     local = peer.localDescription
     told = {"sdp": local.sdp, "type": local.type}
