@@ -7,10 +7,13 @@ client about (`serve.background=[client]`), which gives the case's result when i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import aiohttp
 
 from eval.systems import Watcher
 from joyvl_train.actions import Delegation, Response, Silence
@@ -22,6 +25,8 @@ from serve.client import Client, ServerError, Session
 from serve.session import Stepped, Tick
 
 QUALITY = 95
+_GONE = (ServerError, aiohttp.ClientError, OSError)
+"""What a server that refuses, breaks off or is not there comes to."""
 
 
 @dataclass
@@ -43,7 +48,7 @@ class Served:
         client = Client(self.url, self.token)
         try:
             session = await client.open({"kind": "push"}, opening=opening, seed=seed)
-        except (ServerError, OSError) as error:
+        except _GONE as error:
             await client.close()
             raise UserError(f"cases.served={self.url}: no session ({error})") from None
         return _Watching(session, self, self._runner)
@@ -56,23 +61,23 @@ class _Watching:
         self._session, self._system, self._runner = session, system, runner
         self._waiting: list[str] = []  # said in seconds without frames
         self._steps: dict[int, dict[str, Any]] = {}
+        self._malformed: dict[int, dict[str, Any]] = {}
         self._texts: dict[int, str] = {}  # task -> its question
         self._tasks = self._summaries = self._chunks = 0
 
     def step(self, tick: Tick) -> Stepped | None:
         try:
             return self._runner.run(self._step(tick))
-        except ServerError as error:
+        except _GONE as error:
             raise UserError(f"cases.served={self._system.url}: {error}") from None
 
     def close(self) -> None:
         self._runner.run(self._close())
 
     async def _close(self) -> None:
-        try:
+        with contextlib.suppress(*_GONE):  # a session that is gone is closed
             await self._session.close()
-        finally:
-            await self._session.client.close()
+        await self._session.client.close()
 
     async def _step(self, tick: Tick) -> Stepped | None:
         for number, digest in tick.results:
@@ -118,6 +123,8 @@ class _Watching:
         match event["kind"]:
             case "step" | "engine" if event.get("second") is not None:
                 self._steps[event["second"]] = event
+            case "malformed":
+                self._malformed[event["second"]] = event
             case "asked":
                 self._texts[event["task"]] = event["question"]
             case "summary":
@@ -129,8 +136,11 @@ class _Watching:
         done = Step(tick.second, Silence(), queries, tick.results)
         if told["kind"] == "engine":
             return Stepped(replace(done, malformed="no answer", reply=""))
+        wrong = self._malformed.pop(tick.second, None)
+        if wrong is not None:
+            return Stepped(replace(done, malformed=wrong["error"], reply=wrong["text"]))
         match told["action"]:
-            case "response":
+            case "response" if told["text"]:  # what the server keeps back is not heard
                 return Stepped(replace(done, action=Response(told["text"])))
             case "delegation":
                 self._tasks += 1

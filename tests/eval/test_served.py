@@ -26,6 +26,7 @@ from serve.in_process import EngineError, InProcess
 from serve.live import LiveSettings
 from serve.memory import Said
 from serve.server import Server
+from serve.session import Tick
 from serve.sessions import Served as Model
 from serve.sessions import Sessions
 from serve.solvers import AskClient
@@ -53,13 +54,13 @@ class Sent(Frames):
 
 
 @contextmanager
-def serving(folder: Path, model: Any) -> Iterator[str]:
+def serving(folder: Path, model: Any, **settings: Any) -> Iterator[str]:
     """The address of a server of this model, in a thread of its own."""
     up, stop = threading.Event(), asyncio.Event()
     told: dict[str, Any] = {}
 
     async def main() -> None:
-        live = LiveSettings(SETTINGS, step_timeout=60)
+        live = LiveSettings(SETTINGS, step_timeout=60, **settings)
         served = Model("m", [model], lambda _: Said(), live)
         sessions = Sessions([served], Sources(), folder / "kept", background=AskClient)
         server = Server(sessions)
@@ -116,6 +117,33 @@ def test_a_model_that_fails_is_silent_there(tmp_path: Path) -> None:
     with serving(tmp_path, model) as url:
         played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
     assert [s.second for s in played.trace.steps if s.malformed] == [7]
+
+
+def test_what_is_no_action_is_counted_as_such(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    with serving(tmp_path, Scripted({5: None})) as url:
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+    (step,) = [s for s in played.trace.steps if s.malformed]
+    assert (step.second, step.malformed, step.reply) == (5, "empty", "?")
+
+
+def test_what_the_server_keeps_back_is_not_heard(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    model = Scripted({9: Response("Psst."), 24: Response("A fire appeared.")})
+    with serving(tmp_path, model, say=lambda text, asked: "" if text == "Psst." else text) as url:
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+    assert [e.second for e in played.trace.emissions] == [24]
+
+
+def test_a_server_that_goes_is_one_clear_line(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    frames = Sent(WorldFrames(case.timeline, 32))
+    with serving(tmp_path, Scripted()) as url:
+        watcher = Served("s", url, "", 20).watch(case.id, "", 0)
+        watcher.step(Tick(0, tuple(frames.frames(0))))
+    with pytest.raises(UserError, match=f"cases.served={url}"):
+        watcher.step(Tick(1, tuple(frames.frames(1))))
+    watcher.close()
 
 
 def test_nobody_there_is_one_clear_line(tmp_path: Path) -> None:
