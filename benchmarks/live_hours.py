@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import served_live as lived
 from benchmarks.fresh_process import memory_of
-from benchmarks.result_page import drawing, keep, page, row, versions
+from benchmarks.result_page import drawing, finish, page, row, versions
 from joyvl_train.stream import StreamSettings
 from serve.bridge import Bridge
 from serve.chat_model import ChatModel
@@ -296,12 +296,10 @@ async def main() -> None:
         await live.close()
         await model.end()
         await asks.end()
-    if not given.results:
-        print(text)
-        return
     out = MEMORY if given.canned else RESULTS
-    drawing(out.with_suffix(".svg"), series(run, given.canned), "hours of stream")
-    keep(out, text)
+    if given.results:
+        drawing(out.with_suffix(".svg"), series(run, given.canned), "hours of stream")
+    finish(out, text, given.results)
 
 
 if __name__ == "__main__":

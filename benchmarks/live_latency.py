@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import serve.source
 from benchmarks import served_live as lived
-from benchmarks.result_page import keep, page, row, versions
+from benchmarks.result_page import finish, page, row, versions
 from eval.live import served
 from joyvl_train.actions import Response, Silence
 from joyvl_train.checkpoint import load_for_inference
@@ -222,14 +222,11 @@ def report(
         + " and ".join(
             f"{np.median(half):.2f} s" for half in np.array_split(parts["what is left of it"], 2)
         )
-        + ": nothing piles up.",
+        + ".",
     ]
     command = f"live_latency.py --minutes {given.minutes:g}"
     text = page("From event to text", command, versions("av", "aio-rtsp-toolkit"), rows, note)
-    if given.results:
-        keep(RESULTS, text)
-    else:
-        print(text)
+    finish(RESULTS, text, given.results)
 
 
 if __name__ == "__main__":

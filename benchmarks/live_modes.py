@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.result_page import keep, page, row, versions
+from benchmarks.result_page import finish, page, row, versions
 from joyvl_train.cli import compose
 from joyvl_train.heldout import metrics
 from recipes._data import held_out_cases
@@ -59,10 +59,7 @@ def main() -> None:
     command = f"live_modes.py RUN --hours {given.hours:g} --seed {given.seed}"
     packages = versions("torch", "transformers")
     text = page("Response modes", command, packages, rows, note)
-    if given.results:
-        keep(RESULTS, text)
-    else:
-        print(text)
+    finish(RESULTS, text, given.results)
 
 
 if __name__ == "__main__":

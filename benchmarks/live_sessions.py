@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import served_live as lived
-from benchmarks.result_page import keep, page, row, versions
+from benchmarks.result_page import finish, page, row, versions
 from joyvl_train.actions import Silence
 from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.engine import Engine
@@ -141,10 +141,7 @@ async def main() -> None:
                 print(rows[-1], flush=True)
     command = f"live_sessions.py --seconds {given.seconds:g}"
     text = page("Live sessions at once", command, versions("torch", "aiohttp"), rows, note)
-    if given.results:
-        keep(RESULTS, text)
-    else:
-        print(text)
+    finish(RESULTS, text, given.results)
 
 
 async def opened(engine: str, given: Any, stack: AsyncExitStack) -> Model:

@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import served_live as lived
-from benchmarks.result_page import drawing, keep, page, row, versions
+from benchmarks.result_page import drawing, finish, page, row, versions
 from joyvl_train.actions import Silence
 from joyvl_train.llm import BudgetError, LLMError
 from joyvl_train.stream import Stream, StreamSettings
@@ -116,9 +116,7 @@ def report(found: dict[int, dict[str, list[tuple[float, float]]]], given: Any) -
     text = page("A second of a long stream", "live_ways.py", versions("aiohttp"), rows, note)
     if given.results:
         drawing(RESULTS.with_suffix(".svg"), plots, "seconds of stream")
-        keep(RESULTS, text)
-    else:
-        print(text)
+    finish(RESULTS, text, given.results)
 
 
 async def main() -> None:

@@ -115,3 +115,11 @@ def keep(out: Path, text: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
     print(f"\n{text}")
+
+
+def finish(out: Path, text: str, kept: bool) -> None:
+    """Ends a script with its page: kept, or shown alone."""
+    if kept:
+        keep(out, text)
+    else:
+        print(text)

@@ -24,6 +24,7 @@ from aiohttp import web
 from PIL import Image
 
 from data_pipeline.world.streams import WorldFrames, stream
+from joyvl_train.actions import Action, Delegation, Response, Silence, format_action
 from joyvl_train.llm import Client, Endpoint
 from serve.chat_model import Cached, ChatModel, cached, control_ids
 from serve.live import Live
@@ -129,11 +130,12 @@ def _answer(port: int) -> None:
         asked += 1
         body = await request.read()
         drawn, thing = rng.random(), rng.choice(things)
-        said = "</silence>"
-        if drawn > 0.93:
-            said = f"</response> A {rng.choice(('red', 'blue', 'small'))} {thing} appeared."
+        action: Action = Silence()
         if drawn > 0.99:
-            said = f"</response> Let me see. </delegation> {rng.randint(2, 99)} times 17?"
+            action = Delegation("Let me see.", f"{rng.randint(2, 99)} times 17?")
+        elif drawn > 0.93:
+            action = Response(f"A {rng.choice(('red', 'blue', 'small'))} {thing} appeared.")
+        said = format_action(action)
         usage = {"prompt_tokens": len(body) // 4, "completion_tokens": 1, "total_tokens": 1}
         message = {"role": "assistant", "content": said}
         choice = {"index": 0, "finish_reason": "stop", "message": message}

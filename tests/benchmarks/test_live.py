@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as Xml
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,6 @@ def test_a_drawing_is_a_picture_of_its_own(tmp_path: Path) -> None:
     line = [(0.0, 1.0), (1.0, 3.0), (2.0, 2.0)]
     drawing(tmp_path / "a.svg", {"one <b>": {"x & y": line}, "two": {"z": line, "w": line}}, "h")
     text = (tmp_path / "a.svg").read_text()
-    import xml.etree.ElementTree as Xml
-
     root = Xml.fromstring(text)
     assert root.tag.endswith("svg") and len(re.findall('class="title"', text)) == 2
     assert "one &lt;b&gt;" in text and "x &amp; y" in text
