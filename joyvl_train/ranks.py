@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import torch.distributed as dist
+
+_LETTING_GO = 0.3  # seconds; without the interpreter's lock
 
 
 def is_first() -> bool:
@@ -32,8 +35,10 @@ def leave_others() -> None:
     """Ends the group of ranks, once every rank is here; from now on each works by itself.
 
     A group that is still there when the interpreter ends can abort the process: its threads let go
-    of tensors, for which they need an interpreter.
+    of tensors, for which they need an interpreter. Where a wrapped model still holds the group,
+    destroying it ends no thread; what those hold goes a moment after the last call has returned.
     """
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+        time.sleep(_LETTING_GO)
