@@ -9,14 +9,13 @@ are drawn anew from a seed that nothing was trained or chosen on.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.result_page import finish, page, row, versions
+from benchmarks.result_page import chosen_bias, finish, page, row, versions
 from joyvl_train.cli import compose
 from joyvl_train.heldout import metrics
 from recipes._data import held_out_cases
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--results", action="store_true", help=f"write {RESULTS.name}")
     given = parser.parse_args()
     config = compose(ROOT, ["recipe=serve", f"data.seed={given.seed}"])
-    chosen = float(json.loads((given.run / "metrics.json").read_text())["eval/silence_bias"])
+    chosen = chosen_bias(given.run)
     cases = held_out_cases(config, "test", 0, given.hours)
     model, renderer = speaker(config, str(given.run / "checkpoint"))
     heads = ["mode", "bias", "false alarms an hour", "said of what was due", "onset F1", "content"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -36,6 +37,11 @@ def named_runs(given: Sequence[str]) -> dict[str, Path]:
     if len(dict(found)) < len(found):
         raise ValueError("two runs of one name; give NAME=FOLDER")
     return dict(found)
+
+
+def chosen_bias(run: Path) -> float:
+    """What a finished run of `recipe=sft` adds to the logit of silence."""
+    return float(json.loads((run / "metrics.json").read_text())["eval/silence_bias"])
 
 
 def of_runs(

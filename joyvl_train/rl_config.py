@@ -99,6 +99,15 @@ class GrpoConfig:
         "a window's gold actions stand in its group as one more rollout: something better to "
         "compare with where the policy never passes",
     )
+    supervised: int = _key(
+        0,
+        "rows of gold streams in each step, learnt from as in recipe=sft; 0: rewards alone",
+        low=0,
+        high=10**5,
+    )
+    supervised_weight: float = _key(
+        1.0, "what their mean loss counts beside that of the rollouts", low=0, high=1000
+    )
     collapse_low: float = _key(
         0.1, "share of gold's response rate below which the policy has collapsed", low=0, high=1
     )

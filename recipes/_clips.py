@@ -30,7 +30,7 @@ from rl.questions import Question
 from rl.windows import Sizes
 
 _QUESTIONS = 10**6
-_APART = 1 << 20
+APART = 1 << 20
 """Seeds of training streams that SFT never drew."""
 
 
@@ -68,7 +68,7 @@ def training_clips(config: Config, run: Run) -> Streams:
         raise UserError(f"data.mix={data.mix}: every family has the weight 0; raise one of them")
     return WorldStreams(
         "train",
-        _APART + config.seed,
+        APART + config.seed,
         data.train_streams,
         families,
         data.kind,  # type: ignore[arg-type]

@@ -17,25 +17,28 @@ from joyvl_train.heldout import Trace, metrics
 from joyvl_train.model_weights import save_final
 from joyvl_train.parts import freeze, with_lora
 from joyvl_train.ranks import leave_others, wait_for_all
+from joyvl_train.records import Rejects
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import page, section
 from joyvl_train.run import Run, write_text
 from joyvl_train.samples import Streams
 from joyvl_train.training import prepare_engine
 from recipes._client import client_of
-from recipes._clips import mined, plan_of, question, told, training_clips
-from recipes._data import held_out_cases
+from recipes._clips import APART, mined, plan_of, question, told, training_clips
+from recipes._data import held_out_cases, training_parts
 from recipes._measured import evaluate
 from recipes._speaking import check_bias, stream_model, trained_type
 from recipes._windows import shown_windows
 from recipes._world import settings
 from rl.advantages import Advantages
 from rl.fit import Best, fit_policy
-from rl.grpo import Grpo, Settings
+from rl.grpo import Grpo
 from rl.judge import Judge
 from rl.plan import Plan
 from rl.policy_loss import Policy
 from rl.rewards import PARTS
+from rl.settings import Settings
+from rl.supervised import Supervised
 
 CURVES = {
     "Held-out, free-running": ["validation/onset_f1", "validation/content_accuracy"],
@@ -47,6 +50,7 @@ CURVES = {
     "Ratios clipped": ["grpo/clipped"],
     "Gap to the policy that drew": ["grpo/gap"],
     "Groups that taught nothing": ["grpo/dropped"],
+    "Loss of gold streams": ["grpo/supervised_loss"],
     "Malformed, repeated": ["grpo/malformed", "grpo/repeats"],
 }
 
@@ -67,6 +71,25 @@ def main(config: Config, run: Run) -> None:
     if run.is_main:
         evaluate(config, run, str(run.checkpoint), CURVES, start=start.path)
     run.finish(latest=True)
+
+
+def gold_rows(config: Config, run: Run, renderer: Renderer, rank: int, ranks: int) -> Supervised:
+    """The rows of gold streams of each step, of clips that SFT has not drawn."""
+    fresh = replace(config, seed=APART + config.seed)
+    parts = training_parts(fresh, renderer, Rejects(run.dir / "rejects.jsonl"))
+    if config.grpo.supervised % ranks:
+        raise UserError(
+            f"grpo.supervised={config.grpo.supervised}: is dealt to {ranks} ranks; take a multiple"
+        )
+    return Supervised(
+        parts,
+        config.grpo.supervised,
+        weight=config.grpo.supervised_weight,
+        row_tokens=config.train.row_tokens,
+        seed=config.seed,
+        rank=rank,
+        ranks=ranks,
+    )
 
 
 def check(config: Config) -> None:
@@ -222,6 +245,7 @@ def trainer(
         summaries=clips.summaries if isinstance(clips, CorpusClips) else lambda clip: (),
         judge=judge,
         questions=partial(question, config=config),
+        supervised=partial(gold_rows, config, run, renderer) if grpo.supervised else None,
         checkpointing=config.model.gradient_checkpointing,
     )
 

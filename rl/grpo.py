@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,53 +40,19 @@ from joyvl_train.timeline import Timeline, TimelineError
 from joyvl_train.timing import said_right
 from joyvl_train.trainer import generating
 from joyvl_train.training import prepare_engine, schedule
-from rl.advantages import Advantages
 from rl.groups import Group, judged, of_groups, told
 from rl.judge import Judge
 from rl.plan import Plan
-from rl.policy_loss import STATS, Policy, PolicyLoss
+from rl.policy_loss import STATS, PolicyLoss
 from rl.questions import Question, ask
-from rl.rewards import WEIGHTS, brief, routed
+from rl.rewards import brief, routed
 from rl.rollout import Rollout, follow_gold, roll
 from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
+from rl.settings import Settings
 from rl.spread import accelerator_of, kept_vision, synchronize
+from rl.supervised import Supervised
 from rl.windows import Opened, Window, open_window
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a step is taken.
-
-    windows: groups of `group` rollouts that a step trains on. rounds: so often as many windows are
-    drawn again while fewer than that have taught something. gold: a window's gold actions stand in
-    its group beside the rollouts. epochs, updates: passes over a step's rollouts, and optimizer
-    steps in each. rows: rollouts that advance together. side: of the pictures of questions.
-    weights, families: of the rewards. collapse: (lowest, highest) share of gold's response rate
-    that the policy's may have for `patience` steps in a row.
-    """
-
-    windows: int = 16
-    group: int = 8
-    rounds: int = 2
-    epochs: int = 1
-    updates: int = 1
-    rows: int = 256
-    side: int = 96
-    max_new_tokens: int = 48
-    top_p: float = 1.0
-    system: str = ""
-    early: int = 0
-    late: int = 1
-    draw_gold: bool = True
-    gold: bool = False
-    weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
-    families: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    advantages: Advantages = field(default_factory=Advantages)
-    policy: Policy = field(default_factory=Policy)
-    collapse: tuple[float, float] = (0.1, 4.0)
-    patience: int = 8
-
 
 Summaries = Callable[[int], Sequence[Summary]]
 """Clip -> summaries that its record holds."""
@@ -97,8 +62,9 @@ class Grpo:
     """Trains `model` in place; saved steps go to `folder` and are resumed from.
 
     summarize: (clip's timeline, turns) -> what memory says of turns left behind. judge: of texts
-    that no rule judges. questions: turn-based ones, by number. Raises `UserError` where the run
-    can't be trained as asked.
+    that no rule judges. questions: turn-based ones, by number. supervised: (rank, ranks) -> rows of
+    gold streams that are learnt from beside the rollouts. Raises `UserError` where the run can't be
+    trained as asked.
     """
 
     def __init__(
@@ -117,6 +83,7 @@ class Grpo:
         summaries: Summaries = lambda clip: (),
         judge: Judge | None = None,
         questions: Callable[[int], Question] | None = None,
+        supervised: Callable[[int, int], Supervised] | None = None,
         checkpointing: bool = False,
     ) -> None:
         prepare_engine(engine)
@@ -137,6 +104,7 @@ class Grpo:
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
         self._loss, self._optimizer = self._accelerator.prepare(loss, self._optimizer)
         self._raw: PolicyLoss = self._accelerator.unwrap_model(self._loss)
+        self._supervised = supervised(self.rank, self.ranks) if supervised is not None else None
         self.step = 0
         self.share = 0.0
         """How much of train.minutes is over, on every rank alike."""
@@ -272,8 +240,9 @@ class Grpo:
                 f"train.row_tokens={self.train.row_tokens}: no rollout of step {step} fits a row; "
                 "raise it, or make windows shorter"
             )
-        if batches:
-            figures |= self._trained(batches, step)
+        shown = self._supervised.next() if self._supervised is not None else []
+        if batches or shown:
+            figures |= self._trained(batches, shown, step)
         figures["grpo/train_seconds"] = time.monotonic() - begun - rolled
         return figures
 
@@ -281,13 +250,16 @@ class Grpo:
         """What all ranks' rollouts came to, beside gold. Collective."""
         return of_groups(self.gathered([told(group) for group in groups]))
 
-    def _trained(self, batches: Sequence[Batch], step: int) -> dict[str, float]:
+    def _trained(
+        self, batches: Sequence[Batch], shown: Sequence[Batch], step: int
+    ) -> dict[str, float]:
+        """The optimizer steps on these rows of rollouts, and on `shown`, rows of gold streams."""
         passes = [
             batches[number :: self.settings.updates]
             for _ in range(self.settings.epochs)
             for number in range(self.settings.updates)
         ]
-        passes = [rows for rows in passes if rows]
+        passes = [rows for rows in passes if rows] or [[]]
         self._loss.train()
         if len(passes) > 1:
             for batch in batches:
@@ -300,33 +272,48 @@ class Grpo:
         for group, peak in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = peak * rate
         total = torch.zeros(len(STATS), dtype=torch.float64)
-        norm = 0.0
-        for rows in passes:
-            stats, norm = self._optimized(rows)
+        norm = supervised = 0.0
+        for number, rows in enumerate(passes):
+            stats, loss, norm = self._optimized(rows, shown[number :: len(passes)])
             total += stats
+            supervised += loss / len(passes)
         sums = dict(zip(STATS, self._reduced(total).tolist(), strict=True))
         count = max(sums.pop("tokens"), 1.0)
         found = {f"grpo/{name}": value / count for name, value in sums.items() if name != "loss"}
         if self._reference is None:
             del found["grpo/kl"]
+        if shown:
+            found["grpo/supervised_loss"] = supervised
         return {**found, "train/learning_rate": self._rates[0] * rate, "train/grad_norm": norm}
 
-    def _optimized(self, rows: Sequence[Batch]) -> tuple[Tensor, float]:
-        """An optimizer step on these rows: the sums of their figures, and the gradient's norm."""
+    def _optimized(
+        self, rows: Sequence[Batch], shown: Sequence[Batch]
+    ) -> tuple[Tensor, float, float]:
+        """An optimizer step on these rows of rollouts and of gold streams: the sums of the former's
+        figures, the mean loss of the latter, and the gradient's norm."""
         accelerator = self._accelerator
-        whole = self._reduced(sum(b["token_weights"].double().sum() for b in rows).reshape(1))
-        share = accelerator.num_processes / max(float(whole), 1e-12)
+        ranks = accelerator.num_processes
+        weights = torch.zeros(2, dtype=torch.float64)
+        weights[0] += sum(float(b["token_weights"].double().sum()) for b in rows)
+        weights[1] += sum(float(b["denominator"]) for b in shown)
+        of_rollouts, of_gold = self._reduced(weights).clamp(min=1e-12).tolist()
         total = torch.zeros(len(STATS), dtype=torch.float64)
-        for number, batch in enumerate(rows):
-            last = number == len(rows) - 1
+        told = 0.0
+        for number, batch in enumerate([*rows, *shown]):
+            last = number == len(rows) + len(shown) - 1
             accelerator.gradient_state._set_sync_gradients(last)
             hold = nullcontext() if last else accelerator.no_sync(self._loss)
+            own = number < len(rows)
+            weight = 1.0 if self._supervised is None else self._supervised.weight
+            share = ranks / of_rollouts if own else weight * ranks / of_gold
             with hold:
                 output = self._loss(**self._moved(batch))
                 if not bool(output["loss"].isfinite()):
                     raise _diverged("loss", float(output["loss"]), self.step)
                 accelerator.backward(output["loss"] * share)
-            if bool(batch["token_weights"].any()):
+            if not own:
+                told += float(output["loss"].detach()) / of_gold
+            elif bool(batch["token_weights"].any()):
                 total += output["stats"].double().cpu()
         norm = 0.0
         if self.train.max_grad_norm:
@@ -337,7 +324,9 @@ class Grpo:
             raise _diverged("gradient's norm", norm, self.step)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return total, norm
+        if shown:
+            told = float(self._reduced(torch.tensor([told], dtype=torch.float64)))
+        return total, told, norm
 
     def _reference_logp(self, batch: Batch) -> Tensor:
         assert self._reference is not None
@@ -406,6 +395,8 @@ class Grpo:
         state = read_state(saved)
         self._accelerator.load_state(str(saved))
         self._plan.load_state_dict(state["plan"])
+        if self._supervised is not None:
+            self._supervised.load_state_dict(state["supervised"])
         self.step, self._strange = state["step"], state["strange"]
         self.share = state["share"]
         if is_first():
@@ -423,6 +414,7 @@ class Grpo:
                 "step": self.step,
                 "share": self.share,
                 "plan": self._plan.state_dict(),
+                "supervised": self._supervised.state_dict() if self._supervised else None,
                 "strange": self._strange,
                 "left_out": left_out,
                 **kept,

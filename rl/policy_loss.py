@@ -85,7 +85,8 @@ class PolicyLoss(WeightedLoss):
 
     A batch holds, beside what `collate` makes of samples: advantages, drawn [K], token_weights [K]
     (each token's share of the mean, before it is divided), copies [K] (how many rollouts drew it),
-    sequences [K], and, where there are some, old and reference [K].
+    sequences [K], and, where there are some, old and reference [K]. One without advantages is a
+    row of gold streams, under the weighted loss.
     """
 
     def __init__(self, model: Any, policy: Policy, **options: Any) -> None:
@@ -95,6 +96,8 @@ class PolicyLoss(WeightedLoss):
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """loss: the weighted sum of the tokens' losses, to be divided by the caller; stats
         [len(STATS)]: sums over tokens; logp [K], without a gradient."""
+        if "advantages" not in batch:
+            return super().forward(**batch)
         policy = self.policy
         logp, entropy = self.logprobs(batch)
         own = logp.detach()

@@ -18,14 +18,16 @@ from joyvl_train.branching import BranchingEngine
 from joyvl_train.config import UserError
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
-from joyvl_train.trainer import generating
+from joyvl_train.trainer import WeightedLoss, generating
 from rl.advantages import Advantages
 from rl.fit import fit_policy
-from rl.grpo import Grpo, Settings
+from rl.grpo import Grpo
 from rl.policy_loss import Policy, PolicyLoss
 from rl.rollout import Rollout, roll
 from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
+from rl.settings import Settings
+from rl.supervised import Supervised
 from rl.windows import Sizes, open_window, windows_of
 from tests.rl import tiny_grpo
 from tests.rl.policies import SETTINGS
@@ -184,6 +186,51 @@ def test_where_no_group_differs_nothing_moves(tmp_path: Path) -> None:
     assert all(torch.equal(before[n], p) for n, p in weights(grpo).items())
 
 
+def test_gold_streams_have_the_gradient_of_sft_beside_that_of_the_rollouts(tmp_path: Path) -> None:
+    def gradients(grpo: Grpo, rows: list[Any], shown: list[Any]) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+
+        def kept(*_: Any) -> None:
+            named = grpo.model.named_parameters()
+            found.update({n: p.grad.clone() for n, p in named if p.grad is not None})
+
+        grpo._optimizer.optimizer.register_step_pre_hook(kept)
+        grpo._loss.train()
+        grpo._optimized(rows, shown)
+        return found
+
+    def fresh() -> Grpo:
+        return trainer(tmp_path, shown=2, max_grad_norm=0.0)
+
+    groups, _ = fresh().groups(0)
+    rows = fresh().batches([group for group in groups if group.advantages is not None])
+    own = fresh()
+    shown = own._supervised.next()
+    both, alone = gradients(own, rows, shown), gradients(fresh(), rows, [])
+    model, _ = lively()
+    loss = WeightedLoss(model)
+    whole = sum(float(batch["denominator"]) for batch in shown)
+    for batch in shown:
+        (loss(**batch)["loss"] / whole).backward()
+    sft = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert any(float(gradient.norm()) > 1e-3 for gradient in sft.values())
+    assert any(float(gradient.norm()) > 1e-3 for gradient in alone.values())
+    for name, gradient in both.items():
+        wanted = alone[name] + sft[name]
+        torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_where_nothing_teaches_gold_streams_still_do(tmp_path: Path) -> None:
+    settings = Settings(windows=2, group=2, rounds=1, max_new_tokens=6, weights={"timing": 0.0})
+    grpo = trainer(tmp_path, settings=settings, shown=1)
+    before = weights(grpo)
+    figures = grpo.update(0)
+    assert figures["grpo/groups_teaching"] == 0 and figures["grpo/supervised_loss"] > 0.1
+    assert any(not torch.equal(before[n], p) for n, p in weights(grpo).items())
+    with pytest.raises(ValueError, match="3 rows of supervision on 2 ranks"):
+        Supervised([], 3, ranks=2)
+
+
 def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:
     grpo = trainer(tmp_path, row_tokens=64)
     with pytest.raises(UserError, match="train.row_tokens=64: no rollout of step 0 fits a row"):
@@ -199,7 +246,7 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> 
     logs: dict[str, list[dict[str, Any]]] = {"whole": [], "torn": []}
 
     def run(name: str, folder: Path, steps: int | None = None) -> Grpo:
-        grpo = trainer(folder, settings=settings)
+        grpo = trainer(folder, settings=settings, shown=2)
 
         class Stop(Exception):
             pass
@@ -273,6 +320,7 @@ def assert_close(found: Path, wanted: Path) -> None:
 
 
 RANKED: dict[str, Any] = {"steps": 2, "learning_rate": 1e-4, "eval_every": 1, "kl": 0.01}
+RANKED |= {"shown": 2}
 
 
 @pytest.fixture(scope="module")

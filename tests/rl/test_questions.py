@@ -13,7 +13,6 @@ from joyvl_train.config import UserError
 from joyvl_train.engine import Engine
 from joyvl_train.heldout import Episode, Step
 from joyvl_train.trainer import generating
-from rl.grpo import Settings
 from rl.plan import Plan
 from rl.policy_loss import Policy, PolicyLoss
 from rl.questions import ask, question_window, timeline_of
@@ -21,6 +20,7 @@ from rl.rewards import WEIGHTS, examine, reward
 from rl.rollout import Rollout, Sampled
 from rl.rows import Weighed, row_batch
 from rl.sequences import sequences
+from rl.settings import Settings
 from rl.windows import Sizes
 from tests.rl.tiny_grpo import Clips, lively, trainer
 

@@ -24,13 +24,15 @@ from joyvl_train.parts import freeze
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
 from rl.fit import fit_policy
-from rl.grpo import Grpo, Settings
+from rl.grpo import Grpo
 from rl.plan import Plan
 from rl.policy_loss import Policy
+from rl.settings import Settings
+from rl.supervised import Supervised
 from rl.windows import Sizes
 from tests.joyvl_train.lively import enliven
 from tests.rl.policies import SETTINGS, world
-from tests.tiny_training import tiny
+from tests.tiny_training import parts, tiny
 
 MIX = {"answer": 1.0, "silence": 1.0, "pending": 0.5}
 SMALL: dict[str, Any] = {"windows": 3, "group": 3, "rounds": 1, "max_new_tokens": 6}
@@ -70,13 +72,19 @@ def trainer(
     engine: EngineConfig | None = None,
     mix: Mapping[str, float] = MIX,
     questions: Any = None,
+    shown: int = 0,
     **train: Any,
 ) -> Grpo:
-    """GRPO on a few windows."""
+    """GRPO on a few windows; shown: rows of gold streams in each step."""
     model, renderer = lively()
     freeze(model, freezes)
     clips = Clips("alerting", "delegation", "qa")
     plan = Plan(clips, Sizes(3, 2, 4, 5), mix, questions=100 if questions else 0)
+
+    def gold(rank: int, ranks: int) -> Supervised:
+        streams = parts(renderer.processor)
+        return Supervised(streams, shown, row_tokens=320, seed=3, rank=rank, ranks=ranks)
+
     usual = {"steps": 3, "learning_rate": 1e-3, "warmup": 0, "precision": "fp32"}
     return Grpo(
         model,
@@ -88,6 +96,7 @@ def trainer(
         engine or EngineConfig(),
         folder,
         questions=questions,
+        supervised=gold if shown else None,
     )
 
 
