@@ -37,7 +37,8 @@ from benchmarks.result_page import drawing, finish, page, row, versions
 from joyvl_train.stream import StreamSettings
 from serve.bridge import Bridge
 from serve.chat_model import ChatModel
-from serve.live import Live, LiveSettings
+from serve.live import Live
+from serve.live_settings import LiveSettings
 from serve.memory import Seen
 from serve.solvers import UseTools
 from serve.tools import calculate
@@ -96,7 +97,7 @@ class Run:
             "bench",
             self.model,
             self.settings,
-            keeper=Seen(self.asks.ask),
+            keeper=lambda: Seen(self.asks.ask),
             bridge=partial(Bridge, UseTools({"calculator": calculate}), timeout=10.0),
         )
 

@@ -42,7 +42,7 @@ from joyvl_train.stream import Stream
 from serve.chat_model import ChatReply
 from serve.client import Client
 from serve.in_process import InProcess
-from serve.live import LiveSettings
+from serve.live_settings import LiveSettings
 from serve.memory import Said
 from serve.server import Server
 from serve.sessions import Served, Sessions

@@ -31,7 +31,7 @@ from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import Stream
 from serve.in_process import InProcess
-from serve.live import LiveSettings, Model
+from serve.live_settings import LiveSettings, Model
 from serve.memory import Said
 from serve.sessions import Limits, Served, Sessions
 from serve.sources import Sources

@@ -32,7 +32,8 @@ from joyvl_train.actions import Silence
 from joyvl_train.llm import BudgetError, LLMError
 from joyvl_train.stream import Stream, StreamSettings
 from serve.chat_model import ChatModel, chat, name_of, names_of
-from serve.live import Live, LiveSettings
+from serve.live import Live
+from serve.live_settings import LiveSettings
 from serve.memory import Said
 
 RESULTS = Path(__file__).parent / "results" / "live_ways.md"
@@ -133,7 +134,7 @@ async def main() -> None:
         model, _ = await lived.model_at(url, limit=24)
         pictures = lived.Pictures()
         settings = LiveSettings(modes={"default": given.bias}, step_timeout=60.0)
-        live = Live("bench", model, settings, keeper=Said())
+        live = Live("bench", model, settings, keeper=Said)
         for second in range(max(lengths) + given.repeats):
             at = next((n for n in lengths if n <= second < n + given.repeats), None)
             if at is None:

@@ -62,11 +62,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The result: a digest for the stream, and where the full `artifact` can be fetched."""
+    """The result: a digest for the stream, and where the full `artifact` can be fetched. lost: why
+    there is none, though one was made."""
 
     number: int
     digest: str
     artifact: str | None = None
+    lost: str = ""
 
     def __post_init__(self) -> None:
         if not clean(self.digest):

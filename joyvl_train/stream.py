@@ -92,10 +92,12 @@ class Stream:
         memory: Memory | None = None,
         pins: Sequence[str] = (),
         begun: int = 0,
+        tasks: int = 0,
     ) -> None:
         """`memory` is what the stream begins with, `pins` are instructions that stand from the
-        start. Tasks pending in `memory` keep their numbers; new ones count on from the highest.
-        begun: so many seconds of the first chunk are over when the first second is observed."""
+        start. Tasks pending in `memory` keep their numbers; new ones count on from the highest, or
+        from `tasks`. begun: so many seconds of the first chunk are over when the first second is
+        observed."""
         self.settings = settings or StreamSettings()
         if not 0 <= begun < self.settings.chunk_seconds:
             raise ValueError(
@@ -117,7 +119,7 @@ class Stream:
         self._results: tuple[Result, ...] = ()
         self._notes: tuple[str, ...] = ()
         self._open_tasks = frozenset(p.number for p in self._memory.pending)
-        self._tasks = max(self._open_tasks, default=0)  # the last number given
+        self._tasks = max(tasks, *self._open_tasks, 0)  # the last number given
         self._absorbed_tasks = self._tasks  # the last number that memory knows of
         self._events: deque[MemoryEvent] = deque(maxlen=_KEPT_EVENTS)
         self.counts: Counter[str] = Counter()
@@ -169,6 +171,11 @@ class Stream:
     def open_turn(self) -> Turn | None:
         """The turn that waits for its action."""
         return self._turns[-1] if self._turns and self._turns[-1].action is None else None
+
+    @property
+    def tasks(self) -> int:
+        """The number of the last task that was handed over; 0: none was."""
+        return self._tasks
 
     @property
     def open_tasks(self) -> frozenset[int]:

@@ -17,10 +17,10 @@ _SCENE = 40
 
 
 def sample(
-    stop: threading.Event, *, side: int = 384, seed: int = 0, paced: bool = True
+    stop: threading.Event, *, side: int = 384, seed: int = 0, paced: bool = True, every: int = 1
 ) -> Iterator[Second | Notice]:
-    """Seconds of scenes of the validation split, which no training stream shows, drawn `side`
-    pixels wide; `paced` by the clock."""
+    """Every `every`-th second of scenes of the validation split, which no training stream shows,
+    with one picture `side` pixels wide; `paced` by the clock."""
     begun = time.monotonic()
     yield Notice("live")
     second = 0
@@ -35,9 +35,10 @@ def sample(
         )
         frames = WorldFrames(scene, side)
         for place in range(frames.seconds):
-            shown = frames.frames(place)[-1:]
             wait = begun + second + 1 - time.monotonic()
             if stop.wait(max(wait, 0.0) if paced else 0.0):
                 return
-            yield Second(second, shown, float(second + 1), () if second else (ASKED,))
+            if second % every == 0:
+                shown = frames.frames(place)[-1:]
+                yield Second(second, shown, float(second + 1), () if second else (ASKED,))
             second += 1

@@ -123,10 +123,10 @@ class Bridge:
         solved = done.result()
         if not clean(solved.digest):
             return Error(number, "an empty digest")
-        place = None
+        place, lost = None, ""
         if solved.artifact is not None and self._artifacts is not None:
             try:
                 place = self._artifacts.keep(number, solved.artifact, solved.media_type)
             except (OSError, ValueError) as failure:
-                return Error(number, f"the artifact could not be kept: {failure}")
-        return Ready(number, solved.digest, place)
+                lost = f"the artifact could not be kept: {failure}"[:500]
+        return Ready(number, solved.digest, place, lost)

@@ -18,7 +18,7 @@ Event = dict[str, Any]
 
 @dataclass(slots=True)
 class EventLog:
-    """The newest `most` events of a session. Used in one event loop."""
+    """The newest `most` events of a session. Used in one event loop, but for `after`."""
 
     most: int = 2000
     last: int = 0
@@ -45,8 +45,9 @@ class EventLog:
 
     def after(self, seq: int) -> list[Event]:
         """The events after number `seq`; first of all a "gap" where some of them are gone."""
-        found = [event for event in self._events if event["seq"] > seq]
-        first = self._events[0]["seq"] if self._events else self.last + 1
+        kept = self._events.copy()  # in one go: a tool asks from a thread of its own
+        found = [event for event in kept if event["seq"] > seq]
+        first = kept[0]["seq"] if kept else self.last + 1
         if seq + 1 < first:
             missed = first - 1 - seq
             gap = {"seq": first - 1, "time": round(time.time(), 3), "kind": "gap", "missed": missed}

@@ -1,6 +1,6 @@
 """A session as it is lived: a source's seconds in, numbered events out, nothing waited for.
 
-    live = Live("door", model, settings, keeper=Seen(model.ask))
+    live = Live("door", model, settings, keeper=lambda: Seen(model.ask))
     await live.run(feed)
 
 Each second is one step of `serve.session.Session`. Memory, background tasks and modules work beside
@@ -14,82 +14,44 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
-from joyvl_train.actions import Delegation, Response, Silence, spoken
+from joyvl_train.actions import Action, Delegation, Response, Silence, spoken
 from joyvl_train.background import Error, Outcome, Ready, Started, result_of
 from joyvl_train.heldout import Answer, Step
 from joyvl_train.llm import LLMError
 from joyvl_train.memory import Memory, Summary, memory_text
 from joyvl_train.pictures import resized, target_size
-from joyvl_train.stream import Result, Stream, StreamSettings
+from joyvl_train.stream import Result
 from serve.bridge import Bridge, Solved
 from serve.events import EventLog
 from serve.feed import Feed
 from serve.in_process import EngineError
+from serve.live_settings import LiveSettings, Model, Module
 from serve.memory import Keeper, Said, block_of
 from serve.session import BlockDue, Session, Stepped, SummaryDue, Tick
 from serve.source import Second
 from serve.speech import SpeechError, Voice
 
 
-class Model(Protocol):
-    """What answers a live stream: `serve.in_process.InProcess` or `serve.chat_model.ChatModel`."""
-
-    cache: float | None
-
-    def open(self, stream: Stream, seed: int | None = None) -> int: ...
-    def close(self, handle: int) -> None: ...
-    def lean(self, handle: int, silence_bias: float) -> None: ...
-    def frame(self, image: Image.Image) -> Any: ...
-    async def reply(self, handle: int) -> Answer: ...
-    async def ask(self, question: str, frames: Sequence[Any]) -> str: ...
-
-
-class Module(Protocol):
-    """Looks at the frames of each tick; what it returns is told to the model with them, "" is not.
-    It has until the tick is over (`LiveSettings.module_timeout`)."""
-
-    name: str
-
-    async def look(self, second: int, frames: Sequence[Image.Image]) -> str: ...
-
-
-Filter = Callable[[str, bool], str]
-"""(text, was it asked for) -> the text that may be said; "" for none."""
-
-
-def unfiltered(text: str, asked: bool) -> str:
-    return text
-
-
 @dataclass(frozen=True, slots=True)
-class LiveSettings:
-    """How a stream is lived. modes: name -> what is added to silence. Times are in seconds.
+class _Said:
+    """A reply of which a filter let through something else."""
 
-    side: the longest that the model sees pictures at; modules, background tasks and viewers have
-    them as the source gives them. step_timeout: how long a second may take the model. waiting:
-    queries that may wait for a second with frames. asked_for: seconds after a query for which a
-    response counts as asked for, which `say` is told.
-    """
-
-    stream: StreamSettings = field(default_factory=StreamSettings)
-    side: int | None = None
-    modes: dict[str, float] = field(default_factory=lambda: {"default": 0.0})
-    step_timeout: float = 5.0
-    module_timeout: float = 0.5
-    memory_timeout: float = 60.0
-    waiting: int = 16
-    snapshot: int = 4
-    asked_for: int = 10
-    say: Filter = unfiltered
+    text: str
+    action: Action
+    error: str | None = None
+    truncated: bool = False
 
 
 class Live:
-    """One live session. All of its methods run in one event loop; `close` it in the end."""
+    """One live session; `close` it in the end. All of its methods run in one event loop.
+
+    keeper, bridge and modules make what works beside a stream.
+    """
 
     def __init__(
         self,
@@ -97,9 +59,9 @@ class Live:
         model: Model,
         settings: LiveSettings | None = None,
         *,
-        keeper: Keeper | None = None,
+        keeper: Callable[[], Keeper] = Said,
         bridge: Callable[[Callable[[Outcome], None]], Bridge] | None = None,
-        modules: Sequence[Module] = (),
+        modules: Callable[[], Sequence[Module]] = tuple,
         mode: str = "default",
         opening: str = "",
         pins: Sequence[str] = (),
@@ -117,17 +79,20 @@ class Live:
         self.overheads: deque[float] = deque(maxlen=600)
         """Seconds that all else took."""
         self.voice = voice
-        self._keeper = keeper or Said()
-        self._make_bridge, self._modules = bridge, tuple(modules)
+        # Made anew with each beginning: what they know of a stream is forgotten with it.
+        self._make_keeper, self._make_bridge, self._make_modules = keeper, bridge, modules
         self._opening, self._pins, self._seed = opening, tuple(pins), seed
         self._lock = asyncio.Lock()
         self._beside: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._session_number = 0
+        self._looking: dict[str, asyncio.Task[str]] = {}  # module -> its look that is not over
         self.mode = mode
-        self._begin()
+        self._begin(0)
 
-    def _begin(self) -> None:
+    def _begin(self, tasks: int) -> None:
+        """A stream from its start; its tasks are numbered from the one after `tasks` on."""
+        self._keeper, self._modules = self._make_keeper(), tuple(self._make_modules())
         self._queries: list[str] = []
         self._results: list[Result] = []
         self._summaries: list[Summary] = []
@@ -142,6 +107,7 @@ class Live:
             pins=self._pins,
             seed=self._seed,
             snapshot=0,
+            tasks=tasks,
         )
         self._recent: deque[Image.Image] = deque(maxlen=self.settings.snapshot)
         try:
@@ -158,8 +124,11 @@ class Live:
     # What comes from outside
 
     def ask(self, text: str) -> bool:
-        """The user says something; it enters with the next second. False where too much waits."""
-        if self._closed or len(self._queries) >= self.settings.waiting:
+        """The user says something; it enters with the next second. False where too much waits, or
+        all is over."""
+        if self._closed:
+            return False
+        if len(self._queries) >= self.settings.waiting:
             self._tell("refused", what="query", reason="too many wait")
             return False
         self._queries.append(text)
@@ -168,12 +137,16 @@ class Live:
 
     def hear(self, text: str) -> bool:
         """The user is heard to say something; `ask` for the rest."""
+        if self._closed:
+            return False
         self._tell("heard", text=text)
         return self.ask(text)
 
     def set_mode(self, mode: str) -> None:
         """Speaks less or more from the next second on. Raises `ValueError` for an unknown mode, or
-        where the model takes no bias."""
+        where the model takes no bias. Nothing, once all is over."""
+        if self._closed:
+            return
         self._lean(mode)
         self.mode = mode
         self._tell("config", mode=mode)
@@ -193,10 +166,13 @@ class Live:
         return self.bridge is not None and await self.bridge.give(number, Solved(digest))
 
     async def reset(self) -> None:
-        """Forgets all: memory, instructions, tasks. Numbers of events and modes stay."""
+        """Forgets all: memory, instructions, tasks, what keeper and modules know. Events and tasks
+        are numbered on, so that what comes for an old task is nobody's."""
         async with self._lock:
+            if self._closed:
+                return
             await self._end_session()
-            self._begin()
+            self._begin(self.session.stream.tasks)
             self._tell("reset")
 
     async def close(self, reason: str = "closed") -> None:
@@ -210,10 +186,12 @@ class Live:
             self.log.close()
 
     async def _end_session(self) -> None:
-        for task in tuple(self._beside):
+        ending = {*self._beside, *self._looking.values()}
+        for task in ending:
             task.cancel()
-        if self._beside:
-            await asyncio.wait(self._beside, timeout=10)
+        if ending:
+            await asyncio.wait(ending, timeout=10)
+        self._looking.clear()
         if self.bridge is not None:
             await self.bridge.close()
         self.session.close()
@@ -244,7 +222,7 @@ class Live:
             try:
                 if self.session.begin(tick):
                     asked = time.perf_counter()
-                    reply = await self._reply(second)
+                    reply = self._let_through(second, await self._reply(second))
                     took = time.perf_counter() - asked
                 whole = True
             finally:
@@ -312,12 +290,20 @@ class Live:
     async def _notes(self, second: int, frames: Sequence[Image.Image]) -> tuple[str, ...]:
         if not self._modules or not frames:
             return ()
-        looks = [asyncio.create_task(module.look(second, frames)) for module in self._modules]
-        await asyncio.wait(looks, timeout=self.settings.module_timeout)
+        # One look at a time of each, or slow ones would fill all threads; what comes late is told
+        # with the second in which it comes.
+        waiting, self._looking = self._looking, {}
+        looks = {
+            module.name: waiting.get(module.name)
+            or asyncio.create_task(module.look(second, frames))
+            for module in self._modules
+        }
+        await asyncio.wait(looks.values(), timeout=self.settings.module_timeout)
         notes = []
-        for module, look in zip(self._modules, looks, strict=True):
+        for module in self._modules:
+            look = looks[module.name]
             if not look.done():
-                look.cancel()
+                self._looking[module.name] = look
                 self._tell("module", module=module.name, error="no answer in time")
             elif look.exception() is not None:
                 self._tell("module", module=module.name, error=str(look.exception())[:200])
@@ -353,7 +339,27 @@ class Live:
         if not asked.done():
             asked.cancel()
         elif not asked.cancelled() and asked.exception() is None:
-            self._tell("late", second=second, text=asked.result().text)
+            action = asked.result().action
+            text = spoken(action) if action is not None else None
+            self._tell("late", second=second, text=text or "")
+
+    def _let_through(self, second: int, reply: Answer | None) -> Answer | None:
+        """The reply as it may be said."""
+        text = spoken(reply.action) if reply is not None and reply.action is not None else None
+        if reply is None or text is None:
+            return reply
+        asked = self._last_query is not None
+        asked = asked and second - (self._last_query or 0) <= self.settings.asked_for
+        said = self.settings.say(text, asked)
+        if said == text:
+            return reply
+        self._tell("filtered", second=second, text=text)
+        action: Action = Silence()
+        if said and isinstance(reply.action, Delegation):
+            action = Delegation(said, reply.action.question)
+        elif said:
+            action = Response(said)
+        return _Said(reply.text, action, truncated=reply.truncated)
 
     def _stepped(self, event: Stepped, took: float) -> Step:
         step = event.step
@@ -362,13 +368,6 @@ class Live:
             kind = "engine" if step.malformed == "no answer" else "malformed"
             self._tell(kind, second=step.second, error=step.malformed, text=step.reply or "")
         text = spoken(step.action)
-        if text is not None:
-            asked = self._last_query is not None
-            asked = asked and step.second - (self._last_query or 0) <= self.settings.asked_for
-            said = self.settings.say(text, asked)
-            if said != text:
-                self._tell("filtered", second=step.second, text=text)
-            text = said
         names = {Silence: "silence", Response: "response", Delegation: "delegation"}
         self._tell("step", action=names[type(step.action)], text=text or "", **told)
         if text and self.voice is not None:
@@ -425,8 +424,11 @@ class Live:
         match outcome:
             case Started(number):
                 self._tell("task", state="started", task=number)
-            case Ready(number, digest, artifact):
-                self._tell("task", state="ready", task=number, text=digest, artifact=artifact)
+            case Ready(number, digest, artifact, lost):
+                told = {"error": lost} if lost else {}
+                self._tell(
+                    "task", state="ready", task=number, text=digest, artifact=artifact, **told
+                )
             case Error(number, reason):
                 self._tell("task", state="error", task=number, error=reason)
         result = result_of(outcome)
@@ -439,6 +441,8 @@ class Live:
         """All that a client needs to draw the session anew."""
         stream = self.session.stream
         memory = stream.memory
+        # Users see what was said of a task, never the question that was handed over.
+        noted = tuple(replace(each, question=each.note) for each in memory.pending)
         return {
             "session": self.name,
             "second": self._second,
@@ -446,7 +450,7 @@ class Live:
             "modes": list(self.settings.modes),
             "last_event": self.log.last,
             "chunk": stream.chunk,
-            "memory": memory_text(memory),
+            "memory": memory_text(replace(memory, pending=noted)),
             "tiers": {
                 "long": [vars_of(s) for s in memory.long],
                 "mid": [vars_of(s) for s in memory.mid],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -25,8 +26,9 @@ class PictureError(ValueError):
 class Pushed:
     """Puts what is pushed into `feed`. Used in one event loop; `end` it.
 
-    A second ends when its time is over by the clock, whether or not another picture comes. Pictures
-    that carry the number of their second (`whole`) are taken at once, each for all of its second.
+    A second ends when its time is over by the clock, whether or not another picture comes, and a
+    pause lasts as long as it did. Pictures that carry the number of their second (`whole`) are
+    taken at once, each for all of its second; those that `every` leaves out are passed over.
     """
 
     feed: Feed
@@ -39,16 +41,17 @@ class Pushed:
     _last: int = -1
 
     def __post_init__(self) -> None:
-        self._sampler = Sampler(self.frames_per_second, self.side, every=self.every)
+        self._sampler = Sampler(self.frames_per_second, self.side, every=self.every, jump=math.inf)
 
     def add(self, picture: Picture) -> None:
         """A picture that is there now."""
         now = time.monotonic()
         if self._begun is None:
             self._begun = now
+        before = self._sampler.second
         for second in self._sampler.add(now - self._begun, picture):
             self.feed.put(second)
-        if self._timer is None:
+        if self._timer is None or self._sampler.second != before:
             self._await_end(now)
 
     def whole(self, second: int, image: Image.Image) -> None:
@@ -56,6 +59,8 @@ class Pushed:
         if second <= self._last:
             raise ValueError(f"second {second} was there before; the last one is {self._last}")
         self._last = second
+        if second % self.every:
+            return
         if self.side is not None:
             image = resized(image, target_size(image.width, image.height, self.side))
         self._begun = time.monotonic() if self._begun is None else self._begun
@@ -69,17 +74,17 @@ class Pushed:
 
     def _await_end(self, now: float) -> None:
         assert self._begun is not None
+        if self._timer is not None:
+            self._timer.cancel()
         over = self._begun + self._sampler.second + 1
         loop = asyncio.get_running_loop()
+        # A moment later than its time, so that whatever comes from then on is of the next second.
         self._timer = loop.call_later(max(over - now, 0.0) + 0.02, self._second_over)
 
     def _second_over(self) -> None:
         self._timer = None
-        found = self._sampler.end()
-        for second in found:
+        for second in self._sampler.end():
             self.feed.put(second)
-        if found:
-            self._timer = asyncio.get_running_loop().call_later(1.0, self._second_over)
 
 
 def read_picture(data: bytes, most_pixels: int) -> Image.Image:

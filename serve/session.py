@@ -83,7 +83,8 @@ class Session(Generic[Model]):
     """A stream and the handle that `engine` follows it by; `close` it in the end.
 
     seed: names what is drawn for it. snapshot: how many of the newest frames go out with a
-    delegated task. A reply outside the grammar stands as silence, with its reason in the step.
+    delegated task. tasks: the number of the task before its first. A reply outside the grammar
+    stands as silence, with its reason in the step.
     """
 
     def __init__(
@@ -95,12 +96,14 @@ class Session(Generic[Model]):
         pins: Sequence[str] = (),
         seed: int = 0,
         snapshot: int = 4,
+        tasks: int = 0,
     ) -> None:
         self.engine = engine
-        self.stream = Stream(settings, memory, pins)
+        self.stream = Stream(settings, memory, pins, tasks=tasks)
         self._snapshot = snapshot
         self._asked: range | None = None  # the last seconds that a summary was asked for
         self._blocks = 0  # the end of the last block that was asked for
+        self._late: list[MemoryEvent] = []  # summaries that came after their boundary
         self._handle = engine.open(self.stream, seed)
 
     def step(self: Session[Streamer], tick: Tick) -> list[SessionEvent]:
@@ -123,7 +126,7 @@ class Session(Generic[Model]):
         """The first half of `step`: opens the second's turn, which `finish` closes; False where it
         has no frames and so no turn, and `finish` is due all the same."""
         for summary in tick.summaries:
-            self.stream.add_summary(summary)
+            self._late += self.stream.add_summary(summary)
         if tick.block is not None:
             self.stream.add_merge(tick.block)
         told = tick.queries, tick.results, tick.notes
@@ -153,7 +156,8 @@ class Session(Generic[Model]):
         if block and block[-1].stop > self._blocks:
             self._blocks = block[-1].stop
             events.append(BlockDue(block))
-        return events + [Remembered(event) for event in self.stream.take_events()]
+        late, self._late = self._late, []
+        return events + [Remembered(event) for event in (*late, *self.stream.take_events())]
 
 
 def step_together(

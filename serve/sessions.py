@@ -23,7 +23,8 @@ from serve.artifacts import Artifacts
 from serve.bridge import Backend, Bridge
 from serve.events import EventLog
 from serve.feed import Feed
-from serve.live import Live, LiveSettings, Model, Module
+from serve.live import Live
+from serve.live_settings import LiveSettings, Model, Module
 from serve.memory import Keeper
 from serve.source import Second
 from serve.sources import Sources, Watched
@@ -102,6 +103,7 @@ class Open:
     listening: bool = False
     pushed: list[float] = field(default_factory=list)
     ended: float | None = None
+    ending: asyncio.Task[None] | None = None
 
     def touch(self) -> None:
         """Something came from a client, or from the source."""
@@ -202,15 +204,15 @@ class Sessions:
         events = EventLog(self.limits.events)
         bridge = None
         if self._background is not None:
-            bridge = partial(self._bridge, self._background(events), artifacts)
+            bridge = partial(self._bridge, partial(self._background, events), artifacts)
         try:
             live = Live(
                 name,
                 replica,
                 served.settings,
-                keeper=served.keeper(replica),
+                keeper=partial(served.keeper, replica),
                 bridge=bridge,
-                modules=self._modules(),
+                modules=self._modules,
                 mode=mode,
                 opening=opening,
                 pins=pins,
@@ -242,10 +244,10 @@ class Sessions:
         return name, found
 
     def _bridge(
-        self, backend: Backend, artifacts: Artifacts, told: Callable[[Outcome], None]
+        self, backend: Callable[[], Backend], artifacts: Artifacts, told: Callable[[Outcome], None]
     ) -> Bridge:
         return Bridge(
-            backend,
+            backend(),
             told,
             timeout=self.limits.task_seconds,
             most=self.limits.tasks,
@@ -255,9 +257,17 @@ class Sessions:
     async def close_one(self, name: str, reason: str = "closed") -> None:
         """Ends a session; its artifacts stay for `Limits.kept` seconds."""
         found = self._all.get(name)
-        if found is None or found.ended is not None:
-            return
-        found.ended = time.monotonic()
+        if found is not None:
+            # Whoever asks again waits for the same end; one who stops waiting does not stop it.
+            await asyncio.shield(self._ending(found, reason))
+
+    def _ending(self, found: Open, reason: str) -> asyncio.Task[None]:
+        if found.ending is None:
+            found.ended = time.monotonic()
+            found.ending = asyncio.create_task(self._end(found, reason))
+        return found.ending
+
+    async def _end(self, found: Open, reason: str) -> None:
         if found.driving is not None:
             found.driving.cancel()
             await asyncio.wait([found.driving])
@@ -310,6 +320,7 @@ class Sessions:
         if error is not None:
             found.live.note("engine", second=None, error="the session broke; open another")
             log.error("session broke", exc_info=error)
+            self._ending(found, "it broke")
 
 
 def _weight(session: str, replica: str) -> bytes:

@@ -70,16 +70,23 @@ class Sampler:
 
     Picture i of a second is the last one before its share of the second ends, as in training.
     Seconds without a picture are left out, and so are all but every `every`-th. A jump of more than
-    half a minute, or back, is taken for a clock that was set, and time goes on. side: the longest
+    `jump` seconds, or back, is taken for a clock that was set, and time goes on. side: the longest
     that pictures are kept at.
     """
 
     def __init__(
-        self, frames_per_second: int = 1, side: int | None = None, *, every: int = 1, start: int = 0
+        self,
+        frames_per_second: int = 1,
+        side: int | None = None,
+        *,
+        every: int = 1,
+        start: int = 0,
+        jump: float = _JUMP,
     ) -> None:
         if frames_per_second < 1 or every < 1:
             raise ValueError(f"{frames_per_second=} and {every=}; each must be 1 or more")
         self._rate, self._side, self._every = frames_per_second, side, every
+        self._jump = jump
         self._first: float | None = None
         self._begun = 0.0
         self._shares: dict[int, Picture] = {}
@@ -98,7 +105,7 @@ class Sampler:
         now = time.monotonic()
         if self._first is None:
             self._first, self._begun, self._last = at, now, at
-        if at - self._last > _JUMP or self._last - at > _BACK:
+        if at - self._last > self._jump or self._last - at > _BACK:
             # The clock was set: the picture comes a second after the last one.
             self._first += at - self._last - 1
         self._last = at

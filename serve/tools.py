@@ -81,13 +81,15 @@ def _value(node: ast.AST) -> float:
 
 
 def search(log: EventLog, most: int = 3) -> Tool:
-    """Searches what the stream has said and what memory was told, for questions about the past."""
+    """Searches what the stream has said and what memory was told from now on, for questions about
+    the past."""
+    since = log.last
 
     def tool(task: Task) -> str:
         asked = set(_WORD.findall(task.question.casefold()))
         if not _EARLIER.search(task.question):
             return ""
-        lines = list(_lines(log.after(0), task.second))
+        lines = list(_lines(log.after(since), task.second))
         scored = [
             (len(asked & set(_WORD.findall(line.casefold()))), n) for n, line in enumerate(lines)
         ]

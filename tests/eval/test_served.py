@@ -23,7 +23,7 @@ from joyvl_train.memory import log_summary
 from joyvl_train.pictures import decode, encode
 from joyvl_train.stream import StreamSettings
 from serve.in_process import EngineError, InProcess
-from serve.live import LiveSettings
+from serve.live_settings import LiveSettings
 from serve.memory import Said
 from serve.server import Server
 from serve.session import Tick

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from serve.guard import Guard
-from serve.live import LiveSettings
+from serve.live_settings import LiveSettings
 from serve.memory import Said
 from serve.server import Server
 from serve.sessions import Limits, Served, Sessions

@@ -76,7 +76,9 @@ def test_ten_megabytes_of_result_are_cut_or_refused(tmp_path: Path) -> None:
         assert outcomes(live)[-1]["error"] == (
             f"the artifact could not be kept: {big} bytes, at most {5 * 2**20}"
         )
-        assert kept.get(1) is None and ("Error: no result.",) in live.model.prompts
+        # The result itself is none the worse for it.
+        assert kept.get(1) is None and ("Done.",) in live.model.prompts
+        assert outcomes(live)[-1]["state"] == "ready"
         await live.close()
 
         # A command that prints without end is ended at its limit.
@@ -119,6 +121,7 @@ def test_a_full_disk_costs_the_artifact_and_nothing_else(tmp_path: Path) -> None
         with full_disk(1000):
             live, kept = await handed_over(tmp_path, Gives("Done.", b"x" * 5000))
         assert "could not be kept" in outcomes(live)[-1]["error"]
+        assert outcomes(live)[-1]["text"] == "Done." and ("Done.",) in live.model.prompts
         assert kept.get(1) is None and not list((tmp_path / "kept").iterdir())
         steps = [e["second"] for e in live.log.after(0) if e["kind"] == "step"]
         assert steps == [0, 1, 2, 3, 4]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -133,8 +135,54 @@ def test_pushed_pictures_end_with_their_second_or_come_whole() -> None:
             pushed.whole(3, GREY)
         found = await feed.take()
         assert found is not None and found.second == 3 and found.frames[0].size == (16, 16)
+        feed = Feed(9)
+        pushed = Pushed(feed, every=2)
+        for number in range(5):
+            pushed.whole(number, GREY)
+        pushed.end()
+        assert [found.second async for found in taken(feed)] == [0, 2, 4]
 
     asyncio.run(main())
+
+
+def test_a_camera_of_thirty_frames_a_second_makes_one_second_of_each() -> None:
+    async def main() -> list[Second]:
+        feed = Feed(99)
+        pushed = Pushed(feed)
+        begun = time.monotonic()
+        while time.monotonic() < begun + 3.3:
+            pushed.add(lambda: GREY)
+            await asyncio.sleep(1 / 30)
+        pushed.end()
+        return [found async for found in taken(feed)]
+
+    found = asyncio.run(main())
+    assert [each.second for each in found] == [0, 1, 2]
+    # Each ends when its time is over, as near as a busy machine lets it.
+    assert all(each.second + 1 <= each.arrived < each.second + 1.9 for each in found)
+
+
+def test_a_pause_of_a_camera_lasts_as_long_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("serve.pushed.time", SimpleNamespace(monotonic=lambda: now))
+
+    async def main() -> list[Second]:
+        nonlocal now
+        feed = Feed(99)
+        pushed = Pushed(feed, every=2)
+        for at in (0.0, 1.5, 2.5, 62.2, 63.5, 64.5):
+            now = 1000.0 + at
+            pushed.add(lambda: GREY)
+        pushed.end()
+        return [found async for found in taken(feed)]
+
+    assert [each.second for each in asyncio.run(main())] == [0, 2, 62]
+
+
+async def taken(feed: Feed) -> AsyncIterator[Second]:
+    """What the feed holds until its end."""
+    while (found := await feed.take()) is not None:
+        yield found
 
 
 def test_pictures_from_outside_are_read_with_care() -> None:

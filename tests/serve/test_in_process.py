@@ -10,7 +10,8 @@ import pytest
 from joyvl_train.engine import Engine
 from joyvl_train.stream import Stream, StreamSettings
 from serve.in_process import EngineError, InProcess
-from serve.live import Live, LiveSettings
+from serve.live import Live
+from serve.live_settings import LiveSettings
 from serve.session import Session, Stepped, Tick
 from tests.joyvl_train.conftest import picture
 from tests.rl.tiny_grpo import lively

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from joyvl_train.actions import Delegation, Response
+from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.background import Task
 from joyvl_train.memory import Summary
 from joyvl_train.stream import StreamSettings, Turn
 from serve.bridge import Backend, BackgroundError, Bridge, Solved
 from serve.feed import Feed
 from serve.in_process import EngineError
-from serve.live import Live, LiveSettings
+from serve.live import Live
+from serve.live_settings import LiveSettings
 from serve.memory import Said
 from tests.serve.lived import Scripted, second, settled
 
@@ -56,7 +57,7 @@ def test_a_model_that_is_late_leaves_silence_and_its_words_go_to_the_log() -> No
         await settled()
         assert [e["action"] for e in kinds(live, "step")] == ["silence", "silence"]
         assert [e["second"] for e in kinds(live, "engine")] == [1]
-        assert [(e["second"], e["text"]) for e in kinds(live, "late")] == [(1, "?")]
+        assert [(e["second"], e["text"]) for e in kinds(live, "late")] == [(1, "Too late.")]
         turns = live.session.stream.turns
         assert [turn.second for turn in turns] == [0, 1, 2]
         await live.close()
@@ -182,6 +183,76 @@ def test_tasks_end_with_the_session_and_what_comes_later_is_nobodys() -> None:
     run(main())
 
 
+def test_a_reset_shares_nothing_with_what_was_before() -> None:
+    class Counts(Said):
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Counts.made += 1
+
+    async def main() -> None:
+        model = Scripted({1: Delegation("One moment.", "What is that?")})
+        backends: list[Backend] = []
+
+        def bridge(told: Any) -> Bridge:
+            backends.append(Solves(wait=60))
+            return Bridge(backends[-1], told)
+
+        live = Live("a", model, bridge=bridge, keeper=Counts)
+        for _ in range(2):
+            for number in range(3):
+                await live.step(second(number))
+            await live.reset()
+        started = [e["task"] for e in kinds(live, "task") if e["state"] == "started"]
+        assert started == [1, 2] and Counts.made == len(backends) == 3
+        for number in range(3):
+            await live.step(second(number))
+        # The answer to an old question is nobody's.
+        assert not await live.give(1, "42") and live.state()["pending"] == [3]
+        await live.close()
+
+    run(main())
+
+
+def test_users_see_the_note_of_a_task_and_never_its_question() -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        asked = Delegation("One moment.", "SECRET")
+        live = Live(
+            "a",
+            Scripted({1: asked, 9: asked}, waits={9: gate.wait}),
+            LiveSettings(StreamSettings(chunk_seconds=6, lead=2), step_timeout=0.05),
+            bridge=lambda told: Bridge(Solves(wait=60), told),
+        )
+        for number in range(11):
+            await live.step(second(number))
+            await settled()
+        assert "SECRET" in live.session.stream.memory_text
+        gate.set()
+        await settled()
+        assert [e["text"] for e in kinds(live, "late")] == ["One moment."]
+        assert "SECRET" not in f"{live.state()}{live.log.after(0)}"
+        assert "task 1: One moment." in live.state()["memory"]
+        await live.close()
+
+    run(main())
+
+
+def test_what_comes_after_the_end_changes_nothing() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted(), LiveSettings(modes={"default": 0.0, "aloof": 2.0}))
+        await live.step(second(0))
+        await live.close()
+        last = live.log.last
+        assert not live.ask("Hello?") and not live.hear("Hello?")
+        live.set_mode("aloof")
+        await live.reset()
+        assert live.log.last == last and live.model.biases == {1: 0.0} and not live.model.streams
+
+    run(main())
+
+
 class Fails(Said):
     async def chunk(self, seconds: range, turns: Sequence[Turn]) -> str:
         raise ValueError("no words")
@@ -216,7 +287,7 @@ def test_chunks_are_summed_up_beside_the_stream() -> None:
 
 def test_memory_that_fails_or_is_late_never_holds_up_the_stream() -> None:
     async def main() -> None:
-        live = Live("a", Scripted({1: Response("A dog.")}), CHUNKS, keeper=Fails())
+        live = Live("a", Scripted({1: Response("A dog.")}), CHUNKS, keeper=Fails)
         for number in range(8):
             await live.step(second(number))
             await settled()
@@ -225,7 +296,7 @@ def test_memory_that_fails_or_is_late_never_holds_up_the_stream() -> None:
         await live.close()
 
         slow = Slow()
-        live = Live("a", Scripted(), CHUNKS, keeper=slow)
+        live = Live("a", Scripted(), CHUNKS, keeper=lambda: slow)
         for number in range(20):
             await live.step(second(number))
             await settled()
@@ -233,6 +304,7 @@ def test_memory_that_fails_or_is_late_never_holds_up_the_stream() -> None:
                 slow.gate.set()
         texts = [summary.text for summary in live.session.stream.memory.mid]
         assert len(texts) == 3 and "Slowly told." in texts[0]
+        assert any(e["what"] == "summary_late" for e in kinds(live, "memory"))
         await live.close()
 
     run(main())
@@ -256,11 +328,11 @@ class Reads:
     name = "ocr"
 
     def __init__(self, *texts: str, wait: float = 0.0) -> None:
-        self._texts, self._wait = list(texts), wait
+        self.left, self._wait = list(texts), wait
 
     async def look(self, second: int, frames: Sequence[Any]) -> str:
         await asyncio.sleep(self._wait)
-        text = self._texts.pop(0)
+        text = self.left.pop(0)
         if text == "!":
             raise ValueError("broken lens")
         return text
@@ -268,16 +340,26 @@ class Reads:
 
 def test_a_module_adds_a_line_to_the_tick_and_can_do_no_harm() -> None:
     async def main() -> None:
-        live = Live("a", Scripted(), modules=[Reads("EXIT", "", "!", "late")])
+        live = Live("a", Scripted(), modules=lambda: [Reads("EXIT", "", "!", "late")])
         for number in range(3):
             await live.step(second(number))
         assert live.model.prompts == [("ocr: EXIT",), (), ()]
         assert [e["error"] for e in kinds(live, "module")] == ["broken lens"]
         await live.close()
         settings = LiveSettings(module_timeout=0.02)
-        live = Live("a", Scripted(), settings, modules=[Reads("late", wait=9)])
+        live = Live("a", Scripted(), settings, modules=lambda: [Reads("late", wait=9)])
         await live.step(second(0))
         assert [e["error"] for e in kinds(live, "module")] == ["no answer in time"]
+        await live.close()
+        # One that is slow is not asked again meanwhile, and heard when it has done.
+        slow = Reads("EXIT", "ENTRY", wait=0.05)
+        live = Live("a", Scripted(), settings, modules=lambda: [slow])
+        for number in range(2):
+            await live.step(second(number))
+        assert len(slow.left) == 2
+        await asyncio.sleep(0.1)
+        await live.step(second(2))
+        assert live.model.prompts == [(), (), ("ocr: EXIT",)] and len(slow.left) == 1
         await live.close()
 
     run(main())
@@ -293,8 +375,17 @@ def test_unprompted_speech_can_be_filtered() -> None:
         live.ask("Is it on?")
         for number in range(41):
             await live.step(second(number))
-        assert [e["text"] for e in kinds(live, "step") if e["action"] == "response"] == ["Yes.", ""]
+        assert [e["text"] for e in kinds(live, "step") if e["action"] == "response"] == ["Yes."]
         assert [e["text"] for e in kinds(live, "filtered")] == ["By the way."]
+        # What nobody was told is not in the stream's history as said.
+        turns = live.session.stream.turns
+        assert (turns[1].action, turns[-1].action) == (Response("Yes."), Silence())
+        await live.close()
+        model = Scripted({1: Delegation("A word first.", "What is it?")})
+        live = Live("a", model, LiveSettings(say=quiet), bridge=lambda told: Bridge(Solves(), told))
+        for number in range(3):
+            await live.step(second(number))
+        assert not kinds(live, "task") and live.state()["pending"] == []
         await live.close()
 
     run(main())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serve.live import LiveSettings
+from serve.live_settings import LiveSettings
 from serve.memory import Said
 from serve.sessions import Limits, Refused, Served, Sessions
 from serve.sources import NotAllowed, Sources
@@ -61,9 +61,11 @@ def test_a_session_that_breaks_tells_its_clients(
             await asyncio.sleep(0.01)
             if found.driving is not None and found.driving.done():
                 break
-        told = [event for event in found.live.log.after(0) if event["kind"] == "engine"]
         await made.close_one(name)
-        return told
+        events = found.live.log.after(0)
+        assert events[-1]["kind"] == "closed" and "broke" in events[-1]["reason"]
+        assert len(made) == 0 and found.live.log.closed
+        return [event for event in events if event["kind"] == "engine"]
 
     with caplog.at_level(logging.ERROR, "joyvl.serve"):
         (event,) = asyncio.run(main())

@@ -12,7 +12,8 @@ import pytest
 
 from joyvl_train.llm import Client, Endpoint
 from serve.chat_model import ChatModel
-from serve.live import Live, LiveSettings
+from serve.live import Live
+from serve.live_settings import LiveSettings
 from serve.vllm_process import Vllm
 from tests.vllm.served import PYTHON, needs_vllm
 from tests.vllm.test_live import seconds

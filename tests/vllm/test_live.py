@@ -16,7 +16,8 @@ from joyvl_train.rendering import Renderer
 from joyvl_train.stream import StreamSettings
 from serve.chat_model import ChatModel, control_ids, name_of
 from serve.in_process import InProcess
-from serve.live import Live, LiveSettings
+from serve.live import Live
+from serve.live_settings import LiveSettings
 from serve.source import Second
 from tests.vllm.served import ASKS, SIDE, needs_vllm
 
