@@ -1,8 +1,8 @@
 """What a stream of hours still knows: each tier of the memory, taken away in turn.
 
-    python benchmarks/live_recall.py RUN [NAME=RUN ...] [--streams 8] [--results]
+    python benchmarks/live_recall.py RUN [NAME=RUN ...] [--streams 8] [--every 150] [--results]
 
-In streams of 2.7 hours a coloured thing comes and goes every 25 seconds, and nobody says a word. At
+In streams of 2.7 hours a coloured thing comes and goes now and then, and nobody says a word. At
 the end the user asks about things that came once, minutes or hours ago: what colour, when, and what
 came just before. Every run tells what it sees of each chunk (`serve.memory.Seen` asks the same);
 from these same texts the memory is then built by each way of keeping them, and the question is put
@@ -52,10 +52,11 @@ from serve.memory import Said, Searched
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "live_recall.md"
 CHUNKS = 97
-EVERY = 25
-"""Seconds from one visit to the next; each is there for twelve of them."""
-MINUTES = (2, 5, 10, 20, 40, 80, 120, 150)
-OF_AN_AGE = 2
+STAY = 12
+"""Seconds that a thing is there."""
+PIECE = 1000
+"""Seconds that are drawn from one script."""
+MINUTES = (3, 6, 11, 21, 41, 81, 121, 151)
 LIMITS = Limits()
 SEARCHED = "three tiers, and a search"
 WAYS: dict[str, Limits] = {
@@ -69,7 +70,7 @@ EXACT, NOTHING = "three tiers, told exactly", "nothing of earlier chunks"
 
 @dataclass(frozen=True)
 class Visit:
-    """A thing that comes in `second` and is gone twelve seconds later."""
+    """A thing that comes in `second` and is gone `STAY` seconds later."""
 
     second: int
     thing: Picture
@@ -91,36 +92,33 @@ class Question:
 
 
 class Hours:
-    """A stream of hours, drawn by the piece."""
+    """A stream of hours, drawn by the piece; a thing comes every `every` seconds."""
 
-    def __init__(self, number: int, settings: StreamSettings) -> None:
+    def __init__(self, number: int, settings: StreamSettings, every: int) -> None:
         rng = random.Random(f"hours/{number}")
         self.stop = CHUNKS * settings.chunk_seconds
         self.asked_at = self.stop + 3
         things = [p for p in picture_set("drawn") if p.colours and p.article in ("a", "an")]
         rng.shuffle(things)
-        once = things[: len(MINUTES) * OF_AN_AGE]
+        once = things[: len(MINUTES)]
         others = things[len(once) :]
         places: dict[int, tuple[int, Picture]] = {}
-        for i, thing in enumerate(once):
-            minutes = MINUTES[i // OF_AN_AGE]
-            # Two visits apart, so that neither is what came before the other.
-            place = (self.asked_at - 60 * minutes) // EVERY - 2 * (i % OF_AN_AGE)
-            places[place] = minutes, thing
+        for minutes, thing in zip(MINUTES, once, strict=True):
+            places[(self.asked_at - 60 * minutes) // every] = minutes, thing
         self.visits: list[Visit] = []
         self.once: list[tuple[int, int]] = []
-        for place in range((self.stop + 10) // EVERY):
+        for place in range((self.stop + 10) // every):
             minutes, thing = places.get(place, (0, None))
             if thing is not None:
                 self.once.append((minutes, place))
             shown = thing or rng.choice(others)
-            self.visits.append(Visit(place * EVERY + 3, shown, rng.choice(list(COLOURS))))
+            self.visits.append(Visit(place * every + 3, shown, rng.choice(list(COLOURS))))
         self._number = number
         self._scenes: dict[int, Any] = {}
 
     def picture(self, second: int) -> Image.Image:
         """What is there at the end of a second."""
-        piece, within = divmod(second, 20 * EVERY)
+        piece, within = divmod(second, PIECE)
         if piece not in self._scenes:
             self._scenes = {piece: self._scene(piece)}  # they are asked for in order
         scene = self._scenes[piece]
@@ -128,18 +126,20 @@ class Hours:
         return world_scene.draw(scene, time, SIDE, SIDE)
 
     def _scene(self, piece: int) -> Any:
-        start = piece * 20 * EVERY
+        start = piece * PIECE
+        stop = start + PIECE
         things = [
             {
                 "thing": v.thing.name,
                 "colour": v.colour,
-                "from": v.second - start,
-                "to": v.second - start + 12,
-                "place": ("top left", "bottom right")[(v.second // EVERY) % 2],
+                "from": max(v.second - start, 0),
+                "to": min(v.second - start + STAY, PIECE),
+                "place": ("top left", "bottom right")[v.second % 2],
             }
-            for v in self.visits[piece * 20 : piece * 20 + 20]
+            for v in self.visits
+            if v.second < stop and v.second + STAY > start
         ]
-        told = {"seconds": 20 * EVERY, "things": things, "seed": self._number * 1000 + piece}
+        told = {"seconds": PIECE, "things": things, "seed": self._number * 1000 + piece}
         return read_script(Fields(told, f"piece {piece}")).scene
 
     def turns(self, seconds: range) -> tuple[Turn, ...]:
@@ -153,8 +153,8 @@ class Hours:
                 lines.append(
                     f"{visit.second} s: {capital(a(visit.noun, visit.thing.article))} appeared."
                 )
-            if visit.second + 12 in seconds:
-                lines.append(f"{visit.second + 12} s: The {visit.noun} left.")
+            if visit.second + STAY in seconds:
+                lines.append(f"{visit.second + STAY} s: The {visit.noun} left.")
         return "; ".join(lines)
 
     def questions(self) -> Iterator[Question]:
@@ -248,7 +248,7 @@ class Arm:
     tokens: list[int]
 
 
-def measure(name: str, run: Path, streams: int, seed: int) -> dict[str, Arm]:
+def measure(name: str, run: Path, streams: int, seed: int, every: int) -> dict[str, Arm]:
     """Every way of keeping, on the same texts of one run."""
     config = compose(ROOT, ["recipe=serve"])
     model, renderer = speaker(config, str(run / "checkpoint"))
@@ -259,7 +259,7 @@ def measure(name: str, run: Path, streams: int, seed: int) -> dict[str, Arm]:
         engine = engine_of(plain, renderer, config, chosen_bias(run))
         asks = ModelSummary(engine)
         for number in range(seed, seed + streams):
-            hours = Hours(number, settings)
+            hours = Hours(number, settings, every)
             seen, exact = [], []
             for seconds in tqdm(_covered(settings), desc=f"{name}, stream {number}", unit="chunk"):
                 seen.append(asks(hours.turns(seconds)))
@@ -297,6 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", nargs="+", help="RUN or NAME=RUN, finished runs of recipe=sft")
     parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--every", type=int, default=150, help="seconds between visits, 25 or more")
     parser.add_argument("--seed", type=int, default=0, help="number of the first stream")
     parser.add_argument("--results", action="store_true", help=f"write {RESULTS.name}")
     given = parser.parse_args(arguments)
@@ -306,17 +307,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     by_age.append(row(["---"] * (len(MINUTES) + 3)))
     by_kind.append(row(["---"] * 5))
     for name, run in named_runs(given.runs).items():
-        arms = measure(name, run, given.streams, given.seed)
+        arms = measure(name, run, given.streams, given.seed, given.every)
         for line, arm in zip(shares(arms, MINUTES), arms.values(), strict=True):
             by_age.append(row([name, *line, f"{np.mean(arm.tokens):,.0f}"]))
         by_kind += [row([name, *line]) for line in shares(arms, kinds)]
-    asked = given.streams * OF_AN_AGE * 3
+    asked = given.streams * 3
     note = [
-        f"{given.streams} streams of {CHUNKS} chunks each; each share of the first table is of "
-        f"{asked} questions, which one in {asked} right answers moves by {1 / asked:.1%}."
+        f"{given.streams} streams of {CHUNKS} chunks each, in which a thing comes every {given.every} "
+        f"seconds; each share of the first table is of {asked} questions."
     ]
     packages = versions("torch", "transformers")
-    command = f"live_recall.py RUN --streams {given.streams}"
+    command = f"live_recall.py RUN --streams {given.streams} --every {given.every}"
     text = page("What a stream of hours knows", command, packages, [*by_age, "", *by_kind], note)
     finish(RESULTS, text, given.results)
     return 0

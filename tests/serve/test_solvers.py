@@ -44,10 +44,11 @@ def test_sums(question: str, answer: str) -> None:
 
 def test_the_past_is_searched_and_the_future_is_not() -> None:
     log = EventLog()
+    log.add("step", second=3, text="A car of an earlier stream.", action="response", latency=0.1)
+    find = search(log)
     for second, text in ((5, "A red car came."), (9, "The dog left."), (70, "A car crashed.")):
         log.add("step", second=second, text=text, action="response", latency=0.1)
     log.add("summary", start=0, stop=40, text="31 s: a blue car came; 33 s: rain")
-    find = search(log)
     assert (
         find(task("When did a car come before?")) == "5 s: A red car came.; 31 s: a blue car came"
     )
