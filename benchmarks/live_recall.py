@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         by_kind += [row([name, *line]) for line in shares(arms, kinds)]
     asked = given.streams * 3
     note = [
-        f"{given.streams} streams of {CHUNKS} chunks each, in which a thing comes every {given.every} "
+        f"{given.streams} streams of {CHUNKS} chunks, with a thing every {given.every} "
         f"seconds; each share of the first table is of {asked} questions."
     ]
     packages = versions("torch", "transformers")
