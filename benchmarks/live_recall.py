@@ -41,7 +41,7 @@ from joyvl_train.actions import Action, Response, Silence
 from joyvl_train.cli import compose
 from joyvl_train.content import right
 from joyvl_train.engine import Engine
-from joyvl_train.memory import Limits, Memory, Summary, add_summary, memory_text
+from joyvl_train.memory import Limits, Memory, Summary, add_summary, log_summary, memory_text
 from joyvl_train.stream import Stream, StreamSettings, Turn
 from joyvl_train.timeline import Rule
 from joyvl_train.trainer import generating
@@ -155,7 +155,7 @@ class Hours:
                 )
             if visit.second + STAY in seconds:
                 lines.append(f"{visit.second + STAY} s: The {visit.noun} left.")
-        return "; ".join(lines)
+        return "; ".join(lines) or log_summary(())
 
     def questions(self) -> Iterator[Question]:
         rng = random.Random(f"asked/{self._number}")

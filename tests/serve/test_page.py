@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from joyvl_train.actions import Delegation, Response
 from recipes._sample import sample
 from serve.events import EventLog
 from serve.solvers import RunCommand
+from serve.source import Notice, Second
 from serve.sources import Sources
 from serve.webrtc import WebRtc
 from tests.chromium import BINARY, Page, opened
-from tests.serve.lived import Scripted
+from tests.serve.lived import Scripted, second
 from tests.serve.running import running, url
 
 pytestmark = [
@@ -108,6 +110,54 @@ def test_the_page_watches_hears_and_shows_what_was_made(tmp_path: Path) -> None:
             await page.run("document.getElementById('stop').click()")
             await becomes(page, "document.getElementById('status').innerText", "stopped".__eq__)
             await becomes(page, "1", lambda _: not model.streams)
+
+    asyncio.run(main())
+
+
+class Recalls(Scripted):
+    """Knows a name if the stream's memory tells it, once its turns no longer do."""
+
+    heard = asked = 0
+
+    async def reply(self, handle: int) -> Any:
+        stream = self.streams[handle]
+        turn = stream.open_turn
+        assert turn is not None
+        if "I am Hugo." in turn.queries:
+            self.heard = turn.second
+        if "Who am I?" in turn.queries:
+            self.asked = turn.second
+            there = any("I am Hugo." in each.queries for each in stream.turns)
+            known = "I am Hugo." in stream.memory_text and not there
+            self.actions[turn.second] = Response("You are Hugo." if known else "I do not know.")
+        return await super().reply(handle)
+
+
+def test_what_was_typed_ten_minutes_ago_is_remembered(tmp_path: Path) -> None:
+    def fast(stop: threading.Event) -> Iterator[Second | Notice]:
+        yield Notice("live")
+        for number in range(100_000):
+            if stop.wait(0.01):
+                return
+            yield second(number)
+
+    async def main() -> None:
+        model = Recalls()
+        made = running(tmp_path, model, sources=Sources(sample=fast))
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+
+            async def type_in(text: str) -> None:
+                await page.run(f"document.getElementById('text').value = {text!r}")
+                await page.run("document.getElementById('ask').requestSubmit()")
+
+            await becomes(page, "document.querySelectorAll('#strip li').length", bool)
+            await type_in("I am Hugo.")
+            await becomes(page, "1", lambda _: model.heard > 0)
+            (stream,) = model.streams.values()
+            await becomes(page, "1", lambda _: stream.turns[-1].second > model.heard + 620, 60)
+            await type_in("Who am I?")
+            await becomes(page, *said("You are Hugo."))
+            assert model.asked - model.heard > 600
 
     asyncio.run(main())
 
