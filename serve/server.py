@@ -59,7 +59,7 @@ class Server:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listens until `stop`; `port` tells where."""
-        app = web.Application(client_max_size=BODY, middlewares=[self.guard.check, self._answered])
+        app = web.Application(client_max_size=BODY, middlewares=[self._answered, self.guard.check])
         self._routes(app)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=5, keepalive_timeout=30
@@ -117,22 +117,32 @@ class Server:
     async def _answered(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        """The answer, or what is wrong with the request; whatever it is, it is counted."""
+        status = 500
         try:
-            response = await handler(request)
-        except Refused as refused:
-            response = error(refused.status, str(refused))
-        except (Asked, NotAllowed, PictureError, SoundError) as wrong:
-            response = error(400, str(wrong))
-        except web.HTTPException as raised:
-            response = error(raised.status, raised.reason)
-        except TimeoutError:
-            response = error(408, "the request did not end in time")
+            response = await self._put(request, handler)
+            status = response.status
+        finally:
+            self._measures.request(request, status)
         if not response.prepared:
             response.headers.setdefault("X-Content-Type-Options", "nosniff")
             response.headers.setdefault("Cache-Control", "no-store")
             response.headers.setdefault("Referrer-Policy", "no-referrer")
-        self._measures.request(request, response.status)
         return response
+
+    async def _put(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return error(refused.status, str(refused))
+        except (Asked, NotAllowed, PictureError, SoundError) as wrong:
+            return error(400, str(wrong))
+        except web.HTTPException as raised:
+            return error(raised.status, raised.reason)
+        except TimeoutError:
+            return error(408, "the request did not end in time")
 
     # The server
 
