@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection
@@ -19,6 +20,10 @@ OPEN_PATHS = ("/health", "/", "/page.js", "/page.css", "/openapi.json")
 
 PROTOCOL = "joyvl"
 """The WebSocket protocol; a browser, which can't set headers, sends "token.<token>" beside it."""
+
+TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
+"""What a token may be: the names of WebSocket protocols and addresses of pages hold these
+characters as they are."""
 
 
 def is_loopback(host: str) -> bool:
