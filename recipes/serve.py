@@ -26,7 +26,7 @@ from recipes._speech import speech_of
 from recipes._world import settings
 from serve.chat_model import ChatModel, cached, control_ids
 from serve.client import Client
-from serve.guard import Guard, is_loopback
+from serve.guard import TOKEN, Guard, is_loopback
 from serve.in_process import InProcess
 from serve.live import LiveSettings, Model
 from serve.memory import Keeper, Said, Searched, Seen
@@ -53,7 +53,13 @@ def main(config: Config, run: Run) -> None:
 def check(config: Config) -> None:
     """Raises `UserError` for what can't be served, or not safely."""
     serve = config.serve
-    if not is_loopback(serve.host) and not os.environ.get(serve.token_variable):
+    token = os.environ.get(serve.token_variable, "")
+    if token and not TOKEN.fullmatch(token):
+        raise UserError(
+            f"{serve.token_variable}: a browser can't send this token; take one of letters, digits "
+            "and - . _ ~ alone, such as `openssl rand -hex 24` gives"
+        )
+    if not is_loopback(serve.host) and not token:
         raise UserError(
             f"serve.host={serve.host} is beyond this machine: put a token into the variable "
             f"{serve.token_variable}, and name this server in serve.hosts"

@@ -10,11 +10,15 @@ async with Client("http://127.0.0.1:8700") as client:
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import aiohttp
+
+ENDED = 4000
+"""Code by which a server closes the WebSocket of a session that has ended, once all was told."""
 
 
 class ServerError(RuntimeError):
@@ -46,9 +50,16 @@ class Client:
     async def call(self, method: str, path: str, **given: Any) -> Any:
         """The JSON of an answer. Raises `ServerError`."""
         async with self._http.request(method, f"{self._url}{path}", **given) as answer:
-            told = await answer.json(content_type=None) if answer.content_length else {}
+            body = await answer.read()
+            try:
+                told = json.loads(body) if body else {}
+            except ValueError:  # a proxy's page, say
+                told = None
             if answer.status >= 400:
-                raise ServerError(answer.status, str(told.get("error", answer.reason)))
+                why = told.get("error") if isinstance(told, dict) else None
+                raise ServerError(answer.status, str(why or answer.reason))
+            if told is None:
+                raise ServerError(answer.status, "the answer is no JSON")
             return told
 
     async def bytes(self, path: str) -> bytes:
@@ -110,7 +121,8 @@ class Session:
 
     async def events(self, *, again: float = 1.0) -> AsyncIterator[dict[str, Any]]:
         """The events as they come, until the session is closed; a connection that breaks is made
-        anew after `again` seconds, and goes on after the last event that was read."""
+        anew after `again` seconds, and goes on after the last event that was read. Raises
+        `ServerError` where nothing is kept of the session any more."""
         while True:
             try:
                 async with self.client.socket(f"{self.place}/socket?after={self.seen}") as socket:
@@ -120,6 +132,8 @@ class Session:
                         yield event
                         if event["kind"] == "closed":
                             return
+                    if socket.close_code == ENDED:
+                        return
             except aiohttp.WSServerHandshakeError as error:
                 if error.status in (401, 403, 404):
                     raise ServerError(error.status, "the session is gone") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection
@@ -19,6 +20,10 @@ OPEN_PATHS = ("/health", "/", "/page.js", "/page.css", "/openapi.json")
 
 PROTOCOL = "joyvl"
 """The WebSocket protocol; a browser, which can't set headers, sends "token.<token>" beside it."""
+
+TOKEN = re.compile(r"[A-Za-z0-9._~-]+")
+"""What a token may be: the names of WebSocket protocols and addresses of pages hold these
+characters as they are."""
 
 
 def is_loopback(host: str) -> bool:
@@ -81,7 +86,10 @@ class Guard:
         return None
 
     def _known(self, origin: str, host: str) -> bool:
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:  # half of an IPv6 address, say
+            return False
         same = parts.scheme in ("http", "https") and parts.netloc.casefold() == host.casefold()
         return same or origin in self.origins
 
@@ -101,6 +109,10 @@ def error(status: int, message: str) -> web.Response:
 
 def _has_port(host: str) -> bool:
     return ":" in host and not host.endswith("]")
+
+
+def _connected(protocol: Any) -> bool:
+    return protocol.transport is not None and not protocol.transport.is_closing()
 
 
 class Listener:
@@ -131,10 +143,18 @@ class Listener:
     def _made(self) -> asyncio.Protocol:
         assert self._runner.server is not None
         protocol = self._runner.server()
-        self._protocols.append((protocol, time.monotonic()))
-        if len(self._runner.server.connections) >= self._most:
-            asyncio.get_running_loop().call_soon(self._cut, protocol)
+        # The loop connects it only after what is scheduled here; what that schedules comes later.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._admit, protocol)
         return protocol
+
+    def _admit(self, protocol: Any) -> None:
+        """Takes in a protocol that was just connected, or cuts it off where there are enough."""
+        self._protocols = [one for one in self._protocols if _connected(one[0])]
+        if len(self._protocols) >= self._most:
+            self._cut(protocol)
+        elif _connected(protocol):
+            self._protocols.append((protocol, time.monotonic()))
 
     def _cut(self, protocol: Any) -> None:
         if protocol.transport is not None:
@@ -145,7 +165,7 @@ class Listener:
         while True:
             await asyncio.sleep(min(1.0, self._slow / 3))
             now = time.monotonic()
-            self._protocols = [one for one in self._protocols if one[0].transport is not None]
+            self._protocols = [one for one in self._protocols if _connected(one[0])]
             for protocol, made in self._protocols:
                 transport = protocol.transport
                 if transport in self._guard.serving:

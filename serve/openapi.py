@@ -146,7 +146,8 @@ def described() -> dict[str, Any]:
             "parameters": [_SESSION, _AFTER],
             "get": _operation(
                 "a WebSocket (protocol joyvl): events out; in: query, config, reset, sync, cancel "
-                "as JSON with their kind, pictures as binary messages",
+                "as JSON with their kind, pictures as binary messages; closed with code 4000 once "
+                "all was told of a session that has ended",
                 answer="101",
             ),
         },

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from joyvl_train.conversation import clean
 from serve.asked import BODY, WAIT, Asked, body_of, count_of, json_of, only, text_of
 from serve.guard import PROTOCOL, Guard, Listener, error
 from serve.measures import Measures
@@ -32,6 +33,9 @@ _OWN = (
     "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+ENDED = 4000
+"""Code by which a WebSocket closes once all was told of a session that has ended."""
+
 log = logging.getLogger("joyvl.serve")
 
 Offer = Callable[[Open, str, str, str], Awaitable[dict[str, str]]]
@@ -59,7 +63,7 @@ class Server:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listens until `stop`; `port` tells where."""
-        app = web.Application(client_max_size=BODY, middlewares=[self.guard.check, self._answered])
+        app = web.Application(client_max_size=BODY, middlewares=[self._answered, self.guard.check])
         self._routes(app)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=5, keepalive_timeout=30
@@ -117,22 +121,32 @@ class Server:
     async def _answered(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        """The answer, or what is wrong with the request; whatever it is, it is counted."""
+        status = 500
         try:
-            response = await handler(request)
-        except Refused as refused:
-            response = error(refused.status, str(refused))
-        except (Asked, NotAllowed, PictureError, SoundError) as wrong:
-            response = error(400, str(wrong))
-        except web.HTTPException as raised:
-            response = error(raised.status, raised.reason)
-        except TimeoutError:
-            response = error(408, "the request did not end in time")
+            response = await self._put(request, handler)
+            status = response.status
+        finally:
+            self._measures.request(request, status)
         if not response.prepared:
             response.headers.setdefault("X-Content-Type-Options", "nosniff")
             response.headers.setdefault("Cache-Control", "no-store")
             response.headers.setdefault("Referrer-Policy", "no-referrer")
-        self._measures.request(request, response.status)
         return response
+
+    async def _put(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return error(refused.status, str(refused))
+        except (Asked, NotAllowed, PictureError, SoundError) as wrong:
+            return error(400, str(wrong))
+        except web.HTTPException as raised:
+            return error(raised.status, raised.reason)
+        except TimeoutError:
+            return error(408, "the request did not end in time")
 
     # The server
 
@@ -356,6 +370,8 @@ class Server:
         asked = await json_of(request)
         only(asked, {"digest"})
         digest = text_of(asked, "digest", self.sessions.limits.text_chars)
+        if not clean(digest):
+            raise Asked("digest is empty")
         if not await found.live.give(int(request.match_info["number"]), digest):
             raise Refused("no such task runs", 404)
         return web.json_response({"accepted": True}, status=202)
@@ -378,8 +394,9 @@ class Server:
     # WebSocket
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        """Events out, from `after` on; in: JSON commands, and pictures as binary messages."""
-        found = self._session(request)
+        """Events out, from `after` on; in: JSON commands, and pictures as binary messages. Of a
+        session that has ended what is kept is told, and nothing is taken."""
+        found = self._session(request, ended=True)
         after = count_of(request, "after", 2**53)
         socket = web.WebSocketResponse(
             protocols=(PROTOCOL,),
@@ -391,14 +408,18 @@ class Server:
         await socket.prepare(request)
         self._sockets.add(socket)
         found.followers += 1
-        sending = asyncio.create_task(self._send(socket, found, after))
+        sending = asyncio.create_task(self._send(socket, request, found, after))
         try:
             async for message in socket:
                 found.touch()
-                if message.type == WSMsgType.TEXT:
+                if found.ended is not None:
+                    await _tell(socket, {"kind": "error", "error": "the session has ended"})
+                elif message.type == WSMsgType.TEXT:
                     await self._told(socket, found, message.data)
                 elif message.type == WSMsgType.BINARY:
                     await self._answer(socket, self._push(found, message.data, None))
+        except (TimeoutError, ConnectionError):
+            _abort(request)
         finally:
             found.followers -= 1
             found.touch()
@@ -407,11 +428,17 @@ class Server:
             await asyncio.wait([sending])
         return socket
 
-    async def _send(self, socket: web.WebSocketResponse, found: Open, after: int) -> None:
-        async for event in found.live.log.follow(after):
-            async with asyncio.timeout(WAIT):  # a client that does not read is let go
-                await socket.send_json(event)
-        await socket.close()
+    async def _send(
+        self, socket: web.WebSocketResponse, request: web.Request, found: Open, after: int
+    ) -> None:
+        """Tells of all events, and closes the socket after the last one there will be."""
+        try:
+            async for event in found.live.log.follow(after):
+                await _tell(socket, event)
+            async with asyncio.timeout(WAIT):
+                await socket.close(code=ENDED, message=b"the session has ended")
+        except (TimeoutError, ConnectionError):
+            _abort(request)
 
     async def _told(self, socket: web.WebSocketResponse, found: Open, text: str) -> None:
         try:
@@ -419,7 +446,7 @@ class Server:
         except (ValueError, RecursionError):
             asked = None
         if not isinstance(asked, dict):
-            await socket.send_json({"kind": "error", "error": "no JSON object"})
+            await _tell(socket, {"kind": "error", "error": "no JSON object"})
             return
         await self._answer(socket, self._command(socket, found, asked))
 
@@ -427,7 +454,7 @@ class Server:
         try:
             await work
         except (Asked, Refused, PictureError) as wrong:
-            await socket.send_json({"kind": "error", "error": str(wrong)})
+            await _tell(socket, {"kind": "error", "error": str(wrong)})
 
     async def _command(
         self, socket: web.WebSocketResponse, found: Open, asked: Mapping[str, Any]
@@ -440,7 +467,7 @@ class Server:
             case "reset":
                 await found.live.reset()
             case "sync":
-                await socket.send_json({"kind": "state", "state": found.live.state()})
+                await _tell(socket, {"kind": "state", "state": found.live.state()})
             case "cancel":
                 number = asked.get("task")
                 if not isinstance(number, int) or not found.live.cancel(number):
@@ -452,3 +479,15 @@ class Server:
 
     def _session(self, request: web.Request, *, ended: bool = False) -> Open:
         return self.sessions.get(request.match_info["session"], ended=ended)
+
+
+async def _tell(socket: web.WebSocketResponse, told: Mapping[str, Any]) -> None:
+    """Raises `TimeoutError` for a client that does not read."""
+    async with asyncio.timeout(WAIT):
+        await socket.send_json(told)
+
+
+def _abort(request: web.Request) -> None:
+    """Lets go of a client that is gone, or does not read: what waits for it is thrown away."""
+    if request.transport is not None:
+        request.transport.abort()

@@ -112,7 +112,10 @@ class Sources:
             raise NotAllowed("source.url is missing; name an address that is allowed")
         if any(ord(c) <= 32 or ord(c) > 126 or c in "\\%@#" for c in url):
             raise NotAllowed("source.url holds characters that an allowed address never holds")
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # half of an IPv6 address, say
+            raise NotAllowed("source.url is no address that is allowed") from None
         if parts.scheme not in ("rtsp", "rtsps") or ".." in parts.path.split("/"):
             raise NotAllowed("source.url is no address that is allowed")
         for entry in self.rtsp:

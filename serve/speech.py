@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 RATE = 16_000
 """Samples a second of the sound that is listened to."""
 
+_NO_WAV = (wave.Error, EOFError, RuntimeError)
+"""What `wave` raises for bytes that it can't read; the last for a part whose length is false."""
+
 Sound = NDArray[np.float32]
 """[samples] at `RATE`, from -1 to 1."""
 
@@ -200,8 +203,10 @@ def duration(wav: bytes) -> float:
     try:
         with wave.open(io.BytesIO(wav)) as file:
             a_second = file.getframerate() * file.getsampwidth() * file.getnchannels()
-    except (wave.Error, EOFError) as error:
+    except _NO_WAV as error:
         raise SpeechError(f"no WAV file ({error})") from None
+    if not a_second:
+        raise SpeechError("no WAV file (0 Hz)")
     return max(len(wav) - 44, 0) / a_second
 
 
@@ -216,7 +221,7 @@ def read_wav(data: bytes, most_seconds: float) -> Sound:
                     "8000 to 96000 Hz"
                 )
             raw = file.readframes(min(file.getnframes(), len(data)))
-    except (wave.Error, EOFError) as error:
+    except _NO_WAV as error:
         raise SoundError(f"no WAV file ({error})") from None
     whole = np.frombuffer(raw[: len(raw) // (2 * channels) * 2 * channels], np.int16)
     sound = whole.reshape(-1, channels).mean(axis=1).astype(np.float32) / 32768
@@ -227,7 +232,7 @@ def read_wav(data: bytes, most_seconds: float) -> Sound:
 
 def resampled(sound: Sound, rate: int) -> Sound:
     """Sound of `rate` samples a second at `RATE`."""
-    if rate == RATE:
+    if rate == RATE or not len(sound):  # PyAV makes no frame of nothing
         return sound
     import av
 

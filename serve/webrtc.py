@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +17,15 @@ from av import AudioResampler
 from serve.guard import is_loopback
 from serve.pushed import Pushed
 from serve.sessions import Open
+from serve.source import Notice
 from serve.speech import RATE, Ears
 
-_CANDIDATE = re.compile(r"a=candidate:\S+ \d+ \S+ \d+ (\S+) .*")
-_BAD = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError)
-"""What aiortc raises for a description that it can't read."""
+_BAD = (
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, RuntimeError),
+    InvalidStateError,
+    TimeoutError,
+)
+"""What aiortc raises for a description that it can't read, or not in time."""
 
 
 @dataclass(slots=True)
@@ -37,17 +40,15 @@ class WebRtc:
     _reading: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def offer(self, found: Open, sdp: str, kind: str, remote: str) -> dict[str, str]:
-        """The answer to a browser's offer; a session's earlier connection ends. remote: the address
-        that the offer came from: no packet goes to any other that the offer names. Raises
-        `ValueError`."""
+        """The answer to a browser's offer; once there is one, a session's earlier connection ends.
+        remote: the address that the offer came from: no packet goes to any other that the offer
+        names. Raises `ValueError`, and leaves the earlier connection as it was."""
         assert found.watched.pushed is not None
         name = found.live.name
         if not sdp.startswith("v=0") or "\nm=video" not in sdp:
             raise ValueError("the offer has no video")
         own = get_host_addresses(use_ipv4=True, use_ipv6=True)
-        await self._end(name)
         connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self._connections[name] = connection
         pushed = found.watched.pushed
 
         @connection.on("track")
@@ -68,9 +69,15 @@ class WebRtc:
                 answer = await connection.createAnswer()
                 assert answer is not None
                 await connection.setLocalDescription(answer)
-        except (*_BAD, InvalidStateError, TimeoutError) as error:
-            await self._end(name)
+            earlier = self._connections.get(name)
+            self._connections[name] = connection
+        except _BAD as error:
             raise ValueError(f"the offer can't be taken ({type(error).__name__})") from None
+        finally:
+            if self._connections.get(name) is not connection:
+                await connection.close()
+        if earlier is not None:
+            await earlier.close()
         local = connection.localDescription
         return {"sdp": local.sdp, "type": local.type}
 
@@ -93,10 +100,12 @@ class WebRtc:
                 found.touch()
                 pushed.add(frame.to_image)
         except (MediaStreamError, TimeoutError):
-            found.live.note("source", state="lost", detail="the browser's camera ended")
+            if self._connections.get(name) is connection:  # else another has taken its place
+                pushed.feed.put(Notice("lost", "the browser's camera ended"))
         finally:
             if self._connections.get(name) is connection:
-                await self._end(name)
+                del self._connections[name]
+            await connection.close()
 
     async def _hear(self, track: Any, ears: Ears) -> None:
         resampler = AudioResampler(format="flt", layout="mono", rate=RATE)
@@ -113,14 +122,19 @@ class WebRtc:
 
 def only_from(sdp: str, remote: str, own: Collection[str] = ()) -> str:
     """A description without the candidates of other addresses than `remote`; one on this machine
-    (loopback) has any of the machine's `own`, or a name that only its own network knows."""
+    (loopback) has any of the machine's `own`, or a name that only its own network knows. What can't
+    be read as a candidate is left out."""
     here = is_loopback(remote)
     lines = []
     for line in sdp.splitlines():
-        match = _CANDIDATE.fullmatch(line.strip())
-        known = match is None or match[1] == remote
-        if match is not None and here:
-            known = known or match[1] in own or match[1].endswith(".local")
-        if known and line.strip() != "a=end-of-candidates":  # the checks may show more
-            lines.append(line)
+        name, _, value = line.strip().partition(":")
+        if name == "a=end-of-candidates":  # the checks may show more
+            continue
+        if name == "a=candidate":
+            parts = value.split()  # as aiortc does, so that both see the same address
+            address = parts[4] if len(parts) > 4 else ""
+            known = address == remote or (here and (address in own or address.endswith(".local")))
+            if not known:
+                continue
+        lines.append(line)
     return "\r\n".join(lines) + "\r\n"

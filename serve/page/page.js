@@ -2,7 +2,9 @@
 const $ = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
 const headers = token ? { Authorization: `Bearer ${token}` } : {};
+const ENDED = 4000;      // code of a socket that closes as all was told of a session that has ended
 let session = null;      // {id, kind, seen, socket}
+let turn = 0;            // counts what was asked for; what an earlier one still gets is given back
 let peer = null;         // RTCPeerConnection
 let stream = null;       // what the camera or the screen gives
 let latencies = [];
@@ -17,7 +19,7 @@ async function call(method, path, body) {
   }
   const answer = await fetch(path, options);
   const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.error || answer.statusText);
+  if (!answer.ok) throw Object.assign(new Error(told.error || answer.statusText), { status: answer.status });
   return told;
 }
 
@@ -51,7 +53,9 @@ function showPlace() {
 }
 
 async function open() {
+  const mine = ++turn;
   await close();
+  if (mine !== turn) return;
   const kind = $("source").value;
   const source = { kind: kind === "screen" ? "webrtc" : kind };
   if (kind === "file") source.name = $("place").value;
@@ -59,35 +63,41 @@ async function open() {
   status("opening");
   try {
     if (source.kind === "webrtc") {
-      stream = kind === "screen" ? await navigator.mediaDevices.getDisplayMedia({ video: true })
+      const given = kind === "screen" ? await navigator.mediaDevices.getDisplayMedia({ video: true })
         : await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: server.hears });
+      if (mine !== turn) return given.getTracks().forEach((track) => track.stop());
+      stream = given;
     }
     const told = await call("POST", "v1/sessions", { source, mode: $("mode").value });
+    if (mine !== turn) return await call("DELETE", `v1/sessions/${told.session}`);
     session = { id: told.session, kind: source.kind, seen: 0, socket: null };
     clear();
-    if (stream) await sendCamera();
-    connect();
+    if (stream) await sendCamera(mine);
+    if (mine === turn) connect();
   } catch (error) {
+    if (mine !== turn) return;
     status(error.message);
     say("wrong", error.message);
   }
 }
 
-async function sendCamera() {
+async function sendCamera(mine) {
+  const { id } = session;
   $("camera").srcObject = stream;
   $("camera").hidden = false;
   await $("camera").play();
-  peer = new RTCPeerConnection();
-  for (const track of stream.getTracks()) peer.addTrack(track, stream);
-  await peer.setLocalDescription(await peer.createOffer());
-  if (peer.iceGatheringState !== "complete") {
+  if (mine !== turn) return;
+  const own = peer = new RTCPeerConnection();
+  for (const track of stream.getTracks()) own.addTrack(track, stream);
+  await own.setLocalDescription(await own.createOffer());
+  if (own.iceGatheringState !== "complete") {
     await new Promise((done) => {
-      peer.addEventListener("icegatheringstatechange", () => peer.iceGatheringState === "complete" && done());
+      own.addEventListener("icegatheringstatechange", () => own.iceGatheringState === "complete" && done());
       setTimeout(done, 3000);
     });
   }
-  const { sdp, type } = peer.localDescription;
-  await peer.setRemoteDescription(await call("POST", `v1/sessions/${session.id}/offer`, { sdp, type }));
+  const { sdp, type } = own.localDescription;
+  await own.setRemoteDescription(await call("POST", `v1/sessions/${id}/offer`, { sdp, type }));
 }
 
 function connect() {
@@ -99,11 +109,25 @@ function connect() {
   own.socket = socket;
   socket.onopen = () => status("live");
   socket.onmessage = (message) => session === own && told(JSON.parse(message.data));
-  socket.onclose = () => {
-    if (session !== own || own.closed) return;
-    status("connection lost; trying again");
-    setTimeout(() => session === own && !own.closed && connect(), 1000);
-  };
+  socket.onclose = (event) => event.code === ENDED ? over(own) : again(own);
+}
+
+// A socket does not tell why it could not be opened; a request does.
+async function again(own) {
+  if (session !== own || own.closed) return;
+  status("connection lost; trying again");
+  await new Promise((done) => setTimeout(done, 1000));
+  const error = await call("GET", `v1/sessions/${own.id}/events?after=${own.seen}`).then(() => null, (error) => error);
+  if (session !== own || own.closed) return;
+  if ([401, 403, 404].includes(error?.status)) over(own, error.message);
+  else if (error) again(own);
+  else connect();
+}
+
+function over(own, reason) {
+  if (session !== own || own.closed) return;
+  own.closed = true;
+  status(reason ? `ended: ${reason}` : "ended");
 }
 
 async function close() {
@@ -143,7 +167,7 @@ function told(event) {
     case "reset": return clear();
     case "config": $("mode").value = event.mode; return;
     case "error": return say("wrong", event.error);
-    case "closed": session.closed = true; return status(`ended: ${event.reason}`);
+    case "closed": return over(session, event.reason);
   }
 }
 
@@ -291,7 +315,7 @@ $("source").onchange = showPlace;
 $("source-form").onsubmit = (event) => { event.preventDefault(); open(); };
 $("mode").onchange = () => session && send({ kind: "config", mode: $("mode").value });
 $("reset").onclick = () => send({ kind: "reset" });
-$("stop").onclick = () => { close(); status("stopped"); };
+$("stop").onclick = () => { turn += 1; close(); status("stopped"); };
 window.addEventListener("pagehide", () => session
   && fetch(`v1/sessions/${session.id}`, { method: "DELETE", headers, keepalive: true }));
 setInterval(look, 1000);

@@ -50,6 +50,17 @@ def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monke
     assert code == 2 and told in lines[-1] and "Traceback" not in "".join(lines)
 
 
+@pytest.mark.parametrize("token", ["a/b", "YQ==", "a+b", "s p", "a,b", "\u00fc"])
+def test_a_token_that_no_browser_can_send_is_refused(
+    token: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("JOYVL_TOKEN", token)
+    places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
+    assert main(["recipe=serve", "setting=smoke", *places], ROOT) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "JOYVL_TOKEN: a browser can't send this token" in said and token not in said
+
+
 def test_a_server_is_checked_and_tells_what_came_of_it(tmp_path: Path) -> None:
     places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
     assert main(["recipe=serve", "setting=smoke", *places], ROOT) == 0

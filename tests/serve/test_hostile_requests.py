@@ -173,6 +173,8 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "metrics without a token": (gets("/metrics", {"X": "y"}), 401),
     "socket without a token": (gets("/v1/sessions/SESSION/socket", {"X": "y"}), 401),
     "a page of another origin": (gets("/v1/sessions", {**AUTH, "Origin": "https://e.vil"}), 403),
+    "an origin that is no address": (gets("/v1/sessions", {**AUTH, "Origin": "http://["}), 403),
+    "no address, and no token": (gets("/", {"Origin": "http://[x]y"}), 403),
     "an origin of null": (gets("/v1/sessions", {**AUTH, "Origin": "null"}), 403),
     "a known origin's sibling": (
         gets("/v1/sessions", {**AUTH, "Origin": "https://known.example.e.vil"}),
@@ -218,6 +220,7 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "an allowed address with dots": (source(kind="rtsp", url="rtsp://10.0.0.9/door/../x"), 400),
     "an address with escapes": (source(kind="rtsp", url="rtsp://10.0.0.9/%64oor"), 400),
     "an address with a space": (source(kind="rtsp", url="rtsp://10.0.0.9/door -i x"), 400),
+    "half of an address": (source(kind="rtsp", url="rtsp://[x"), 400),
     "an address of files": (source(kind="rtsp", url="file:///etc/passwd"), 400),
     "an address of the web": (source(kind="rtsp", url="http://169.254.169.254/"), 400),
     "a sample that is not offered": (source(kind="sample"), 400),

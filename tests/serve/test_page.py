@@ -179,6 +179,53 @@ def test_the_page_goes_on_after_its_connection_was_cut(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [(True, "ended: nobody was there"), (False, "ended: there is no such session")],
+)
+def test_a_session_that_ended_while_the_connection_was_cut_is_told_to_be_over(
+    tmp_path: Path, kept: bool, told: str
+) -> None:
+    async def main() -> None:
+        sources = Sources(sample=partial(sample, side=96))
+        made = running(tmp_path, sources=sources)
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+            status = "document.getElementById('status').innerText"
+            await becomes(page, status, "live".__eq__)
+            ((name, _),) = server.sessions
+            for socket in tuple(server._sockets):
+                await socket.close()
+            await server.sessions.close_one(name, "nobody was there")
+            if not kept:
+                await server.sessions.drop(name)
+            await becomes(page, status, told.__eq__)
+            await asyncio.sleep(2)
+            assert await page.run(status) == told
+
+    asyncio.run(main())
+
+
+def test_who_starts_twice_at_once_has_one_session(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = Scripted()
+        sources = Sources(sample=partial(sample, side=96))
+        made = running(tmp_path, model, sources=sources)
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+            status = "document.getElementById('status').innerText"
+            await becomes(page, status, "live".__eq__)
+            start, stop = (f"document.getElementById('{n}').click();" for n in ("start", "stop"))
+            await page.run(start * 2)
+            await asyncio.sleep(2)
+            await becomes(page, status, "live".__eq__)
+            assert len(server.sessions) == len(server._sockets) == len(model.streams) == 1
+            await page.run(start + stop)
+            await asyncio.sleep(2)
+            assert await page.run(status) == "stopped"
+            assert not len(server.sessions) and not server._sockets and not model.streams
+
+    asyncio.run(main())
+
+
 def test_a_camera_of_the_browser_is_watched(tmp_path: Path) -> None:
     """Chromium's own made-up camera over WebRTC."""
 

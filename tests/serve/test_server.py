@@ -174,6 +174,32 @@ def test_an_artifact_can_be_fetched_and_does_no_harm(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+class Waits:
+    async def solve(self, task: Any) -> Solved:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody waits for ever")
+
+
+def test_an_empty_result_is_refused_and_its_task_goes_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = Scripted({0: Delegation("One moment.", "17 times 23?")})
+        background = {"background": lambda log: Waits()}
+        async with running(tmp_path, model, **background) as server, Client(url(server)) as client:
+            session = await client.open({"kind": "push"})
+            await session.push(jpeg(), 0)
+            await stepped(session, 1)
+            for digest in ("", " \n"):
+                with pytest.raises(ServerError, match="digest is empty") as refused:
+                    await session.give(1, digest)
+                assert refused.value.status == 400
+            await session.give(1, "391")
+            states = [e["state"] for e in await session.after(0) if e["kind"] == "task"]
+            assert states == ["started", "ready"]
+            await session.close()
+
+    asyncio.run(main())
+
+
 def test_a_file_is_watched_as_fast_as_it_can_be(tmp_path: Path) -> None:
     make_video(tmp_path / "v.mp4", [k / 5 for k in range(30)])
 

@@ -232,6 +232,7 @@ def test_sound_comes_at_one_rate(rate: int, channels: int) -> None:
         (b"RIFF\xff\xff\xff\xffWAVE", "no WAV file"),
         (wav(16_000)[:30], "no WAV file"),
         (b"ID3" + bytes(500), "no WAV file"),
+        (b"RIFF\x24\0\0\0WAVEjunk\xff\xff\0\0" + bytes(24), "no WAV file"),
         (wav(16_000, width=1), "16 bits"),
         (wav(200_000), "8000 to 96000 Hz"),
         (wav(16_000, channels=9), "9 channels"),
@@ -244,6 +245,15 @@ def test_what_is_no_sound_is_refused(data: bytes, why: str) -> None:
     if why == "no WAV file":
         with pytest.raises(SpeechError):
             duration(data)
+
+
+def test_a_sound_of_nothing_is_nothing() -> None:
+    for rate in (16_000, 8_000, 48_000):
+        assert len(read_wav(wav(rate, frames=0), 5)) == 0
+    still = bytearray(wav(16_000))
+    still[24:28] = bytes(4)  # 0 samples a second
+    with pytest.raises(SpeechError, match="0 Hz"):
+        duration(bytes(still))
 
 
 def test_a_length_that_is_not_true_costs_no_memory() -> None:
