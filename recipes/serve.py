@@ -176,6 +176,7 @@ async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
         max_new_tokens=config.eval.max_new_tokens,
         temperature=config.eval.temperature,
         raw=True,
+        strict=True,  # a session tells why a second has no answer
         names=serve.uuids,
         control=await control_ids(url, name, os.environ.get(serve.key_variable, "")),
     )

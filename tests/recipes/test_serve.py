@@ -9,14 +9,19 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from joyvl_train.cli import main
+from joyvl_train.cli import compose, main
 from recipes._sample import ASKED, sample
+from recipes.serve import remote
 from serve.client import Client
+from serve.live import Live
 from serve.source import Notice, Second
+from tests.data_pipeline.agents.endpoint import Endpoint
+from tests.serve.lived import second
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +96,20 @@ def test_a_server_that_is_told_to_stop_ends_its_sessions(tmp_path: Path) -> None
         assert process.wait(30) == 0
     finally:
         process.kill()
+
+
+def test_why_an_endpoint_gives_no_answer_is_told() -> None:
+    async def main() -> list[tuple[str, str]]:
+        config = compose(ROOT, ["recipe=serve", "serve.key_variable=NO_KEY"])
+        async with AsyncExitStack() as stack:
+            live = Live("a", await remote(config, endpoint.url, stack))
+            await live.step(second(0))
+            await live.close()
+        return [(e["kind"], e["error"]) for e in live.log.after(0) if "error" in e]
+
+    with Endpoint((401, {"error": {"message": "this key is not known"}})) as endpoint:
+        ((kind, error),) = asyncio.run(main())
+    assert kind == "engine" and "this key is not known" in error and "NO_KEY" in error
 
 
 def test_the_sample_goes_on_and_on_and_can_be_stopped() -> None:
