@@ -7,10 +7,11 @@ import logging
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from joyvl_train.config import Config, UserError
 from joyvl_train.llm import Client as Asks
@@ -33,8 +34,12 @@ from serve.memory import Keeper, Said, Searched, Seen
 from serve.server import Server
 from serve.sessions import Limits, Served, Sessions
 from serve.sources import Sources
-from serve.vllm_process import Vllm, VllmError
+from serve.vllm_process import PortTaken, Vllm, VllmError
 from serve.webrtc import WebRtc
+
+
+class Stopped(Exception):
+    """A signal came before anything was served."""
 
 
 def main(config: Config, run: Run) -> None:
@@ -42,9 +47,16 @@ def main(config: Config, run: Run) -> None:
     check(config)
     run.use_threads()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("aiortc").setLevel(logging.WARNING)
+    for chatty in ("aioice", "aiortc", "httpx"):  # a line a connection, or a line a second
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(served(config, run))
+    except Stopped:
+        run.say("stopped while the model was starting")
+        return
+    except PortTaken as error:
+        port = config.serve.vllm_port
+        raise UserError(f"serve.vllm_port={port}: {error}; take another") from None
     except VllmError as error:
         raise UserError(f"serve.engine=vllm: {error}") from None
     run.finish(latest=False)
@@ -88,8 +100,10 @@ def check(config: Config) -> None:
 async def served(config: Config, run: Run) -> None:
     """Models -> sessions -> server, until a signal comes."""
     serve = config.serve
+    stopped = asyncio.Event()
     async with AsyncExitStack() as stack:
-        models, bias = await stack.enter_async_context(replicas(config, run))
+        models, bias = await stack.enter_async_context(replicas(config, run, stopped))
+        heed_signals(stopped)
         webrtc = WebRtc()
         stack.push_async_callback(webrtc.close)
         solver = await stack.enter_async_context(solver_of(config))
@@ -122,17 +136,21 @@ async def served(config: Config, run: Run) -> None:
         stack.push_async_callback(server.stop)
         run.say(f"listening on http://{serve.host}:{server.port}/")
         if serve.check:
-            await watch_sample(config, f"http://{serve.host}:{server.port}", token)
+            watching = watch_sample(config, f"http://{serve.host}:{server.port}", token)
+            await unless(stopped, watching)
         else:
-            await told_to_stop()
+            await stopped.wait()
         run.say("stopping")
         await server.stop()
         tell(run, sessions)
 
 
 @asynccontextmanager
-async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Model], float]]:
-    """The replicas of the model, and its bias towards silence."""
+async def replicas(
+    config: Config, run: Run, stopped: asyncio.Event
+) -> AsyncIterator[tuple[Sequence[Model], float]]:
+    """The replicas of the model, and its bias towards silence. Raises `Stopped` where a signal
+    comes while vLLM starts."""
     serve = config.serve
     async with AsyncExitStack() as stack:
         if serve.engine == "url":
@@ -154,8 +172,10 @@ async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Mod
             options=serve.vllm_options,
         )
         run.say(f"starting vLLM; what it says goes to {vllm.log}")
+        heed_signals(stopped)  # from here on: a signal that ends Python at once would leave it
         stack.push_async_callback(vllm.stop)
-        await vllm.start()
+        if not await unless(stopped, vllm.start()):
+            raise Stopped
         vllm.keep()
         yield [await remote(config, vllm.url, stack)], bias
 
@@ -261,11 +281,22 @@ def tell(run: Run, sessions: Sessions) -> None:
     page(run.report, "Served", [section("Sessions", table(["what", "value"], rows))])
 
 
-async def told_to_stop() -> None:
-    """Returns at the first SIGINT or SIGTERM."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
+def heed_signals(stopped: asyncio.Event) -> None:
+    """From now on SIGINT and SIGTERM set `stopped`, and end nothing by themselves."""
     stop: Callable[[], None] = stopped.set
     for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, stop)
-    await stopped.wait()
+        asyncio.get_running_loop().add_signal_handler(sign, stop)
+
+
+async def unless(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` was done; it is broken off where `stopped` is set before."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.wait([working, waiting])
