@@ -19,18 +19,19 @@ from joyvl_train.llm import Endpoint
 from joyvl_train.markup import Cell
 from joyvl_train.report import page, section, table
 from joyvl_train.run import Run
-from recipes._background import modules_of, solver_of
+from recipes._background import check_background, modules_of, solver_of
 from recipes._cases import silence_bias
 from recipes._sample import sample
 from recipes._speaking import engine_of, speaker
 from recipes._speech import speech_of
-from recipes._world import settings
+from recipes._world import rate, settings
 from serve.chat_model import ChatModel, cached, control_ids
 from serve.client import Client
 from serve.guard import Guard, is_loopback
 from serve.in_process import InProcess
 from serve.live import LiveSettings, Model
 from serve.memory import Keeper, Said, Searched, Seen
+from serve.quantile import quantile
 from serve.server import Server
 from serve.sessions import Limits, Served, Sessions
 from serve.sources import Sources
@@ -81,13 +82,7 @@ def check(config: Config) -> None:
         )
     if "default" not in serve.modes:
         raise UserError("serve.modes: there must be one that is called default")
-    if "command" in serve.background and not serve.command:
-        raise UserError("serve.command is empty; give the command, or leave it out of background")
-    if "model" in serve.background and not config.agents.url:
-        raise UserError(
-            "agents.url is empty; name the background model's endpoint, or leave model "
-            "out of serve.background"
-        )
+    check_background(config)
     if "endpoint" in (config.speech.ears, config.speech.voice) and not config.speech.url:
         raise UserError("speech.url is empty; name the endpoint that hears and speaks")
     for pattern in serve.mute:
@@ -168,7 +163,7 @@ async def replicas(
             serve.served_model or serve.name,
             serve.vllm_port,
             run.dir / "vllm.log",
-            images=(config.stream.chunk_seconds + config.stream.lead) * _rate(config),
+            images=(config.stream.chunk_seconds + config.stream.lead) * int(rate(config)),
             options=serve.vllm_options,
         )
         run.say(f"starting vLLM; what it says goes to {vllm.log}")
@@ -245,18 +240,11 @@ def sources(config: Config) -> Sources:
         videos=Path(serve.videos).absolute() if serve.videos else None,
         rtsp=serve.rtsp,
         sample=partial(sample, side=min(serve.picture_side, 384)) if serve.sample else None,
-        frames_per_second=_rate(config),
+        frames_per_second=int(rate(config)),
         side=serve.picture_side,
         every=serve.every,
         most=serve.backlog,
     )
-
-
-def _rate(config: Config) -> int:
-    rate = config.data.frames_per_second
-    if isinstance(rate, str) or rate < 1 or rate != int(rate):
-        raise UserError(f"data.frames_per_second={rate}: a live stream takes a whole number from 1")
-    return int(rate)
 
 
 async def watch_sample(config: Config, url: str, token: str) -> None:
@@ -272,8 +260,7 @@ async def watch_sample(config: Config, url: str, token: str) -> None:
 def tell(run: Run, sessions: Sessions) -> None:
     """What the sessions came to, in numbers and as a page."""
     counts = sessions.counted()
-    latencies = sorted(sessions.latencies)
-    p95 = latencies[min(len(latencies) - 1, int(0.95 * len(latencies)))] if latencies else 0.0
+    p95 = quantile(sessions.latencies, 0.95)
     told = {f"serve/events/{kind}": float(count) for kind, count in sorted(counts.items())}
     told |= {"serve/sessions": float(sessions.opened), "serve/latency_p95": p95}
     run.metrics(told)

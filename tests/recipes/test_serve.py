@@ -41,6 +41,7 @@ ROOT = Path(__file__).parents[2]
         (["serve.background=[command]"], "serve.command is empty"),
         (["serve.background=[model]"], "agents.url is empty"),
         (["serve.background=[calculater]"], "Did you mean calculator"),
+        (["serve.background=[client,search]"], "=[client,search]: what stands behind client"),
         (["serve.modules=[ocrr]"], "Did you mean ocr"),
         (["serve.mute=['(']"], "is no regular expression"),
         (["serve.port=99999"], "serve.port=99999: takes"),
@@ -48,7 +49,7 @@ ROOT = Path(__file__).parents[2]
         (["speech.ears=wisper"], "speech.ears=wisper: takes"),
         (["speech.voice=program"], "none of espeak-ng, flite is installed"),
         (["serve.memory=all"], "serve.memory=all: takes"),
-        (["data.frames_per_second=auto"], "a live stream takes a whole number"),
+        (["data.frames_per_second=auto"], "live ones take a whole number"),
     ],
 )
 def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monkeypatch) -> None:
