@@ -73,9 +73,9 @@ class ServeConfig:
     )
     background: list[str] = _key(
         ["calculator", "search"],
-        "what solves delegated tasks, in order: calculator, search, ocr, detector, model (at "
-        "agents.url), command (serve.command), client (whoever opened the session); empty: nothing "
-        "does",
+        "what solves delegated tasks, tried in this order until one has an answer: calculator, "
+        "search, ocr, detector, model (at agents.url), command (serve.command), client (whoever "
+        "opened the session; last); empty: nothing does",
     )
     command: list[str] = _key([], "a command for delegated tasks, with its arguments")
     task_seconds: float = _key(120.0, "seconds after which a task has failed", low=0.1, high=86_400)

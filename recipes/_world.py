@@ -34,11 +34,12 @@ def check_assets(config: Config) -> None:
 
 
 def rate(config: Config) -> float:
-    """Frames a second of the world's streams."""
+    """Frames a second of the world's streams, and of live ones."""
     value = config.data.frames_per_second
     if isinstance(value, str) or value < 1 or value != int(value):
         raise UserError(
-            f"data.frames_per_second={value}: the world's streams take a whole number from 1"
+            f"data.frames_per_second={value}: the world's streams and live ones take a whole "
+            "number from 1"
         )
     return float(value)
 

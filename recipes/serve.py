@@ -7,10 +7,11 @@ import logging
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from joyvl_train.config import Config, UserError
 from joyvl_train.llm import Client as Asks
@@ -18,23 +19,28 @@ from joyvl_train.llm import Endpoint
 from joyvl_train.markup import Cell
 from joyvl_train.report import page, section, table
 from joyvl_train.run import Run
-from recipes._background import modules_of, solver_of
+from recipes._background import check_background, modules_of, solver_of
 from recipes._cases import silence_bias
 from recipes._sample import sample
 from recipes._speaking import engine_of, speaker
 from recipes._speech import speech_of
-from recipes._world import settings
+from recipes._world import rate, settings
 from serve.chat_model import ChatModel, cached, control_ids
 from serve.client import Client
 from serve.guard import TOKEN, Guard, is_loopback
 from serve.in_process import InProcess
 from serve.live import LiveSettings, Model
 from serve.memory import Keeper, Said, Searched, Seen
+from serve.quantile import quantile
 from serve.server import Server
 from serve.sessions import Limits, Served, Sessions
 from serve.sources import Sources
-from serve.vllm_process import Vllm, VllmError
+from serve.vllm_process import PortTaken, Vllm, VllmError
 from serve.webrtc import WebRtc
+
+
+class Stopped(Exception):
+    """A signal came before anything was served."""
 
 
 def main(config: Config, run: Run) -> None:
@@ -42,9 +48,16 @@ def main(config: Config, run: Run) -> None:
     check(config)
     run.use_threads()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    logging.getLogger("aiortc").setLevel(logging.WARNING)
+    for chatty in ("aioice", "aiortc", "httpx"):  # a line a connection, or a line a second
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(served(config, run))
+    except Stopped:
+        run.say("stopped while the model was starting")
+        return
+    except PortTaken as error:
+        port = config.serve.vllm_port
+        raise UserError(f"serve.vllm_port={port}: {error}; take another") from None
     except VllmError as error:
         raise UserError(f"serve.engine=vllm: {error}") from None
     run.finish(latest=False)
@@ -75,13 +88,7 @@ def check(config: Config) -> None:
         )
     if "default" not in serve.modes:
         raise UserError("serve.modes: there must be one that is called default")
-    if "command" in serve.background and not serve.command:
-        raise UserError("serve.command is empty; give the command, or leave it out of background")
-    if "model" in serve.background and not config.agents.url:
-        raise UserError(
-            "agents.url is empty; name the background model's endpoint, or leave model "
-            "out of serve.background"
-        )
+    check_background(config)
     if "endpoint" in (config.speech.ears, config.speech.voice) and not config.speech.url:
         raise UserError("speech.url is empty; name the endpoint that hears and speaks")
     for pattern in serve.mute:
@@ -94,8 +101,10 @@ def check(config: Config) -> None:
 async def served(config: Config, run: Run) -> None:
     """Models -> sessions -> server, until a signal comes."""
     serve = config.serve
+    stopped = asyncio.Event()
     async with AsyncExitStack() as stack:
-        models, bias = await stack.enter_async_context(replicas(config, run))
+        models, bias = await stack.enter_async_context(replicas(config, run, stopped))
+        heed_signals(stopped)
         webrtc = WebRtc()
         stack.push_async_callback(webrtc.close)
         solver = await stack.enter_async_context(solver_of(config))
@@ -128,17 +137,21 @@ async def served(config: Config, run: Run) -> None:
         stack.push_async_callback(server.stop)
         run.say(f"listening on http://{serve.host}:{server.port}/")
         if serve.check:
-            await watch_sample(config, f"http://{serve.host}:{server.port}", token)
+            watching = watch_sample(config, f"http://{serve.host}:{server.port}", token)
+            await unless(stopped, watching)
         else:
-            await told_to_stop()
+            await stopped.wait()
         run.say("stopping")
         await server.stop()
         tell(run, sessions)
 
 
 @asynccontextmanager
-async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Model], float]]:
-    """The replicas of the model, and its bias towards silence."""
+async def replicas(
+    config: Config, run: Run, stopped: asyncio.Event
+) -> AsyncIterator[tuple[Sequence[Model], float]]:
+    """The replicas of the model, and its bias towards silence. Raises `Stopped` where a signal
+    comes while vLLM starts."""
     serve = config.serve
     async with AsyncExitStack() as stack:
         if serve.engine == "url":
@@ -156,12 +169,14 @@ async def replicas(config: Config, run: Run) -> AsyncIterator[tuple[Sequence[Mod
             serve.served_model or serve.name,
             serve.vllm_port,
             run.dir / "vllm.log",
-            images=(config.stream.chunk_seconds + config.stream.lead) * _rate(config),
+            images=(config.stream.chunk_seconds + config.stream.lead) * int(rate(config)),
             options=serve.vllm_options,
         )
         run.say(f"starting vLLM; what it says goes to {vllm.log}")
+        heed_signals(stopped)  # from here on: a signal that ends Python at once would leave it
         stack.push_async_callback(vllm.stop)
-        await vllm.start()
+        if not await unless(stopped, vllm.start()):
+            raise Stopped
         vllm.keep()
         yield [await remote(config, vllm.url, stack)], bias
 
@@ -182,6 +197,7 @@ async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
         max_new_tokens=config.eval.max_new_tokens,
         temperature=config.eval.temperature,
         raw=True,
+        strict=True,  # a session tells why a second has no answer
         names=serve.uuids,
         control=await control_ids(url, name, os.environ.get(serve.key_variable, "")),
     )
@@ -230,18 +246,11 @@ def sources(config: Config) -> Sources:
         videos=Path(serve.videos).absolute() if serve.videos else None,
         rtsp=serve.rtsp,
         sample=partial(sample, side=min(serve.picture_side, 384)) if serve.sample else None,
-        frames_per_second=_rate(config),
+        frames_per_second=int(rate(config)),
         side=serve.picture_side,
         every=serve.every,
         most=serve.backlog,
     )
-
-
-def _rate(config: Config) -> int:
-    rate = config.data.frames_per_second
-    if isinstance(rate, str) or rate < 1 or rate != int(rate):
-        raise UserError(f"data.frames_per_second={rate}: a live stream takes a whole number from 1")
-    return int(rate)
 
 
 async def watch_sample(config: Config, url: str, token: str) -> None:
@@ -257,8 +266,7 @@ async def watch_sample(config: Config, url: str, token: str) -> None:
 def tell(run: Run, sessions: Sessions) -> None:
     """What the sessions came to, in numbers and as a page."""
     counts = sessions.counted()
-    latencies = sorted(sessions.latencies)
-    p95 = latencies[min(len(latencies) - 1, int(0.95 * len(latencies)))] if latencies else 0.0
+    p95 = quantile(sessions.latencies, 0.95)
     told = {f"serve/events/{kind}": float(count) for kind, count in sorted(counts.items())}
     told |= {"serve/sessions": float(sessions.opened), "serve/latency_p95": p95}
     run.metrics(told)
@@ -266,11 +274,22 @@ def tell(run: Run, sessions: Sessions) -> None:
     page(run.report, "Served", [section("Sessions", table(["what", "value"], rows))])
 
 
-async def told_to_stop() -> None:
-    """Returns at the first SIGINT or SIGTERM."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
+def heed_signals(stopped: asyncio.Event) -> None:
+    """From now on SIGINT and SIGTERM set `stopped`, and end nothing by themselves."""
     stop: Callable[[], None] = stopped.set
     for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, stop)
-    await stopped.wait()
+        asyncio.get_running_loop().add_signal_handler(sign, stop)
+
+
+async def unless(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether `work` was done; it is broken off where `stopped` is set before."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.wait([working, waiting])

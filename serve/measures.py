@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from serve.quantile import quantile
 from serve.sessions import Sessions
 
 
@@ -30,13 +31,12 @@ class _Lived(Collector):
         dropped = sum(each.watched.feed.dropped for _, each in self._sessions)
         yield GaugeMetricFamily("joyvl_dropped_seconds", "seconds too many for a model", dropped)
         for name, what in (("latencies", "model"), ("overheads", "runtime")):
-            values = sorted(v for each in living for v in getattr(each.live, name))
+            values = [v for each in living for v in getattr(each.live, name)]
             family = GaugeMetricFamily(
                 f"joyvl_step_{what}_seconds", f"a step of the {what}", labels=["quantile"]
             )
             for share in (0.5, 0.95):
-                place = min(len(values) - 1, int(share * len(values)))
-                family.add_metric([str(share)], values[place] if values else 0.0)
+                family.add_metric([str(share)], quantile(values, share))
             yield family
 
 

@@ -22,7 +22,7 @@ from joyvl_train.background import DIGEST_CHARS, Task
 from joyvl_train.conversation import clean, cut
 from joyvl_train.llm import Answer, Client, LLMError, image_part, text_part
 from joyvl_train.pictures import encode
-from serve.bridge import BackgroundError, Solved
+from serve.bridge import Backend, BackgroundError, Solved
 from serve.events import EventLog
 
 _TOLD = (
@@ -187,23 +187,37 @@ class AskClient:
 
 @dataclass(frozen=True, slots=True)
 class UseTools:
-    """Tries tools in their order; the first that has an answer gives it. `otherwise` is asked where
-    none has."""
+    """Tries tools in their order; the first that has an answer gives it."""
 
     tools: Mapping[str, Any] = field(default_factory=dict)
     """Name -> tool: (task) -> its answer, "" where it has none."""
-    otherwise: Any = None
 
     async def solve(self, task: Task) -> Solved:
         for tool in self.tools.values():
             answer = await asyncio.to_thread(tool, task)
             if answer:
                 return told(answer)
-        if self.otherwise is None:
-            raise BackgroundError(f"none of {', '.join(self.tools)} can answer this")
-        solved = await self.otherwise.solve(task)
-        assert isinstance(solved, Solved)
-        return solved
+        raise BackgroundError(f"none of {', '.join(self.tools)} can answer this")
+
+
+@dataclass(frozen=True, slots=True)
+class InOrder:
+    """Asks one after another, and gives the first answer; where there is none, why not."""
+
+    backends: Sequence[Backend]
+
+    async def solve(self, task: Task) -> Solved:
+        reasons = []
+        for backend in self.backends:
+            try:
+                solved = await backend.solve(task)
+            except BackgroundError as error:
+                reasons.append(str(error))
+                continue
+            if clean(solved.digest):
+                return solved
+            reasons.append("an empty digest")
+        raise BackgroundError("; ".join(reasons))
 
 
 def _jpeg(frame: Any) -> bytes:

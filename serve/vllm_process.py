@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
+log = logging.getLogger("joyvl.serve")
+
+_LONGEST = 60.0
+"""Seconds that are waited at most before it is started anew."""
+
 
 class VllmError(RuntimeError):
     """vLLM did not start, or is gone; the message ends with the last of what it said."""
+
+
+class PortTaken(VllmError):
+    """Something else listens on its port."""
 
 
 @dataclass(slots=True)
@@ -22,7 +34,8 @@ class Vllm:
     """A server of `checkpoint` on this machine's `port`, in the environment of `python`.
 
     images: pictures that a prompt may hold. length: tokens that it may have. log: what it prints
-    goes there. `keep` starts it anew whenever it ends by itself.
+    goes there. `keep` starts it anew whenever it ends by itself, after a wait that doubles until it
+    has answered for `steady` seconds.
     """
 
     python: Path
@@ -34,6 +47,8 @@ class Vllm:
     length: int = 16384
     dtype: str = "auto"
     options: Sequence[str] = ()
+    steady: float = 60.0
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     starts: int = 0
     _process: asyncio.subprocess.Process | None = None
     _keeper: asyncio.Task[None] | None = field(default=None)
@@ -54,7 +69,8 @@ class Vllm:
         ]
 
     async def start(self, seconds: float = 900.0) -> None:
-        """Returns once it answers. Raises `VllmError`."""
+        """Returns once it answers. Raises `VllmError`; `PortTaken` before anything is started."""
+        self._check_port()
         self.starts += 1
         environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         environment.pop("PYTHONPATH", None)  # the packages of another environment are not its own
@@ -73,13 +89,26 @@ class Vllm:
                 raise VllmError(f"{self.python}: {error.strerror}") from None
         try:
             async with asyncio.timeout(seconds):
-                while not await self.healthy():
-                    if self._process.returncode is not None:
+                while True:
+                    answers = await self.healthy()
+                    if self._process.returncode is not None:  # then it is another that answers
                         raise VllmError(f"vLLM ended at its start:\n{self._said()}")
+                    if answers:
+                        return
                     await asyncio.sleep(0.5)
         except TimeoutError:
             await self._kill()
             raise VllmError(f"vLLM did not answer in {seconds:g} s:\n{self._said()}") from None
+
+    def _check_port(self) -> None:
+        """What answers on the port must be what is started here, not a server of another model."""
+        with socket.socket() as probe:
+            # Connections that have just ended don't hold the port; one that listens does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError as error:
+                raise PortTaken(f"the port can't be listened on ({error.strerror})") from None
 
     async def healthy(self) -> bool:
         """Whether it answers now."""
@@ -105,16 +134,21 @@ class Vllm:
         await self._kill()
 
     async def _kept(self) -> None:
-        wait = 1.0
+        wait, since = 1.0, time.monotonic()
         while True:
             assert self._process is not None
             await self._process.wait()
-            await self._kill()
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, 60.0)
-            with contextlib.suppress(VllmError):
-                await self.start()
+            if time.monotonic() - since >= self.steady:
                 wait = 1.0
+            await self._kill()
+            log.warning("vLLM has ended; it is started anew in %g s", wait)
+            await self.sleep(wait)
+            wait = min(2 * wait, _LONGEST)
+            try:
+                await self.start()
+            except VllmError as error:
+                log.warning("%s", error)
+            since = time.monotonic()
 
     async def _kill(self) -> None:
         process = self._process

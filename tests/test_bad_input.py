@@ -126,7 +126,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "parts of a frame": (
         lambda p: p.sft("data.frames_per_second=0.5"),
-        r"frames_per_second=0.5: the world's streams take a whole number from 1",
+        r"frames_per_second=0.5: the world's streams and live ones take a whole number from 1",
     ),
     **CORPUS_ROWS,
     # What of the world is used.

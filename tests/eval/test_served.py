@@ -19,9 +19,12 @@ from joyvl_train.actions import Delegation, Response
 from joyvl_train.config import UserError
 from joyvl_train.engine import Engine
 from joyvl_train.frames import Frames
+from joyvl_train.llm import Client
+from joyvl_train.llm import Endpoint as Where
 from joyvl_train.memory import log_summary
 from joyvl_train.pictures import decode, encode
 from joyvl_train.stream import StreamSettings
+from serve.chat_model import ChatModel
 from serve.in_process import EngineError, InProcess
 from serve.live_settings import LiveSettings
 from serve.memory import Said
@@ -31,6 +34,7 @@ from serve.sessions import Served as Model
 from serve.sessions import Sessions
 from serve.solvers import AskClient
 from serve.sources import Sources
+from tests.data_pipeline.agents.endpoint import Endpoint
 from tests.eval.made_cases import made
 from tests.rl.tiny_grpo import lively
 from tests.serve.lived import Scripted
@@ -117,6 +121,17 @@ def test_a_model_that_fails_is_silent_there(tmp_path: Path) -> None:
     with serving(tmp_path, model) as url:
         played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
     assert [s.second for s in played.trace.steps if s.malformed] == [7]
+
+
+def test_an_endpoint_that_fails_is_silent_there(tmp_path: Path) -> None:
+    case = made(tmp_path)
+    with Endpoint(lambda asked, number: (500, {}) if number == 7 else "</silence>") as endpoint:
+        client = Client(Where(endpoint.url, "m", "NO_KEY"), retries=0)
+        with serving(tmp_path, ChatModel(client, strict=True)) as url:
+            played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+    assert [(s.second, s.malformed) for s in played.trace.steps if s.malformed] == [
+        (7, "no answer")
+    ]
 
 
 def test_what_is_no_action_is_counted_as_such(tmp_path: Path) -> None:

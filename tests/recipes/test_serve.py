@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from joyvl_train.cli import main
+from joyvl_train.cli import compose, main
 from recipes._sample import ASKED, sample
+from recipes.serve import remote
 from serve.client import Client
+from serve.live import Live
 from serve.source import Notice, Second
+from tests.data_pipeline.agents.endpoint import Endpoint
+from tests.serve.fake_vllm import fake_vllm, lives, pids
+from tests.serve.lived import second
+from tests.serve.test_faults import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +41,7 @@ ROOT = Path(__file__).parents[2]
         (["serve.background=[command]"], "serve.command is empty"),
         (["serve.background=[model]"], "agents.url is empty"),
         (["serve.background=[calculater]"], "Did you mean calculator"),
+        (["serve.background=[client,search]"], "=[client,search]: what stands behind client"),
         (["serve.modules=[ocrr]"], "Did you mean ocr"),
         (["serve.mute=['(']"], "is no regular expression"),
         (["serve.port=99999"], "serve.port=99999: takes"),
@@ -38,7 +49,7 @@ ROOT = Path(__file__).parents[2]
         (["speech.ears=wisper"], "speech.ears=wisper: takes"),
         (["speech.voice=program"], "none of espeak-ng, flite is installed"),
         (["serve.memory=all"], "serve.memory=all: takes"),
-        (["data.frames_per_second=auto"], "a live stream takes a whole number"),
+        (["data.frames_per_second=auto"], "live ones take a whole number"),
     ],
 )
 def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -102,6 +113,61 @@ def test_a_server_that_is_told_to_stop_ends_its_sessions(tmp_path: Path) -> None
         assert process.wait(30) == 0
     finally:
         process.kill()
+
+
+def test_a_port_of_another_vllm_gets_a_line(tmp_path: Path, capsys) -> None:
+    given = [f"run.dir={tmp_path / 'run'}", "serve.engine=vllm"]
+    given += [f"serve.vllm_python={fake_vllm(tmp_path, 'answers once')}"]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["recipe=serve", "setting=smoke", *given, f"serve.vllm_port={port}"], ROOT) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: serve.vllm_port={port}: ") and "take another" in line
+    assert not pids(tmp_path)
+
+
+def test_a_vllm_that_loads_ends_with_the_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "joyvl_train", "recipe=serve", "serve.engine=vllm"]
+    command += [f"serve.vllm_python={fake_vllm(tmp_path, 'loads')}"]
+    command += [f"serve.vllm_port={free_port()}", f"run.dir={tmp_path / 'run'}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            while not pids(tmp_path) and process.poll() is None:
+                time.sleep(0.05)
+            process.terminate()
+            said = process.stdout.read().decode()
+            assert process.wait(60) == 0 and "stopped while the model was starting" in said
+            assert not lives(pids(tmp_path)[0])
+        finally:
+            process.kill()
+            for pid in filter(lives, pids(tmp_path)):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_what_speaks_at_every_request_is_quiet(tmp_path: Path) -> None:
+    loggers = [logging.getLogger(name) for name in ("httpx", "aioice", "aiortc")]
+    for each in loggers:
+        each.setLevel(logging.NOTSET)
+    given = [f"run.dir={tmp_path / 'run'}", "serve.engine=vllm", "serve.vllm_python=/bin/false"]
+    assert main(["recipe=serve", "setting=smoke", *given], ROOT) == 2
+    assert [each.level for each in loggers] == 3 * [logging.WARNING]
+
+
+def test_why_an_endpoint_gives_no_answer_is_told() -> None:
+    async def main() -> list[tuple[str, str]]:
+        config = compose(ROOT, ["recipe=serve", "serve.key_variable=NO_KEY"])
+        async with AsyncExitStack() as stack:
+            live = Live("a", await remote(config, endpoint.url, stack))
+            await live.step(second(0))
+            await live.close()
+        return [(e["kind"], e["error"]) for e in live.log.after(0) if "error" in e]
+
+    with Endpoint((401, {"error": {"message": "this key is not known"}})) as endpoint:
+        ((kind, error),) = asyncio.run(main())
+    assert kind == "engine" and "this key is not known" in error and "NO_KEY" in error
 
 
 def test_the_sample_goes_on_and_on_and_can_be_stopped() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from joyvl_train.background import DIGEST_CHARS, Task
 from serve.bridge import BackgroundError, Solved
 from serve.events import EventLog
-from serve.solvers import RunCommand, UseTools, told
+from serve.solvers import InOrder, RunCommand, UseTools, told
 from serve.tools import calculate, counting, reading, search
 
 GREY = Image.new("RGB", (16, 16), (90, 90, 90))
@@ -66,6 +66,29 @@ def test_tools_that_look() -> None:
         assert await tools.solve(task("What does it say?")) == Solved("It reads: EXIT")
         with pytest.raises(BackgroundError, match="none of sum, read"):
             await tools.solve(task("Who is that?"))
+
+    asyncio.run(main())
+
+
+class Gives:
+    """Gives this answer, or fails with that reason."""
+
+    def __init__(self, digest: str = "", reason: str = "") -> None:
+        self._digest, self._reason = digest, reason
+
+    async def solve(self, task: Task) -> Solved:
+        if self._reason:
+            raise BackgroundError(self._reason)
+        return Solved(self._digest)
+
+
+def test_one_after_another_is_asked_until_there_is_an_answer() -> None:
+    async def main() -> None:
+        failed, empty, says = Gives(reason="no one there"), Gives(" "), Gives("It is 7.")
+        for order in ([failed, empty, says], [says, failed], [empty, says, Gives("It is 8.")]):
+            assert await InOrder(order).solve(task("What is it?")) == Solved("It is 7.")
+        with pytest.raises(BackgroundError, match="no one there; an empty digest"):
+            await InOrder([failed, empty]).solve(task("What is it?"))
 
     asyncio.run(main())
 
