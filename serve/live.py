@@ -32,6 +32,7 @@ from serve.feed import Feed
 from serve.in_process import EngineError
 from serve.live_settings import LiveSettings, Model, Module
 from serve.memory import Keeper, Said, block_of
+from serve.quantile import quantile
 from serve.session import BlockDue, Session, Stepped, SummaryDue, Tick
 from serve.source import Second
 from serve.speech import SpeechError, Voice
@@ -482,6 +483,5 @@ def _summed(values: Sequence[float]) -> dict[str, float]:
     """Mean and 95th percentile of some seconds."""
     if not values:
         return {"mean": 0.0, "p95": 0.0}
-    ordered = sorted(values)
-    place = min(len(ordered) - 1, int(0.95 * len(ordered)))
-    return {"mean": round(sum(ordered) / len(ordered), 4), "p95": round(ordered[place], 4)}
+    mean = sum(values) / len(values)
+    return {"mean": round(mean, 4), "p95": round(quantile(values, 0.95), 4)}
