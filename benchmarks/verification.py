@@ -3,15 +3,18 @@
     python benchmarks/verification.py --out outputs/verification --seeds 0 1 2 \\
         --corpus source.streams=20000 executor.workers=2 --train train.steps=3000 \\
         --verify agents.url=http://localhost:8000/v1 agents.model=NAME
+    python benchmarks/verification.py --out outputs/verification --checkpoint models/tiny
     python benchmarks/verification.py --out outputs/verification --print     # the commands alone
 
 Three corpora are made of the same streams of the rendered world: `clean`; `unverified`, of which a
 share is damaged (source.corrupt) and nobody looks; `verified`, damaged alike, with what `--verify`
-asks for (rules alone, where it asks for nothing). A model is trained on all of each, for as many
-steps, and scored on held-out streams of the world, which are right and the same for all. What is
-done already is not done again. The tables go to OUT/verification.md: what each corpus holds, onset
-F1 and content accuracy of each arm, and their differences from `clean` and from `unverified`, with
-95 % intervals of a bootstrap over clips and seeds, paired.
+asks for (rules alone, where it asks for nothing); with `--checkpoint` a checkpoint of this
+repository looks, plainly asked over an endpoint that lives as long as this script. A model is
+trained on all of each, for as many steps, and scored on held-out streams of the world, which are
+right and the same for all. What is done already is not done again. The tables go to
+OUT/verification.md: what each corpus holds, onset F1 and content accuracy of each arm, and their
+differences from `clean` and from `unverified`, with 95 % intervals of a bootstrap over clips and
+seeds, paired.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +34,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.compare_runs import Finished, find, tables  # noqa: E402
+from data_pipeline.agents.own_model import served  # noqa: E402
 from joyvl_train.run import write_text  # noqa: E402
 
 MEASURES = ("onset_f1", "content_accuracy", "false_alarms_per_hour")
@@ -49,6 +54,8 @@ class Plan:
     corpus: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
+    agents: str = ""
+    """Who looks, in the words of the table."""
 
     @property
     def arms(self) -> dict[str, tuple[str, ...]]:
@@ -94,7 +101,7 @@ class Plan:
 def compared(plan: Plan, samples: int = 2000) -> str:
     """The tables, once all is run."""
     runs, told = plan.runs(), "the corpus they were trained on"
-    looked = " ".join(plan.verify) or "rules alone"
+    looked = plan.agents or " ".join(plan.verify) or "rules alone"
     lines = [
         "# What verification buys",
         "",
@@ -126,19 +133,28 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
     parser.add_argument("--corpus", nargs="*", default=[], help="keys of recipe=corpus, all arms")
     parser.add_argument("--verify", nargs="*", default=[], help="keys of it that verify")
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint that verifies")
     parser.add_argument("--train", nargs="*", default=[], help="keys of recipe=sft, all arms")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
     parser.add_argument("--print", action="store_true", help="print the commands and stop")
     given = parser.parse_args(arguments)
     lists = (given.seeds, given.corpus, given.verify, given.train)
     plan = Plan(given.out, given.share, *map(tuple, lists))
-    for command in plan.commands():
-        if given.print:
-            print(shlex.join(["python", "-m", "joyvl_train", *command]))
-        elif code := start(command):
-            return code
     if given.print:
+        if given.checkpoint:
+            parser.error("--print: the endpoint of --checkpoint lives as long as this script")
+        for command in plan.commands():
+            print(shlex.join(["python", "-m", "joyvl_train", *command]))
         return 0
+    with ExitStack() as lives:
+        if given.checkpoint:
+            point = lives.enter_context(served(given.checkpoint))
+            asked = (f"agents.url={point.url}", f"agents.model={point.model}", "agents.plain=true")
+            who = f"{given.checkpoint}, plainly asked"
+            plan = replace(plan, verify=(*plan.verify, *asked), agents=who)
+        for command in plan.commands():
+            if code := start(command):
+                return code
     try:
         text = compared(plan, given.samples)
     except ValueError as error:

@@ -254,7 +254,7 @@ def test_settings_are_checked_and_stand_in_the_key() -> None:
             for settings in (
                 {},
                 {"names": True},
-                {"least": 0.8},
+                {"least": 0.6},
                 {"least_before": 0.2},
                 {"back": 2},
             )
