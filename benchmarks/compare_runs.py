@@ -213,7 +213,7 @@ def tables(
     ]
     for name in chosen:
         if name != base:
-            lines.append(row([f"{name} − {base}", *map(_shown, differences[name])]))
+            lines.append(row([f"{name} − {base}", *map(shown, differences[name])]))
     return "\n".join(lines) + "\n"
 
 
@@ -228,7 +228,8 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _shown(d: Difference) -> str:
+def shown(d: Difference) -> str:
+    """A difference with its interval, for a table."""
     low, high = figure(d.measure, d.low), figure(d.measure, d.high)
     return f"{'+' if d.value > 0 else ''}{figure(d.measure, d.value)} [{low}, {high}]"
 

@@ -22,26 +22,21 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.compare_runs import Finished, find, tables  # noqa: E402
-from data_pipeline.agents.own_model import served  # noqa: E402
-from joyvl_train.run import write_text  # noqa: E402
+from benchmarks.compare_runs import tables
+from benchmarks.trained_arms import Arms, Start, run_all, started
+from data_pipeline.agents.own_model import served
+from joyvl_train.run import write_text
 
 MEASURES = ("onset_f1", "content_accuracy", "false_alarms_per_hour")
 _COUNTS = ("admitted", "damaged", "damaged/admitted", "rejected", "unverified")
-
-Start = Callable[[Sequence[str]], int]
-"""Runs a command line of the package; its exit code."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Plan:
     out: Path
     share: float = 0.2
     seeds: tuple[int, ...] = (0,)
-    corpus: tuple[str, ...] = ()
+    corpus_keys: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
     agents: str = ""
@@ -67,40 +62,27 @@ class Plan:
             "verified": (hurt, *self.verify),
         }
 
-    def place(self, what: str, arm: str, seed: int | None = None) -> Path:
-        folder = self.out.absolute() / what / arm
-        return folder if seed is None else folder / str(seed)
+    def corpus(self, arm: str) -> Path:
+        return self.out.absolute() / "corpus" / arm
+
+    @property
+    def models(self) -> Arms:
+        """What is trained on each corpus, all of it: what it would hold out is damaged, too."""
+        paths = {arm: f"data.path={self.corpus(arm) / 'corpus'}" for arm in self.arms}
+        given = {arm: (path, "data.held_out=0") for arm, path in paths.items()}
+        return Arms(self.out, given, self.seeds, self.train, self.train)
 
     def commands(self) -> Iterator[list[str]]:
         """What is run, in order."""
-        root = f"run.root={self.out.absolute() / 'runs'}"
         for arm, own in self.arms.items():
-            corpus = self.place("corpus", arm)
-            yield ["recipe=corpus", root, f"run.dir={corpus}", *self.corpus, *own]
-            for seed in self.seeds:
-                trained, scored = (self.place(what, arm, seed) for what in ("trained", "scored"))
-                mine = [root, f"seed={seed}", *self.train]
-                # Nothing of a corpus is held out: what it would be scored on is damaged, too.
-                given = [f"data.path={corpus / 'corpus'}", "data.held_out=0", "train.eval_every=0"]
-                yield ["recipe=sft", *mine, *given, f"run.dir={trained}"]
-                from_it = ["command=evaluate", f"checkpoint={trained}"]
-                yield ["recipe=sft", *mine, *from_it, f"run.dir={scored}"]
-
-    def runs(self) -> dict[str, list[Finished]]:
-        """The scored runs of each arm, with the figures of their training."""
-        found: dict[str, list[Finished]] = {}
-        for arm in self.arms:
-            found[arm] = []
-            for run in find(self.place("scored", arm, seed) for seed in self.seeds):
-                trained = self.place("trained", arm, int(run.at("seed"))) / "metrics.json"
-                known = json.loads(trained.read_text(encoding="utf-8"))
-                found[arm].append(replace(run, metrics={**known, **run.metrics}))
-        return found
+            place = [self.models.root, f"run.dir={self.corpus(arm)}"]
+            yield ["recipe=corpus", *place, *self.corpus_keys, *own]
+        yield from self.models.commands()
 
 
 def compared(plan: Plan, samples: int = 2000) -> str:
     """The tables, once all is run."""
-    runs, told = plan.runs(), "the corpus they were trained on"
+    runs, told = plan.models.runs(), "the corpus they were trained on"
     looked = plan.agents or " ".join(plan.verify) or "rules alone"
     lines = [
         "# What verification buys",
@@ -111,7 +93,7 @@ def compared(plan: Plan, samples: int = 2000) -> str:
         "|---" * (1 + len(_COUNTS)) + "|",
     ]
     for arm in plan.arms:
-        path = plan.place("corpus", arm) / "metrics.json"
+        path = plan.corpus(arm) / "metrics.json"
         figures = json.loads(path.read_text(encoding="utf-8"))
         counts = (str(int(figures.get(f"corpus/{name}", 0))) for name in _COUNTS)
         lines.append(f"| {arm} | {' | '.join(counts)} |")
@@ -119,11 +101,6 @@ def compared(plan: Plan, samples: int = 2000) -> str:
     damaged = {arm: found for arm, found in runs.items() if arm != "clean"}
     against_damaged = tables(damaged, told, "unverified", measures=MEASURES, samples=samples)
     return "\n".join([*lines, "", against_clean, against_damaged])
-
-
-def started(arguments: Sequence[str]) -> int:
-    """In a process of its own."""
-    return subprocess.run([sys.executable, "-m", "joyvl_train", *arguments], cwd=ROOT).returncode
 
 
 def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
@@ -152,9 +129,8 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
             asked = (f"agents.url={point.url}", f"agents.model={point.model}", "agents.plain=true")
             who = f"{given.checkpoint}, plainly asked"
             plan = replace(plan, verify=(*plan.verify, *asked), agents=who)
-        for command in plan.commands():
-            if code := start(command):
-                return code
+        if code := run_all(plan.commands(), start):
+            return code
     try:
         text = compared(plan, given.samples)
     except ValueError as error:

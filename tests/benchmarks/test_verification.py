@@ -66,8 +66,7 @@ def test_three_arms_are_trained_scored_and_compared(
     assert main(given, run) == 0
     plan = Plan(tmp_path)
     figures = {
-        arm: json.loads((plan.place("corpus", arm) / "metrics.json").read_text())
-        for arm in plan.arms
+        arm: json.loads((plan.corpus(arm) / "metrics.json").read_text()) for arm in plan.arms
     }
     assert figures["clean"]["corpus/admitted"] == 20 and "corpus/damaged" not in figures["clean"]
     assert figures["unverified"]["corpus/damaged/admitted"] == 20

@@ -1,0 +1,73 @@
+"""Arms of a comparison: models trained in several ways, each with several seeds, and scored on the
+same held-out streams of the world."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks.compare_runs import Finished, find  # noqa: E402
+
+Start = Callable[[Sequence[str]], int]
+"""Runs a command line of the package; its exit code."""
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The runs of all arms, below `out`; values are overrides of command lines of `recipe`."""
+
+    out: Path
+    arms: Mapping[str, Sequence[str]]
+    """Of training, of each arm by name."""
+    seeds: Sequence[int] = (0,)
+    train: Sequence[str] = ()
+    """Of training, of all arms."""
+    score: Sequence[str] = ()
+    """Of scoring, of all arms."""
+    recipe: str = "sft"
+
+    def place(self, what: str, arm: str, seed: int | None = None) -> Path:
+        folder = self.out.absolute() / what / arm.replace(" ", "-")
+        return folder if seed is None else folder / str(seed)
+
+    @property
+    def root(self) -> str:
+        return f"run.root={self.out.absolute() / 'runs'}"
+
+    def commands(self) -> Iterator[list[str]]:
+        """What is run, in order: all arms of a seed before the next seed."""
+        for seed in self.seeds:
+            for arm, own in self.arms.items():
+                trained, scored = (self.place(what, arm, seed) for what in ("trained", "scored"))
+                given = [self.root, f"seed={seed}", *self.train, *own, f"run.dir={trained}"]
+                yield [f"recipe={self.recipe}", *given, "train.eval_every=0"]
+                from_it = ["command=evaluate", f"checkpoint={trained}", f"run.dir={scored}"]
+                yield [f"recipe={self.recipe}", self.root, f"seed={seed}", *self.score, *from_it]
+
+    def runs(self) -> dict[str, list[Finished]]:
+        """The scored runs of each arm, by seed, with the figures of their training."""
+        return {arm: [self._run(arm, seed) for seed in self.seeds] for arm in self.arms}
+
+    def _run(self, arm: str, seed: int) -> Finished:
+        trained = self.place("trained", arm, seed) / "metrics.json"
+        known = json.loads(trained.read_text(encoding="utf-8"))
+        (run,) = find([self.place("scored", arm, seed)])
+        return replace(run, metrics={**known, **run.metrics})
+
+
+def started(arguments: Sequence[str]) -> int:
+    """In a process of its own."""
+    return subprocess.run([sys.executable, "-m", "joyvl_train", *arguments], cwd=ROOT).returncode
+
+
+def run_all(commands: Iterable[Sequence[str]], start: Start) -> int:
+    """One after the other; the exit code of the first that fails, or 0."""
+    return next((code for command in commands if (code := start(command))), 0)
