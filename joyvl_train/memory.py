@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Who = Literal["user", "assistant", "background"]
 
+NOTHING = "Nothing was said."
+"""The summary of turns in which nothing was."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -173,9 +176,11 @@ def add_summary(
 
 
 def joined(summaries: Sequence[Summary], limits: Limits) -> Summary:
-    """One block of several summaries: their texts, each cut to its share of a block."""
-    share = max((limits.summary_chars - len(summaries)) // len(summaries), 2)
-    text = " ".join(cut(clean(s.text), share) for s in summaries)
+    """One block of several summaries: their texts, each cut to its share of a block. Those that
+    tell of nothing take no share, as long as another tells of something."""
+    told = [s for s in summaries if clean(s.text) != NOTHING] or summaries[:1]
+    share = max((limits.summary_chars - len(told)) // len(told), 2)
+    text = " ".join(cut(clean(s.text), share) for s in told)
     return Summary(summaries[0].start, summaries[-1].stop, text)
 
 
@@ -369,7 +374,7 @@ def log_summary(turns: Sequence[Turn], chars: int = 1000) -> str:
             last = (text, turn.second, turn.second)
     flush()
     if not lines:
-        return "Nothing was said."
+        return NOTHING
     kept: list[str] = []
     room = chars
     for line in reversed(lines):
