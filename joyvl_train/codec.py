@@ -5,9 +5,8 @@
 
 A sampled frame is predicted block by block from the one before it (block motion compensation;
 blocks lie on the cells of the vision encoder). Where that predicts badly, or little by little has
-come to, or has gone on for long, the frame is a reference, which a model sees whole. What it sees of
-the others is `joyvl_train.predicted`. After AdaCodec (arXiv 2606.02569); its thresholds, search and
-form of residual are not published, and these are ours.
+come to, or has gone on for long, the frame is a reference, which a model sees whole. After AdaCodec
+(arXiv 2606.02569); its thresholds, search and form of residual are not published: these are ours.
 
 All arithmetic is on whole numbers, so that a frame is coded alike on every machine, live, offline
 and after a state was put back. The cost of a frame is the mean absolute residual, in grey levels:
