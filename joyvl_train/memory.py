@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Who = Literal["user", "assistant", "background"]
 
+CHARS = 1000
+"""Characters of a summary, unless other limits are set."""
+
 NOTHING = "Nothing was said."
 """The summary of turns in which nothing was."""
 
@@ -95,6 +98,11 @@ class Limits:
     text_chars: int = 1000
     summary_chars: int = 1200
     opening_chars: int = 4000
+
+    @property
+    def told_chars(self) -> int:
+        """The characters that what tells of a chunk may take; no summary of theirs is cut."""
+        return min(CHARS, self.summary_chars)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -337,7 +345,7 @@ def _at(second: int | None) -> str:
     return "" if second is None else f"{second} s: "
 
 
-def log_summary(turns: Sequence[Turn], chars: int = 1000) -> str:
+def log_summary(turns: Sequence[Turn], chars: int = CHARS) -> str:
     """A summary of these turns from what was said in them: deterministic, and text only.
 
     It stands in where no model summarizes. A response said over and over is written once, with the

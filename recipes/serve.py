@@ -233,9 +233,10 @@ def live_settings(config: Config, bias: float) -> LiveSettings:
 
 def keeper(config: Config, model: Model) -> Keeper:
     """What tells of the past of one session."""
+    chars = settings(config).limits.told_chars
     if config.serve.memory == "said":
-        return Said()
-    seen = Seen(model.ask)
+        return Said(chars)
+    seen = Seen(model.ask, chars=chars)
     return seen if config.serve.memory == "seen" else Searched(seen)
 
 
@@ -245,7 +246,11 @@ def sources(config: Config) -> Sources:
     return Sources(
         videos=Path(serve.videos).absolute() if serve.videos else None,
         rtsp=serve.rtsp,
-        sample=partial(sample, side=min(serve.picture_side, 384)) if serve.sample else None,
+        sample=(
+            partial(sample, side=min(serve.picture_side, 384), every=serve.every)
+            if serve.sample
+            else None
+        ),
         frames_per_second=int(rate(config)),
         side=serve.picture_side,
         every=serve.every,
