@@ -77,6 +77,11 @@ def check(config: Config) -> None:
             f"serve.host={serve.host} is beyond this machine: put a token into the variable "
             f"{serve.token_variable}, and name this server in serve.hosts"
         )
+    if serve.host in ("0.0.0.0", "::") and not serve.hosts:
+        raise UserError(
+            f"serve.host={serve.host}: serve.hosts is empty, so that everybody would be refused; "
+            "name this server as its clients call it: serve.hosts=[NAME]"
+        )
     if serve.engine == "url" and not serve.urls:
         raise UserError("serve.engine=url: serve.urls is empty; name the model's endpoints")
     if serve.videos and not Path(serve.videos).is_dir():
