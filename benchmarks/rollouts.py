@@ -39,7 +39,6 @@ from rl.windows import Opened, Sizes, open_window, windows_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "rollouts.md"
-SIDE = 96
 TEMPERATURE, LIMIT = 1.0, 24
 
 
@@ -53,9 +52,9 @@ class Done:
     tokens: int
 
 
-def opened(renderer: Renderer, count: int, size: int) -> list[Opened]:
+def opened(renderer: Renderer, count: int, size: int, side: int) -> list[Opened]:
     """The first windows of so many clips, `size` seconds before what is due and four after it."""
-    clips = WorldStreams("train", 77, 10**6, dict.fromkeys(FAMILIES, 1.0), "drawn", SIDE)
+    clips = WorldStreams("train", 77, 10**6, dict.fromkeys(FAMILIES, 1.0), "drawn", side)
     found: list[Opened] = []
     number = 0
     while len(found) < count:
@@ -154,7 +153,9 @@ WAYS: dict[str, Callable[..., Done]] = {
 }
 
 
-def measure(checkpoint: str, windows: int, group: int, sizes: Sequence[int], rounds: int) -> str:
+def measure(
+    checkpoint: str, windows: int, group: int, sizes: Sequence[int], rounds: int, side: int
+) -> str:
     model, processor = load_for_inference(checkpoint)
     renderer = Renderer(processor)
     lines = []
@@ -164,7 +165,7 @@ def measure(checkpoint: str, windows: int, group: int, sizes: Sequence[int], rou
             for _ in range(rounds):
                 for name, way in WAYS.items():
                     figures[name].append(
-                        way(plain, renderer, opened(renderer, windows, size), group)
+                        way(plain, renderer, opened(renderer, windows, size, side), group)
                     )
         head = ["windows", "way", "rollouts/s", "turns", "tokens", "times as fast"]
         if not lines:
@@ -181,7 +182,7 @@ def measure(checkpoint: str, windows: int, group: int, sizes: Sequence[int], rou
         f"{windows} windows with {group} rollouts each, {rounds} rounds, on {device}. A window's",
         "pictures are prepared once in all three ways; rendering them is part of each.",
     ]
-    command = f"rollouts.py --windows {windows} --group {group}"
+    command = f"rollouts.py --windows {windows} --group {group} --side {side}"
     return page("Rollouts a second", command, versions("torch", "transformers"), lines, note)
 
 
@@ -191,10 +192,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--sizes", type=int, nargs="+", default=[6, 24])
+    parser.add_argument("--side", type=int, default=96, help="of frames, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
-    text = measure(given.checkpoint, given.windows, given.group, given.sizes, given.rounds)
+    text = measure(
+        given.checkpoint, given.windows, given.group, given.sizes, given.rounds, given.side
+    )
     keep(given.out, text)
     return 0
 

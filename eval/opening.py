@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -108,12 +108,14 @@ def open_system(spec: Spec) -> System:
         return _served(spec)
     if spec.kind == "endpoint":
         remote = _endpoint(spec)
-        return Streaming(spec.name, remote, spec.cutting.settings, log_summary)
+        said = partial(log_summary, chars=spec.cutting.limits.told_chars)
+        return Streaming(spec.name, remote, spec.cutting.settings, said)
     engine = _engine(spec)
     if spec.kind == "stream":
-        summarize: Summarize = log_summary
+        chars = spec.cutting.limits.told_chars
+        summarize: Summarize = partial(log_summary, chars=chars)
         if spec.cutting.summaries == "model":
-            summarize = ModelSummary(engine)
+            summarize = ModelSummary(engine, chars=chars)
         streamer = Overruled(engine, HANDING[spec.handing]) if spec.handing else engine
         return Streaming(spec.name, streamer, spec.cutting.settings, summarize)
     period = spec.period if spec.kind == "poller" else None

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 Who = Literal["user", "assistant", "background"]
 
+CHARS = 1000
+"""Characters of a summary, unless other limits are set."""
+
+NOTHING = "Nothing was said."
+"""The summary of turns in which nothing was."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -92,6 +98,11 @@ class Limits:
     text_chars: int = 1000
     summary_chars: int = 1200
     opening_chars: int = 4000
+
+    @property
+    def told_chars(self) -> int:
+        """The characters that what tells of a chunk may take; no summary of theirs is cut."""
+        return min(CHARS, self.summary_chars)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -173,9 +184,11 @@ def add_summary(
 
 
 def joined(summaries: Sequence[Summary], limits: Limits) -> Summary:
-    """One block of several summaries: their texts, each cut to its share of a block."""
-    share = max((limits.summary_chars - len(summaries)) // len(summaries), 2)
-    text = " ".join(cut(clean(s.text), share) for s in summaries)
+    """One block of several summaries: their texts, each cut to its share of a block. Those that
+    tell of nothing take no share, as long as another tells of something."""
+    told = [s for s in summaries if clean(s.text) != NOTHING] or summaries[:1]
+    share = max((limits.summary_chars - len(told)) // len(told), 2)
+    text = " ".join(cut(clean(s.text), share) for s in told)
     return Summary(summaries[0].start, summaries[-1].stop, text)
 
 
@@ -332,7 +345,7 @@ def _at(second: int | None) -> str:
     return "" if second is None else f"{second} s: "
 
 
-def log_summary(turns: Sequence[Turn], chars: int = 1000) -> str:
+def log_summary(turns: Sequence[Turn], chars: int = CHARS) -> str:
     """A summary of these turns from what was said in them: deterministic, and text only.
 
     It stands in where no model summarizes. A response said over and over is written once, with the
@@ -369,7 +382,7 @@ def log_summary(turns: Sequence[Turn], chars: int = 1000) -> str:
             last = (text, turn.second, turn.second)
     flush()
     if not lines:
-        return "Nothing was said."
+        return NOTHING
     kept: list[str] = []
     room = chars
     for line in reversed(lines):

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from data_pipeline.world import stills
@@ -47,9 +48,10 @@ def question(number: int, config: Config) -> Question:
     )
 
 
-def told(timeline: Timeline, turns: Any) -> str:
+def told(timeline: Timeline, turns: Any, chars: int) -> str:
     """What memory says of turns left behind: of the world what was seen, too."""
-    return log_summary(turns) if timeline.clip.scene is None else summarize(timeline, turns)
+    tell = log_summary if timeline.clip.scene is None else partial(summarize, timeline)
+    return tell(turns, chars)
 
 
 def training_clips(config: Config, run: Run) -> Streams:

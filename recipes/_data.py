@@ -93,7 +93,7 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         cut_share=data.cut_share,
         late_share=data.late_share,
         past=past,
-        summarize=summarize,
+        summarize=partial(summarize, chars=settings(config).limits.told_chars),
         marks=partial(stream_marks, side=data.size, pictures=data.kind) if marked else None,
         text_marks=in_memory,
     )

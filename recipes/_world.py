@@ -50,6 +50,7 @@ def settings(config: Config) -> StreamSettings:
     limits = Limits(
         mid=stream.mid,
         long=stream.long,
+        summary_chars=stream.summary_chars,
         pinned=stream.pinned,
         pinned_chars=stream.pinned_chars,
         dialogue_tokens=stream.dialogue_tokens,

@@ -241,7 +241,7 @@ def trainer(
         config.engine,
         run.dir / "steps",
         seed=config.seed,
-        summarize=told,
+        summarize=partial(told, chars=settings(config).limits.told_chars),
         summaries=clips.summaries if isinstance(clips, CorpusClips) else lambda clip: (),
         judge=judge,
         questions=partial(question, config=config),

@@ -77,6 +77,11 @@ def check(config: Config) -> None:
             f"serve.host={serve.host} is beyond this machine: put a token into the variable "
             f"{serve.token_variable}, and name this server in serve.hosts"
         )
+    if serve.host in ("0.0.0.0", "::") and not serve.hosts:
+        raise UserError(
+            f"serve.host={serve.host}: serve.hosts is empty, so that everybody would be refused; "
+            "name this server as its clients call it: serve.hosts=[NAME]"
+        )
     if serve.engine == "url" and not serve.urls:
         raise UserError("serve.engine=url: serve.urls is empty; name the model's endpoints")
     if serve.videos and not Path(serve.videos).is_dir():
@@ -233,9 +238,10 @@ def live_settings(config: Config, bias: float) -> LiveSettings:
 
 def keeper(config: Config, model: Model) -> Keeper:
     """What tells of the past of one session."""
+    chars = settings(config).limits.told_chars
     if config.serve.memory == "said":
-        return Said()
-    seen = Seen(model.ask)
+        return Said(chars)
+    seen = Seen(model.ask, chars=chars)
     return seen if config.serve.memory == "seen" else Searched(seen)
 
 
@@ -245,7 +251,11 @@ def sources(config: Config) -> Sources:
     return Sources(
         videos=Path(serve.videos).absolute() if serve.videos else None,
         rtsp=serve.rtsp,
-        sample=partial(sample, side=min(serve.picture_side, 384)) if serve.sample else None,
+        sample=(
+            partial(sample, side=min(serve.picture_side, 384), every=serve.every)
+            if serve.sample
+            else None
+        ),
         frames_per_second=int(rate(config)),
         side=serve.picture_side,
         every=serve.every,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from joyvl_train.actions import Response
 from joyvl_train.baselines import Asked
 from joyvl_train.conversation import clean
-from joyvl_train.memory import log_summary
+from joyvl_train.memory import CHARS, log_summary
 from joyvl_train.stream import Turn
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ModelSummary:
         *,
         seconds: int = 10,
         frames: int = 6,
-        chars: int = 1000,
+        chars: int = CHARS,
     ) -> None:
         if seconds < 1 or frames < 1:
             raise ValueError(f"seconds={seconds} and frames={frames}; each must be 1 or more")

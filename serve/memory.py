@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from joyvl_train.memory import Limits, Summary, joined, log_summary
+from joyvl_train.memory import CHARS, Limits, Summary, joined, log_summary
 from joyvl_train.stream import Turn
 from serve.consolidation import HAPPENED, stretches, told
 
@@ -34,7 +34,7 @@ class Keeper(Protocol):
 class Said:
     """What was said and when; what was only seen is forgotten."""
 
-    def __init__(self, chars: int = 1000) -> None:
+    def __init__(self, chars: int = CHARS) -> None:
         self._chars = chars
 
     async def chunk(self, seconds: range, turns: Sequence[Turn]) -> str:
@@ -57,7 +57,7 @@ class Seen(Said):
         *,
         seconds: int = 10,
         frames: int = 6,
-        chars: int = 1000,
+        chars: int = CHARS,
     ) -> None:
         super().__init__(chars)
         self._ask, self._question = ask, question

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from data_pipeline.world.pictures import COLOURS, Picture, picture_set
 from data_pipeline.world.words import a, capital
-from joyvl_train.memory import Memory, Summary, add_summary, memory_text
+from joyvl_train.memory import NOTHING, Memory, Summary, add_summary, memory_text
 from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Timeline
 
@@ -22,8 +22,6 @@ ASKED_BACK = ("qa", "recall", "chat")
 
 LONGEST = 72
 """Chunks that may lie behind a clip: two hours of 100 seconds each."""
-
-_NOTHING = "Nothing was said."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,12 @@ class Past:
 def past(timeline: Timeline, settings: StreamSettings, rng: random.Random) -> Past:
     """A drawn past of this clip; short ones are as likely as long ones, by their order of size.
 
-    A clip that has an opening of its own keeps it as it is, and begins after all that it tells of.
+    A clip that has an opening of its own keeps it as it is, and begins after all that it tells of;
+    just then, where it is told until when that is.
     """
+    until = timeline.meta.get("told_until")
+    if isinstance(until, int):
+        return Past(until, timeline.opening)
     chunks = round(math.exp(rng.uniform(0, math.log(LONGEST))))
     if timeline.opening:
         chunks = max(chunks, -(-400 // settings.chunk_seconds))
@@ -79,7 +81,7 @@ def _told(
     of them as chance and `busy` say."""
     count = sum(rng.random() < busy for _ in range(most))
     if not count or not things:
-        return _NOTHING
+        return NOTHING
     seconds = sorted(rng.sample(range(start, stop), min(count, stop - start)))
     lines = []
     for second in seconds:

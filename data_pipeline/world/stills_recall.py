@@ -17,7 +17,7 @@ from data_pipeline.world.stills_sketch import (
     yes_no,
 )
 from data_pipeline.world.words import capital, forms, listed, polite
-from joyvl_train.memory import Memory, Summary, memory_text
+from joyvl_train.memory import NOTHING, Memory, Summary, memory_text
 from joyvl_train.timeline import Rule
 
 _TALK = (6, 14)
@@ -73,7 +73,7 @@ class Past:
         cut = self.end if sketch.rng.random() < 0.5 else self.end // 2
         first = [line for line, (second, _) in zip(lines, self.log, strict=True) if second < cut]
         rest = lines[len(first) :]
-        summaries = [Summary(0, cut, "; ".join(first) or "Nothing was said.")]
+        summaries = [Summary(0, cut, "; ".join(first) or NOTHING)]
         if rest:
             summaries.append(Summary(cut, self.end + 1, "; ".join(rest)))
         return memory_text(Memory(mid=tuple(summaries)))

@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from data_pipeline.world import scene as world_scene
 from data_pipeline.world.pictures import picture_set
 from data_pipeline.world.words import a, capital
-from joyvl_train.memory import log_summary
+from joyvl_train.memory import CHARS, log_summary
 from joyvl_train.stream import Turn
 from joyvl_train.timeline import Timeline
 
-_CHARS = 1000
 
-
-def summarize(timeline: Timeline, turns: Sequence[Turn]) -> str:
+def summarize(timeline: Timeline, turns: Sequence[Turn], chars: int = CHARS) -> str:
     """A summary of `turns`, exact and by the second; like `log_summary`, but it has seen, too.
 
-    It tells nothing that happened after the last of the turns. Past 1000 characters the oldest
+    It tells nothing that happened after the last of the turns. Past `chars` the oldest
     lines go. Raises `ValueError` where the clip is no rendered scene.
     """
     if timeline.clip.scene is None:
@@ -40,6 +38,6 @@ def summarize(timeline: Timeline, turns: Sequence[Turn]) -> str:
         if said != silent:
             lines[turn.second].append(said)
     kept = [line for of_second in lines.values() for line in of_second]
-    while kept and sum(len(line) + 2 for line in kept) > _CHARS:
+    while kept and sum(len(line) + 2 for line in kept) > chars:
         kept.pop(0)
     return "; ".join(kept) or silent

@@ -247,8 +247,12 @@ async function artifact(place) {
 }
 
 function send(command) {
-  if (session?.socket?.readyState === WebSocket.OPEN) session.socket.send(JSON.stringify(command));
-  else status("not connected");
+  if (session?.socket?.readyState !== WebSocket.OPEN) {
+    if (!session) status("stopped; press Start first");
+    return false;
+  }
+  session.socket.send(JSON.stringify(command));
+  return true;
 }
 
 // Pictures and state, asked for once a second
@@ -308,8 +312,7 @@ $("ask").onsubmit = (event) => {
   event.preventDefault();
   const text = $("text").value.trim();
   if (!text) return;
-  send({ kind: "query", text });
-  $("text").value = "";
+  if (send({ kind: "query", text })) $("text").value = "";
 };
 $("source").onchange = showPlace;
 $("source-form").onsubmit = (event) => { event.preventDefault(); open(); };

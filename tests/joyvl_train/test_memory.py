@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from joyvl_train.actions import CONTROL_TOKENS, Delegation, Response, Silence
 from joyvl_train.memory import (
+    NOTHING,
     Limits,
     Memory,
     Pending,
@@ -15,6 +16,7 @@ from joyvl_train.memory import (
     absorb,
     add_summary,
     delegate,
+    joined,
     log_summary,
     memory_text,
     pin,
@@ -154,6 +156,15 @@ def test_a_given_merge_takes_the_place_of_the_joined_texts():
     other = Summary(0, 10, "of other seconds")
     joined, _ = add_summary(memory, Summary(20, 30, "next"), SMALL, other)
     assert joined.long == (Summary(0, 20, "part 0 part 1"),)
+
+
+def test_a_block_has_room_for_what_was_and_none_for_nothing():
+    limits = Limits(summary_chars=60)
+    texts = [NOTHING, "first " * 8, NOTHING, "second " * 3, NOTHING]
+    told = joined([Summary(n, n + 1, text) for n, text in enumerate(texts)], limits)
+    assert "Nothing" not in told.text and told.text.startswith("first first first first")
+    assert "second second second" in told.text and len(told.text) <= 60
+    assert joined([Summary(0, 1, NOTHING), Summary(1, 2, NOTHING)], limits).text == NOTHING
 
 
 @pytest.mark.parametrize("start", [0, 15, 19])

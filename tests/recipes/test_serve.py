@@ -61,6 +61,13 @@ def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monke
     assert code == 2 and told in lines[-1] and "Traceback" not in "".join(lines)
 
 
+def test_beyond_this_machine_the_server_has_a_name(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("JOYVL_TOKEN", "secret")
+    places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
+    assert main(["recipe=serve", "setting=smoke", "serve.host=0.0.0.0", *places], ROOT) == 2
+    assert "serve.hosts is empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("token", ["a/b", "YQ==", "a+b", "s p", "a,b", "\u00fc"])
 def test_a_token_that_no_browser_can_send_is_refused(
     token: str, tmp_path: Path, capsys, monkeypatch

@@ -1,0 +1,264 @@
+"""A causal code of a stream's frames: references, and what has changed since the frame before.
+
+    encoder = Encoder(CodecSettings())
+    coded = encoder.push(frame)          # Coded: reference or predicted, motion, residual, costs
+
+A sampled frame is predicted block by block from the one before it (block motion compensation;
+blocks lie on the cells of the vision encoder). Where that predicts badly, or little by little has
+come to, or has gone on for long, the frame is a reference, which a model sees whole. After AdaCodec
+(arXiv 2606.02569); its thresholds, search and form of residual are not published: these are ours.
+
+All arithmetic is on whole numbers, so that a frame is coded alike on every machine, live, offline
+and after a state was put back. The cost of a frame is the mean absolute residual, in grey levels:
+
+    cost = mean |frame - predicted| - noise + 0.4 roughness of the motion
+
+Noise of a sensor is in every frame alike, and predicted by nothing: the least cost of late is taken
+for it, and taken off.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Why = Literal["first", "forced", "size", "cut", "drift", "length", ""]
+"""Why a frame is a reference; "" where it is none."""
+
+_ROUGH = 0.4
+"""Grey levels that a pixel of roughness counts: in a wide search some place of another picture
+looks much alike, but those of neighbours then lie in all directions."""
+
+_CELLS = 4
+"""The search begins on pictures so small that a block has so many pixels to a side."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecSettings:
+    """How frames are coded. Levels are grey levels, 0 to 255; lengths are in frames.
+
+    block: side of a block in pixels, that of a cell of the vision encoder (patch size times merge).
+    search: how far a block is looked for, in pixels to each side; wide, for a second lies between
+    two frames. A frame is a reference where its cost is above `cut`; where the costs since the last
+    reference add up to more than `drift`, which is looked at from `gap` frames after it on; and
+    `longest` frames after it. noise: frames of which the least cost is taken for the noise.
+    """
+
+    block: int = 32
+    search: int = 64
+    cut: float = 14.0
+    drift: float = 24.0
+    gap: int = 2
+    longest: int = 30
+    noise: int = 8
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not value > 0:
+                raise ValueError(f"{item.name} is {value!r}; it must be above 0")
+        if self.block not in (8, 16, 32, 64) or self.search % (self.block // _CELLS):
+            raise ValueError(
+                f"block={self.block} and search={self.search}; a block has 8, 16, 32 or 64 pixels, "
+                f"and search is a multiple of its {_CELLS}th part"
+            )
+        if self.gap > self.longest:
+            raise ValueError(f"gap={self.gap} is above longest={self.longest}")
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A frame as it is coded.
+
+    why: of a reference; "" of a predicted frame. motion [rows, columns, 2]: how far each block lies
+    in the frame before from where it lies in this one, (down, right) in pixels; residual [H, W]:
+    this frame's grey levels less the predicted ones; both None where there is none before. costs
+    [rows, columns]: mean absolute residual of each block. cost: of the frame, less the noise.
+    gathered: costs since the last reference, this one's among them.
+    """
+
+    why: Why
+    motion: NDArray[np.int16] | None = None
+    residual: NDArray[np.int16] | None = None
+    costs: NDArray[np.float32] | None = None
+    cost: float = 0.0
+    gathered: float = 0.0
+
+    @property
+    def reference(self) -> bool:
+        """Whether the frame is seen whole."""
+        return self.why != ""
+
+
+@dataclass(slots=True)
+class Encoder:
+    """The code of one stream, frame by frame; its whole state, which `copy` doubles."""
+
+    settings: CodecSettings = field(default_factory=CodecSettings)
+    _before: Image.Image | None = None  # grey
+    _size: tuple[int, int] = (0, 0)
+    _since: int = 0  # frames since the last reference
+    _gathered: float = 0.0
+    _floor: deque[float] = field(default_factory=deque)
+    _forced: bool = False
+
+    def push(self, frame: Image.Image) -> Coded:
+        """The next frame's code. A frame of another size than the one before is a reference."""
+        grey = _padded(frame.convert("L"), self.settings.block)
+        before, self._before = self._before, grey
+        same, self._size = frame.size == self._size, frame.size
+        if before is None or not same:
+            return self._refer("first" if before is None else "size")
+        motion = search(before, grey, self.settings.block, self.settings.search)
+        now = np.asarray(grey, np.int16)
+        residual = now - compensated(np.asarray(before, np.int16), motion, self.settings.block)
+        costs = _by_block(np.abs(residual), self.settings.block)
+        whole = float(costs.mean())
+        self._floor.append(whole)
+        if len(self._floor) > self.settings.noise:
+            self._floor.popleft()
+        cost = whole - min(self._floor) + _ROUGH * roughness(motion)
+        coded = Coded("", motion, residual, costs, cost, self._gathered + cost)
+        why = self._why(coded, whole)
+        if why:
+            return self._refer(why, coded)
+        self._since += 1
+        self._gathered = coded.gathered
+        return coded
+
+    def force(self) -> None:
+        """The next frame will be a reference: some before it were lost, or came late."""
+        self._forced = True
+
+    def copy(self) -> Encoder:
+        """Another encoder that goes on from here by itself."""
+        return replace(self, _floor=self._floor.copy())
+
+    def _why(self, coded: Coded, whole: float) -> Why:
+        settings, since = self.settings, self._since + 1
+        if self._forced:
+            return "forced"
+        if coded.cost > settings.cut:
+            return "cut"
+        if since >= settings.longest:
+            return "length"
+        return "drift" if since >= settings.gap and coded.gathered > settings.drift else ""
+
+    def _refer(self, why: Why, coded: Coded | None = None) -> Coded:
+        self._since, self._gathered, self._forced = 0, 0.0, False
+        if why in ("first", "size", "cut"):
+            self._floor.clear()  # another picture, with a noise of its own
+        return replace(coded or Coded(why), why=why)
+
+
+def search(before: Image.Image, now: Image.Image, block: int, reach: int) -> NDArray[np.int16]:
+    """Where each block of `now` lies in `before`: [rows, columns, 2], (down, right) in pixels from
+    its own place, by the least absolute difference; where nothing is gained, (0, 0).
+
+    Grey pictures of one size, of whole blocks. Every place up to `reach` pixels away is tried on
+    pictures in which a block is four pixels wide, then those around the best on larger ones, to two
+    pixels.
+    """
+    shrink = block // _CELLS
+    vectors = _coarse_search(_levels(before, shrink), _levels(now, shrink), _CELLS, reach // shrink)
+    while shrink > 2:
+        shrink //= 2
+        vectors = _refined(
+            _levels(before, shrink), _levels(now, shrink), vectors * 2, block // shrink
+        )
+    return (vectors * shrink).astype(np.int16)
+
+
+def roughness(motion: NDArray[np.int16]) -> float:
+    """By how many pixels the vectors of neighbouring blocks differ, in the mean."""
+    apart = [np.abs(np.diff(motion.astype(np.int32), axis=axis)) for axis in (0, 1)]
+    count = sum(each.size for each in apart) // 2
+    return float(sum(int(each.sum()) for each in apart)) / max(count, 1)
+
+
+def _levels(picture: Image.Image, shrink: int) -> NDArray[np.int16]:
+    return np.asarray(picture.reduce(shrink), np.int16)
+
+
+def _coarse_search(
+    before: NDArray[np.int16], now: NDArray[np.int16], block: int, reach: int
+) -> NDArray[np.int32]:
+    height, width = now.shape
+    rows, columns = height // block, width // block
+    padded = np.pad(before, reach, mode="edge")
+    every = np.lib.stride_tricks.sliding_window_view(padded, (height, width))
+    side = 2 * reach + 1
+    apart = np.abs(every - now)
+    # Sums by slices: numpy adds long rows far faster than many short ones.
+    across = sum((apart[..., i::block] for i in range(1, block)), apart[..., 0::block])
+    sums = sum((across[..., i::block, :] for i in range(1, block)), across[..., 0::block, :])
+    sums = sums.astype(np.int32)
+    # Ties, and near ties, are for the smaller vector: a still picture does not move.
+    away = np.abs(np.arange(side) - reach)
+    sums += ((away[:, None] + away[None]) * block)[:, :, None, None]
+    best = sums.reshape(side * side, rows, columns).argmin(axis=0)
+    return np.stack([best // side - reach, best % side - reach], axis=-1)
+
+
+_AROUND = np.array(
+    [(0, 0)] + [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)], np.int32
+)
+
+
+def _refined(
+    before: NDArray[np.int16], now: NDArray[np.int16], vectors: NDArray[np.int32], block: int
+) -> NDArray[np.int32]:
+    """The best of each vector and the eight around it."""
+    height, width = now.shape
+    rows, columns = height // block, width // block
+    own = now.reshape(rows, block, columns, block).transpose(0, 2, 1, 3)
+    tops = (np.arange(rows) * block)[:, None, None] + vectors[..., 0, None]
+    lefts = (np.arange(columns) * block)[None, :, None] + vectors[..., 1, None]
+    inside = np.arange(block)
+    ys = np.clip((tops + _AROUND[:, 0])[..., None] + inside, 0, height - 1)
+    xs = np.clip((lefts + _AROUND[:, 1])[..., None] + inside, 0, width - 1)
+    found = before.ravel().take(ys[..., :, None] * width + xs[..., None, :])
+    apart = np.abs(found - own[:, :, None]).reshape(rows, columns, len(_AROUND), block * block)
+    best = apart.sum(axis=3, dtype=np.int32).argmin(axis=2)
+    refined: NDArray[np.int32] = vectors + _AROUND[best]
+    return refined
+
+
+def compensated(
+    before: NDArray[np.int16], motion: NDArray[np.int16], block: int
+) -> NDArray[np.int16]:
+    """The picture that `motion` predicts from the one before, both [H, W]."""
+    found = before.copy()
+    height, width = before.shape
+    reach = int(np.abs(motion).max(initial=0))
+    if not reach:
+        return found
+    padded = np.pad(before, reach, mode="edge")
+    for row, column in zip(*np.nonzero(motion.any(axis=2)), strict=True):
+        down, right = motion[row, column]
+        top, left = row * block, column * block
+        y, x = top + reach + down, left + reach + right
+        found[top : top + block, left : left + block] = padded[y : y + block, x : x + block]
+    return found
+
+
+def _padded(grey: Image.Image, block: int) -> Image.Image:
+    """The picture with its last row and column repeated, up to whole blocks."""
+    width, height = grey.size
+    down, right = -height % block, -width % block
+    if not down and not right:
+        return grey
+    return Image.fromarray(np.pad(np.asarray(grey), ((0, down), (0, right)), mode="edge"))
+
+
+def _by_block(values: NDArray[np.int16], block: int) -> NDArray[np.float32]:
+    height, width = values.shape
+    lines = values.reshape(height // block, block, width).sum(axis=1, dtype=np.int32)
+    sums = lines.reshape(height // block, width // block, block).sum(axis=2)
+    means: NDArray[np.float32] = (sums / (block * block)).astype(np.float32)
+    return means
