@@ -476,7 +476,10 @@ class Grpo:
         return {**self._sum_of_left_out(), **passed}
 
     def _sum_of_left_out(self) -> dict[str, int]:
-        return dict(sum(self.gathered([self.left_out]), Counter()))
+        mine = self.left_out.copy()
+        if self._supervised is not None:
+            mine.update(f"gold stream: {why}" for why in self._supervised.left_out.values())
+        return dict(sum(self.gathered([mine]), Counter()))
 
 
 def _diverged(what: str, value: float, step: int) -> UserError:

@@ -35,12 +35,8 @@ class Past:
 def past(timeline: Timeline, settings: StreamSettings, rng: random.Random) -> Past:
     """A drawn past of this clip; short ones are as likely as long ones, by their order of size.
 
-    A clip that has an opening of its own keeps it as it is, and begins after all that it tells of;
-    just then, where it is told until when that is.
+    A clip that has an opening of its own keeps it as it is, and begins after all that it tells of.
     """
-    until = timeline.meta.get("told_until")
-    if isinstance(until, int):
-        return Past(until, timeline.opening)
     chunks = round(math.exp(rng.uniform(0, math.log(LONGEST))))
     if timeline.opening:
         chunks = max(chunks, -(-400 // settings.chunk_seconds))

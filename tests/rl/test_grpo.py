@@ -18,6 +18,7 @@ from joyvl_train.branching import BranchingEngine
 from joyvl_train.config import UserError
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
+from joyvl_train.timeline import TimelineError
 from joyvl_train.trainer import WeightedLoss, generating
 from rl.advantages import Advantages
 from rl.fit import fit_policy
@@ -29,6 +30,7 @@ from rl.sequences import packed, sequences
 from rl.settings import Settings
 from rl.supervised import Supervised
 from rl.windows import Sizes, open_window, windows_of
+from tests import tiny_training
 from tests.rl import tiny_grpo
 from tests.rl.policies import SETTINGS
 from tests.rl.tiny_grpo import Clips, lively, trainer
@@ -229,6 +231,28 @@ def test_where_nothing_teaches_gold_streams_still_do(tmp_path: Path) -> None:
     assert any(not torch.equal(before[n], p) for n, p in weights(grpo).items())
     with pytest.raises(ValueError, match="3 rows of supervision on 2 ranks"):
         Supervised([], 3, ranks=2)
+
+
+def test_gold_streams_that_are_broken_are_counted_over_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(clips: Any, index: int) -> Any:
+        if index % 2:
+            raise TimelineError("frames are gone", "cut")
+        return render(clips, index)
+
+    render = tiny_training.Clips.render
+    monkeypatch.setattr(tiny_training.Clips, "length", lambda clips, i: len(render(clips, i)[0]))
+    monkeypatch.setattr(tiny_training.Clips, "render", broken)
+    grpo = trainer(tmp_path, shown=8)
+    grpo.update(0)
+    met = len(grpo._supervised.left_out)
+    assert met and grpo.left_out_of_all()["gold stream: frames are gone"] == met
+    grpo.step = 1
+    grpo.save({})
+    again = trainer(tmp_path, shown=8)
+    again.resume()
+    assert again.left_out_of_all()["gold stream: frames are gone"] == met
 
 
 def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import partial
 
 from data_pipeline.world.stories.actor import appeared, named, number
 from data_pipeline.world.stories.alerting import visits
@@ -19,21 +17,7 @@ from data_pipeline.world.stories.qa import (
     try_question,
 )
 from data_pipeline.world.words import a, capital
-from joyvl_train.memory import (
-    Limits,
-    Memory,
-    Summary,
-    add_summary,
-    log_summary,
-    memory_text,
-)
 from joyvl_train.timeline import Rule
-
-_CHUNK, _LEAD = 100, 10
-"""Seconds, as of `stream.chunk_seconds` and `stream.lead`."""
-
-_CHUNKS = 90
-"""Of the longest memory: two hours and a half."""
 
 ASK_MEMORY: dict[str, tuple[str, ...]] = {
     "when": ("When did {the} come?", "At what second did {the} come?", "When was {the} here?",
@@ -107,69 +91,17 @@ def opening(draft: Draft) -> None:
     draft.parade(draft.rng.sample(rest, min(8, len(rest))), draft.beats(1, 3, 5), 2)
     kinds = ["old_count"] if repeated else ["when", "old_colour", "old_before", "old_after"]
     for second in moments(draft, start=1, gap=3):
-        for event in draft.rng.sample(kinds, len(kinds)):
-            if try_question(draft, partial(_ask_memo, event=event, memos=memos), second):
+        for kind in draft.rng.sample(kinds, len(kinds)):
+            event = kind
+
+            def question(draft: Draft, second: int, event: str = event) -> None:
+                _ask_memo(draft, second, event, memos)
+
+            if try_question(draft, question, second):
                 break
     if not draft.events:
         raise Clash("no question fits")
     draft.must_own()
-
-
-def hours(draft: Draft) -> None:
-    """Questions about what a memory of minutes or hours holds, in the form that streams give it:
-    summaries by the chunk, then blocks of them, of things that came and left."""
-    rng = draft.rng
-    chunks = max(2, round(math.exp(rng.uniform(0, math.log(_CHUNKS)))))
-    most = min(len(draft.countable) - 10, 6 * chunks, 40)
-    count = round(math.exp(rng.uniform(math.log(3), math.log(max(most, 3)))))
-    names = rng.sample(draft.countable, count)
-    stop = chunks * _CHUNK - _LEAD
-    seconds = sorted(rng.sample(range(2, stop - 2, 2), count))
-    memos = [
-        Memo(s, n, rng.choice(COLOUR_NAMES) if n in draft.colourful and rng.random() < 0.8 else "")
-        for s, n in zip(seconds, names, strict=True)
-    ]
-    draft.opening = _told(draft, memos, chunks)
-    draft.meta["told_until"] = stop
-    kept = [m for m in memos if f"{m.second} s: " in draft.opening]
-    # What was cut out of a block on the way is no longer known, nor what stood beside it.
-    if len(kept) < max(2, len(memos) // 2):
-        raise Clash("little is left of what came")
-    whole = len(kept) == len(memos)
-    rest = [n for n in draft.names if n not in names]
-    draft.parade(rng.sample(rest, min(8, len(rest))), draft.beats(1, 3, 5), 2)
-    kinds = ["when", "old_colour", *(["old_before", "old_after"] if whole else [])]
-    for second in moments(draft, start=1, gap=3):
-        for event in rng.sample(kinds, len(kinds)):
-            if try_question(draft, partial(_ask_memo, event=event, memos=kept), second):
-                break
-    if not draft.events:
-        raise Clash("no question fits")
-    draft.must_own()
-
-
-def _told(draft: Draft, memos: list[Memo], chunks: int) -> str:
-    """The memory text of a stream of so many chunks in which these came, and left after a while."""
-    rng = draft.rng
-    leaves = rng.random() < 0.7
-    lines: list[tuple[int, str]] = []
-    for memo in memos:
-        noun = a(memo.noun, draft.thing(memo.name).article)
-        lines.append((memo.second, f"{memo.second} s: {capital(noun)} appeared."))
-        if leaves:
-            left = memo.second + rng.randint(4, 40)
-            lines.append((left, f"{left} s: The {memo.noun} left."))
-    memory, limits, covered = Memory(), Limits(), 0
-    for chunk in range(1, chunks + 1):
-        stop = chunk * _CHUNK - _LEAD
-        told = [text for second, text in sorted(lines) if covered <= second < stop]
-        summary = Summary(covered, stop, "; ".join(told) or log_summary(()))
-        memory, _ = add_summary(memory, summary, limits)
-        covered = stop
-    text = memory_text(memory)
-    if len(text) > limits.opening_chars:
-        raise Clash("more than a memory holds")
-    return text
 
 
 def _ask_memo(draft: Draft, second: int, event: str, memos: list[Memo]) -> None:
@@ -220,7 +152,6 @@ def standing(draft: Draft) -> None:
 
 KINDS = {
     "opening": Kind(opening, 2.0),
-    "hours": Kind(hours, 2.0),
     "within": Kind(within, all_seen=True),
     "standing": Kind(standing),
 }
