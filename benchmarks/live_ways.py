@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import served_live as lived
 from benchmarks.result_page import drawing, finish, page, row, versions
 from joyvl_train.actions import Silence
+from joyvl_train.chat_request import chat, name_of, names_of
 from joyvl_train.llm import BudgetError, LLMError
 from joyvl_train.stream import Stream, StreamSettings
-from serve.chat_model import ChatModel, chat, name_of, names_of
+from serve.chat_model import ChatModel
 from serve.live import Live
 from serve.live_settings import LiveSettings
 from serve.memory import Said

@@ -98,7 +98,7 @@ class Unparsed:
 
 
 def image_part(image: Image.Image | bytes, quality: int = 90) -> dict[str, Any]:
-    """A message part that shows `image`: a PIL image, or the bytes of a JPEG file."""
+    """A message part that shows `image`: a PIL image, or the bytes of a JPEG or PNG file."""
     if isinstance(image, bytes):
         data = image
     else:
@@ -106,7 +106,8 @@ def image_part(image: Image.Image | bytes, quality: int = 90) -> dict[str, Any]:
         image.convert("RGB").save(buffer, "JPEG", quality=quality)
         data = buffer.getvalue()
     encoded = base64.b64encode(data).decode("ascii")
-    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encoded}"}}
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{encoded}"}}
 
 
 def text_part(text: str) -> dict[str, Any]:

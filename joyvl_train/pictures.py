@@ -56,6 +56,13 @@ def encode(image: Image.Image, quality: int = 90) -> bytes:
     return out.getvalue()
 
 
+def encode_lossless(image: Image.Image) -> bytes:
+    """A PNG, of which a model sees what it would see of the picture itself."""
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
 def decode(data: bytes | memoryview) -> Image.Image:
     """The RGB picture of a JPEG that `encode` wrote."""
     image = Image.open(io.BytesIO(data), formats=["JPEG"])

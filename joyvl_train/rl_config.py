@@ -66,6 +66,20 @@ class GrpoConfig:
     epochs: int = _key(1, "passes over a step's rollouts", low=1, high=100)
     updates: int = _key(1, "optimizer steps in each pass", low=1, high=1000)
     rows: int = _key(256, "rollouts that advance together", low=1, high=10**5)
+    sampler: str = _key(
+        "own",
+        "what draws the rollouts: own: the policy in this process; vllm: a vLLM that is started "
+        "for it (serve.vllm_python, serve.vllm_port, serve.vllm_options); url: those at grpo.urls",
+        choices=("own", "vllm", "url"),
+    )
+    urls: list[str] = _key(
+        [], "vLLM endpoints of this run alone, one for each rank or one for several"
+    )
+    weights: str = _key(
+        "",
+        "folder that the endpoints read, too, through which the weights go to them each step, such "
+        "as one in /dev/shm; empty: in the run's",
+    )
     temperature: float = _key(1.0, "of what is sampled", low=0.05, high=10)
     top_p: float = _key(1.0, "mass of the likeliest tokens that are sampled", low=0.05, high=1)
     clip_low: float = _key(0.2, "how far a ratio may fall below 1", low=0, high=1)

@@ -27,6 +27,7 @@ from recipes._client import client_of
 from recipes._clips import APART, mined, plan_of, question, told, training_clips
 from recipes._data import held_out_cases, training_parts
 from recipes._measured import evaluate
+from recipes._served import Sampling, check_served, served
 from recipes._speaking import check_bias, stream_model, trained_type
 from recipes._windows import shown_windows
 from recipes._world import settings
@@ -104,6 +105,7 @@ def check(config: Config) -> None:
                 f"train.{name}={getattr(config.train, name)}: recipe=grpo takes all rows of a step "
                 "together, or in grpo.updates parts; set it to 1"
             )
+    check_served(config)
     if config.grpo.decoupled and config.grpo.advantage == "turn":
         raise UserError("grpo.decoupled=true: goes with grpo.advantage=trajectory alone")
     if config.train.eval_every and not config.data.validation_streams:
@@ -127,7 +129,15 @@ def train(config: Config, run: Run, source: str) -> None:
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms), clips)
+    plan = plan_of(config, clips, alarms)
+    with served(config, run, renderer, source) as draws:
+        grpo = trainer(config, run, model, renderer, plan, clips, draws)
+        learn(config, run, renderer, grpo, source)
+
+
+def learn(config: Config, run: Run, renderer: Renderer, grpo: Grpo, source: str) -> None:
+    """All steps; the best one's weights become the run's checkpoint."""
+    model = grpo.model
     count = config.data.validation_streams if config.train.eval_every else 0
     cases = held_out_cases(config, "validation", count) if count else []
     best, dtype = run.dir / "best", trained_type(config)
@@ -190,7 +200,13 @@ def policy(config: Config, source: str) -> tuple[Any, Renderer]:
 
 
 def trainer(
-    config: Config, run: Run, model: Any, renderer: Renderer, plan: Plan, clips: Streams
+    config: Config,
+    run: Run,
+    model: Any,
+    renderer: Renderer,
+    plan: Plan,
+    clips: Streams,
+    draws: Sampling | None = None,
 ) -> Grpo:
     """The trainer of this config's windows, rewards and loss."""
     grpo, reward = config.grpo, config.reward
@@ -246,6 +262,7 @@ def trainer(
         judge=judge,
         questions=partial(question, config=config),
         supervised=partial(gold_rows, config, run, renderer) if grpo.supervised else None,
+        served=draws,
         checkpointing=config.model.gradient_checkpointing,
     )
 
@@ -258,8 +275,11 @@ def windows(config: Config, run: Run, source: str) -> None:
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    grpo = trainer(config, run, model, renderer, plan_of(config, clips, alarms), clips)
-    groups, _ = grpo.groups(0)
+    plan = plan_of(config, clips, alarms)
+    with served(config, run, renderer, source) as draws:
+        grpo = trainer(config, run, model, renderer, plan, clips, draws)
+        groups, _ = grpo.groups(0)
+        grpo.close()
     shown = groups[: config.windows.shown]
     page(
         run.report,

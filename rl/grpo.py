@@ -43,12 +43,13 @@ from joyvl_train.training import prepare_engine, schedule
 from rl.groups import Group, judged, of_groups, told
 from rl.judge import Judge
 from rl.plan import Plan
-from rl.policy_loss import STATS, PolicyLoss
+from rl.policy_loss import STATS, PolicyLoss, Reference
 from rl.questions import Question, ask
 from rl.rewards import brief, routed
 from rl.rollout import Rollout, follow_gold, roll
 from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
+from rl.served import ServedSampler
 from rl.settings import Settings
 from rl.spread import accelerator_of, kept_vision, synchronize
 from rl.supervised import Supervised
@@ -63,7 +64,8 @@ class Grpo:
 
     summarize: (clip's timeline, turns) -> what memory says of turns left behind. judge: of texts
     that no rule judges. questions: turn-based ones, by number. supervised: (rank, ranks) -> rows of
-    gold streams that are learnt from beside the rollouts. Raises `UserError` where the run can't be
+    gold streams that are learnt from beside the rollouts. served: (rank, ranks) -> what draws
+    the rollouts of windows instead of the policy itself. Raises `UserError` where the run can't be
     trained as asked.
     """
 
@@ -84,6 +86,7 @@ class Grpo:
         judge: Judge | None = None,
         questions: Callable[[int], Question] | None = None,
         supervised: Callable[[int, int], Supervised] | None = None,
+        served: Callable[[int, int], ServedSampler] | None = None,
         checkpointing: bool = False,
     ) -> None:
         prepare_engine(engine)
@@ -93,7 +96,8 @@ class Grpo:
         self._questions = questions
         if not engine.deepspeed or train.precision == "fp32":
             use_master_weights(model, train.precision)
-        self._reference = self._reference_of(model)
+        # Before the model is spread over the ranks.
+        self._reference = Reference(model, settings.policy) if settings.policy.kl else None
         spread = engine.deepspeed.get("zero_optimization", {}).get("stage") == 3
         self._copy = copy.deepcopy(model) if spread else None
         loss = PolicyLoss(model, settings.policy, vision=kept_vision(model, spread), in_step=spread)
@@ -105,6 +109,7 @@ class Grpo:
         self._loss, self._optimizer = self._accelerator.prepare(loss, self._optimizer)
         self._raw: PolicyLoss = self._accelerator.unwrap_model(self._loss)
         self._supervised = supervised(self.rank, self.ranks) if supervised is not None else None
+        self._served = served(self.rank, self.ranks) if served is not None else None
         self.step = 0
         self.share = 0.0
         """How much of train.minutes is over, on every rank alike."""
@@ -120,6 +125,9 @@ class Grpo:
         found: list[Group] = []
         drawn: list[Window] = []
         teaching = 0
+        if self._served is not None:
+            self._served.take(self.model)
+            wait_for_all()
         for _ in range(self.settings.rounds):
             windows = self._plan.windows(step, self.settings.windows, drawn)
             drawn += windows
@@ -141,26 +149,36 @@ class Grpo:
             for place, each in enumerate(opened):
                 golds[place] = follow_gold(each, self._renderer, settings.group)
         names = {"seed": self._seed, "step": step}
-        with self.validating(), self.policy_model() as plain:
-            engine = BranchingEngine(
-                plain,
-                self._renderer,
-                max_new_tokens=settings.max_new_tokens,
-                temperature=settings.policy.temperature,
-                top_p=settings.top_p,
-                system=settings.system,
-                details=True,
-            )
-            rolled = roll(engine, opened, settings.group, rows=settings.rows, **names)
-            if asked:
-                assert self._questions is not None
-                items = [self._questions(window.clip) for window in asked]
-                rolled += ask(engine, asked, items, settings.group, side=settings.side, **names)
+        rolled: list[list[Rollout]] = []
+        if self._served is not None:
+            rolled = roll(self._served, opened, settings.group, rows=settings.rows, **names)
+        if self._served is None or self._questions is not None:
+            # Questions, if there are any: every rank comes by here, for all give of their weights.
+            with self.validating(), self.policy_model() as plain:
+                engine = self._engine(plain)
+                if self._served is None:
+                    rolled = roll(engine, opened, settings.group, rows=settings.rows, **names)
+                if asked:
+                    assert self._questions is not None
+                    items = [self._questions(window.clip) for window in asked]
+                    rolled += ask(engine, asked, items, settings.group, side=settings.side, **names)
         if self._judge is not None:
             self._judge.look([rollout for rollouts in rolled for rollout in rollouts])
         if lost := sum(not rollouts for rollouts in rolled):
             self.left_out["window without frames"] += lost
         return [self._judged(r, gold) for r, gold in zip(rolled, golds, strict=True) if r]
+
+    def _engine(self, plain: Any) -> BranchingEngine:
+        settings = self.settings
+        return BranchingEngine(
+            plain,
+            self._renderer,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.policy.temperature,
+            top_p=settings.top_p,
+            system=settings.system,
+            details=True,
+        )
 
     def _opened(self, window: Window, step: int) -> Opened | None:
         """The window just before its first second; None, counted, where its record is broken."""
@@ -172,7 +190,7 @@ class Grpo:
                 timeline,
                 frames,
                 self._stream,
-                prepare=lambda picture: self._renderer.processor.images([picture]),
+                prepare=self._prepare,
                 summarize=log_summary if tell is None else partial(tell, timeline),
                 summaries=self._summaries(window.clip),
                 seed=self._seed * 1_000_003 + step,
@@ -183,6 +201,11 @@ class Grpo:
         except TimelineError as error:
             self.left_out[error.reason] += 1
             return None
+
+    def _prepare(self, picture: Any) -> Any:
+        if self._served is not None:
+            return self._served.prepare(picture)
+        return self._renderer.processor.images([picture])
 
     def _judged(self, rollouts: list[Rollout], gold: Rollout | None) -> Group:
         settings = self.settings
@@ -266,8 +289,9 @@ class Grpo:
                 with torch.no_grad():
                     batch["old"] = self._loss(**self._moved(batch))["logp"].cpu()
         if self._reference is not None:
-            for batch in batches:
-                batch["reference"] = self._reference_logp(batch)
+            with self._accelerator.autocast():
+                for batch in batches:
+                    batch["reference"] = self._reference.logp(self._raw, self._moved(batch))
         rate = schedule(self.train, lambda: self.share)(step)
         for group, peak in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = peak * rate
@@ -328,17 +352,6 @@ class Grpo:
             told = float(self._reduced(torch.tensor([told], dtype=torch.float64)))
         return total, told, norm
 
-    def _reference_logp(self, batch: Batch) -> Tensor:
-        assert self._reference is not None
-        model = self._raw.model
-        with torch.no_grad(), self._accelerator.autocast():
-            if self._reference is model:
-                with model.disable_adapter():
-                    logp, _ = self._raw.logprobs(self._moved(batch))
-            else:
-                logp, _ = self._reference.logprobs(self._moved(batch))
-        return logp.cpu()
-
     def collapsed(self, figures: Mapping[str, float]) -> str:
         """Why training should stop: the policy has all but ceased to speak, or speaks all the time,
         for `patience` steps; "" where it has not."""
@@ -361,16 +374,6 @@ class Grpo:
             return generating(self._raw.model)
         synchronize(self._raw.model, self._copy)
         return generating(self._copy)
-
-    def _reference_of(self, model: Any) -> Any:
-        """What the KL is measured to: the model without its LoRA matrices, or a frozen copy."""
-        if not self.settings.policy.kl:
-            return None
-        if hasattr(model, "disable_adapter"):
-            return model
-        frozen = copy.deepcopy(model)
-        frozen.requires_grad_(False)
-        return PolicyLoss(frozen.eval(), self.settings.policy)
 
     @property
     def model(self) -> Any:
@@ -448,9 +451,10 @@ class Grpo:
         return int(self._accelerator.num_processes)
 
     def close(self) -> None:
-        """Lets go of the judge's connections."""
-        if self._judge is not None:
-            self._judge.end()
+        """Lets go of the connections."""
+        for each in (self._judge, self._served):
+            if each is not None:
+                each.end()
 
     def gathered(self, values: list[Any]) -> list[Any]:
         """All ranks' lists as one, rank by rank."""

@@ -15,6 +15,7 @@ Log-probabilities are those at the temperature that was drawn at, over the whole
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -147,6 +148,24 @@ class PolicyLoss(WeightedLoss):
         if self._in_step:
             return self._agreed(batch)
         return pieces(len(batch["targets"]), self._vocabulary)
+
+
+class Reference:
+    """The policy that the KL is measured to: `model` as it is now, or, where it has LoRA matrices,
+    without them."""
+
+    def __init__(self, model: Any, policy: Policy) -> None:
+        self._frozen: PolicyLoss | None = None
+        if not hasattr(model, "disable_adapter"):
+            self._frozen = PolicyLoss(copy.deepcopy(model).requires_grad_(False).eval(), policy)
+
+    @torch.no_grad()
+    def logp(self, loss: PolicyLoss, batch: Mapping[str, Any]) -> Tensor:
+        """Its log-probability of each sampled token [K]. loss: of the policy in training."""
+        if self._frozen is not None:
+            return self._frozen.logprobs(batch)[0].cpu()
+        with loss.model.disable_adapter():
+            return loss.logprobs(batch)[0].cpu()
 
 
 def _read(

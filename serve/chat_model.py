@@ -11,9 +11,8 @@ says so, and gets all pictures once more.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +27,8 @@ from joyvl_train.actions import (
     Response,
     parse_action,
 )
-from joyvl_train.conversation import messages, qa_messages
+from joyvl_train.chat_request import chat, names_of, with_pictures
+from joyvl_train.conversation import qa_messages
 from joyvl_train.llm import (
     Answer,
     BudgetError,
@@ -36,8 +36,6 @@ from joyvl_train.llm import (
     LLMError,
     Unparsed,
     Unreachable,
-    image_part,
-    text_part,
 )
 from joyvl_train.pictures import encode
 from joyvl_train.stream import Stream
@@ -159,7 +157,7 @@ class ChatModel:
         """The model's answer to a question about `frames`, outside every stream; "" for none."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         answer = await self.client.ask(
-            [*system, *_told(qa_messages(question, frames), frames, self.names, frozenset())],
+            [*system, *with_pictures(qa_messages(question, frames), frames, self.names)],
             max_tokens=self.max_new_tokens,
             temperature=0.0,
             extra={"skip_special_tokens": False} if self.raw else None,
@@ -221,54 +219,6 @@ async def control_ids(url: str, model: str, key: str = "") -> ControlIds | None:
     if any(len(ids) != 1 for ids in found):
         return None
     return ControlIds(int(found[0][0]), int(found[1][0]))
-
-
-def chat(
-    stream: Stream, system: str = "", *, names: bool = False, held: Set[str] = frozenset()
-) -> list[dict[str, Any]]:
-    """The open prompt of a stream in the form of Chat Completions; pictures that are `held` go by
-    their names alone."""
-    turns = stream.turns
-    frames = [frame for turn in turns for frame in turn.frames]
-    return _told(messages(stream.memory_text, turns, system), frames, names, held)
-
-
-def _told(
-    chat_: Sequence[Mapping[str, Any]], frames: Sequence[Any], names: bool, held: Set[str]
-) -> list[dict[str, Any]]:
-    """Chat messages with these pictures in their places."""
-    left = iter(frames)
-    told = []
-    for message in chat_:
-        content = message["content"]
-        if not isinstance(content, str):
-            content = [
-                _picture(next(left), names, held)
-                if part["type"] == "image"
-                else text_part(part["text"])
-                for part in content
-            ]
-        told.append({"role": message["role"], "content": content})
-    return told
-
-
-def names_of(stream: Stream) -> frozenset[str]:
-    """The names of all pictures in a stream's open chunk."""
-    return frozenset(name_of(frame) for turn in stream.turns for frame in turn.frames)
-
-
-def _picture(frame: Any, names: bool, held: Set[str]) -> Mapping[str, Any]:
-    if not names:
-        return image_part(frame)
-    name = name_of(frame)
-    if name in held:
-        return {"type": "image_url", "image_url": None, "uuid": name}
-    return {**image_part(frame), "uuid": name}
-
-
-def name_of(frame: bytes) -> str:
-    """What a picture is called: by its bytes, so that two that are alike have one name."""
-    return hashlib.blake2b(frame, digest_size=16).hexdigest()
 
 
 def _read(answer: Answer | Unparsed) -> ChatReply:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import socket
+import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
 log = logging.getLogger("joyvl.serve")
+
+_SET_PDEATHSIG = 1  # of prctl(2)
+_libc = ctypes.PyDLL(None) if sys.platform == "linux" else None
 
 _LONGEST = 60.0
 """Seconds that are waited at most before it is started anew."""
@@ -34,8 +39,9 @@ class Vllm:
     """A server of `checkpoint` on this machine's `port`, in the environment of `python`.
 
     images: pictures that a prompt may hold. length: tokens that it may have. log: what it prints
-    goes there. `keep` starts it anew whenever it ends by itself, after a wait that doubles until it
-    has answered for `steady` seconds.
+    goes there. variables: of its environment, beside this process's. It ends with this process,
+    however that ends. `keep` starts it anew whenever it ends by itself, after a wait that doubles
+    until it has answered for `steady` seconds.
     """
 
     python: Path
@@ -47,6 +53,7 @@ class Vllm:
     length: int = 16384
     dtype: str = "auto"
     options: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
     steady: float = 60.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     starts: int = 0
@@ -74,6 +81,7 @@ class Vllm:
         self.starts += 1
         environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         environment.pop("PYTHONPATH", None)  # the packages of another environment are not its own
+        environment |= self.variables
         with self.log.open("ab") as output:
             try:
                 self._process = await asyncio.create_subprocess_exec(
@@ -84,6 +92,7 @@ class Vllm:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                    preexec_fn=_end_with_parent,
                 )
             except OSError as error:
                 raise VllmError(f"{self.python}: {error.strerror}") from None
@@ -166,3 +175,9 @@ class Vllm:
     def _said(self) -> str:
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return text[-2000:]
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM once its parent is gone, which a killed one can't send any more."""
+    if _libc is not None:
+        _libc.prctl(_SET_PDEATHSIG, signal.SIGTERM)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,3 +86,31 @@ def test_one_that_is_given_up_while_it_loads_ends(tmp_path: Path) -> None:
         assert not lives(pids(tmp_path)[0])
 
     asyncio.run(main())
+
+
+def test_one_whose_starter_is_killed_ends(tmp_path: Path) -> None:
+    vllm = made(tmp_path, "loads")
+    script = (
+        "import asyncio, pathlib\n"
+        "from serve.vllm_process import Vllm\n"
+        f"python, folder = pathlib.Path({str(vllm.python)!r}), pathlib.Path({str(tmp_path)!r})\n"
+        f"asyncio.run(Vllm(python, folder, 'm', {vllm.port}, folder / 'vllm.log').start())\n"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    try:
+        assert soon(lambda: bool(pids(tmp_path)))
+        assert lives(pids(tmp_path)[0])
+    finally:
+        starter.kill()
+        starter.wait()
+    assert soon(lambda: not lives(pids(tmp_path)[0]))
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within a minute."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

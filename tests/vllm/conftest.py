@@ -46,6 +46,7 @@ def server(folder: Path) -> Iterator[str]:
         "HF_HUB_OFFLINE": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_SERVER_DEV_MODE": "1",  # weights can be changed
         "DO_NOT_TRACK": "1",
     }
     environment.pop("PYTHONPATH", None)  # the training environment's packages are not vLLM's

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from joyvl_train.chat_request import name_of
 from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.engine import Engine
 from joyvl_train.llm import Client, Endpoint
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import StreamSettings
-from serve.chat_model import ChatModel, control_ids, name_of
+from serve.chat_model import ChatModel, control_ids
 from serve.in_process import InProcess
 from serve.live import Live
 from serve.live_settings import LiveSettings
