@@ -9,7 +9,7 @@ for ever for the task of one that was killed: hence `data_pipeline.parts.Local` 
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import re
 import shlex
@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.lines import read_object
 from data_pipeline.parts import TRIES, Ended, Tell, Work, attempt, failure_note
 from joyvl_train.config import UserError
 from joyvl_train.run import write_text
@@ -42,7 +41,8 @@ class Slurm:
     sbatch's, {"account": "vision"}. poll: seconds between two looks at what is done.
 
     Waits for the array. Interrupted, it leaves the jobs to themselves; started again, it waits for
-    them before it submits others.
+    them before it submits others: jobs are named after the run's folder, by which Slurm knows them
+    whatever this process had written down before it ended.
     """
 
     partition: str
@@ -58,13 +58,11 @@ class Slurm:
         place = folder / "slurm"
         place.mkdir(parents=True, exist_ok=True)
         missing = list(parts)
-        left = read_object(place / "job.json")
-        if left is not None and _queued(left["id"]):
-            print(f"waits for the Slurm job {left['id']} of the run before", flush=True)
-            missing = self._wait(left["id"], missing, work, tell)
+        if left := _named(name_of(folder)):
+            print(f"waits for the Slurm job {left} of the run before", flush=True)
+            missing = self._wait(left, missing, work, tell)
         if missing:
             job = self._submit(missing, work, folder)
-            write_text(place / "job.json", json.dumps({"id": job}) + "\n")
             for part in self._wait(job, missing, work, tell):
                 note = failure_note(folder, part)
                 lines = note.read_text().strip().splitlines() if note.exists() else []
@@ -86,7 +84,7 @@ class Slurm:
             cpus_per_task=self.cpus,
             mem_per_cpu_gb=max(1, round(self.memory_gib / self.cpus)),
             workers=self.workers,
-            job_name="joyvl",
+            job_name=name_of(folder),
             qos="",
             env_command=f"export PATH={shlex.quote(str(bin_))}:$PATH "
             f"PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH",
@@ -126,13 +124,30 @@ class Slurm:
         return missing
 
 
-def _queued(job: str) -> bool:
-    """Whether Slurm still has a job, or can't be asked."""
-    ask = ["squeue", "--noheader", "--format=%A", "--jobs", job]
+def name_of(folder: Path) -> str:
+    """What the jobs of a run in this folder are called."""
+    place = str(folder.absolute()).encode()
+    return f"joyvl-{hashlib.blake2b(place, digest_size=8).hexdigest()}"
+
+
+def _named(name: str) -> str:
+    """The numbers of the jobs that Slurm has under a name, with commas; "" for none. Raises
+    `UserError` where it can't be asked: others must not be submitted beside them."""
     try:
-        done = subprocess.run(
-            ask, capture_output=True, text=True, errors="replace", check=False, timeout=ANSWERS_IN
-        )
+        done = _squeue("--name", name)
+    except FileNotFoundError:
+        return ""
+    except subprocess.TimeoutExpired:
+        raise UserError(f"squeue gave no answer in {ANSWERS_IN:g} s; start again later") from None
+    if done.returncode:
+        raise UserError(f"squeue failed ({done.stderr.strip()[:200]}); start again later")
+    return ",".join(sorted(set(done.stdout.split())))
+
+
+def _queued(jobs: str) -> bool:
+    """Whether Slurm still has any of these jobs, or can't be asked."""
+    try:
+        done = _squeue("--jobs", jobs)
     except FileNotFoundError:
         return False
     except subprocess.TimeoutExpired:
@@ -142,12 +157,24 @@ def _queued(job: str) -> bool:
     return bool(done.stdout.strip())
 
 
+def _squeue(*which: str) -> subprocess.CompletedProcess[str]:
+    """Jobs of an array are one line each, with the number of the array."""
+    return subprocess.run(
+        ["squeue", "--noheader", "--format=%A", *which],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=ANSWERS_IN,
+    )
+
+
 def _job_id(said: str) -> str:
     """From "Submitted batch job 4711 on cluster west"."""
-    found = re.search(r"\d+", said)
+    found = re.search(r"\bjob (\d+)\b", said) or re.search(r"\b(\d+)\b", said)
     if found is None:
         raise UserError(f"sbatch told no number of a job, but {said!r}; look at what it prints")
-    return found[0]
+    return found[1]
 
 
 def _no_more_jobs() -> None:

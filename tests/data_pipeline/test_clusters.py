@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -39,6 +38,11 @@ import os, sys
 here = os.path.dirname(os.path.abspath(__file__))
 turns = os.path.join(here, "turns")
 left = int(open(turns).read()) if os.path.exists(turns) else 0
+if sys.argv[-2] == "--name":
+    with open(os.path.join(here, "names"), "a") as log:
+        log.write(sys.argv[-1] + "\\n")
+    print("99\\n99\\n98" if left else "", end="")
+    sys.exit(0)
 open(turns, "w").write(str(max(0, left - 1)))
 if left:
     print(sys.argv[-1])
@@ -94,15 +98,29 @@ def test_a_wrong_setting_is_told_of(tmp_path, slurm):
 
 
 def test_the_jobs_of_an_interrupted_run_are_waited_for(tmp_path, slurm, capsys):
-    place = tmp_path / "slurm"
-    place.mkdir()
-    (place / "job.json").write_text(json.dumps({"id": "99"}))
     (slurm / "turns").write_text("2")
     work = Writes(tmp_path)
     run_parts(SIZES, work, Slurm("gpu", poll=0), tmp_path, progress=False)
-    assert "waits for the Slurm job 99" in capsys.readouterr().out
+    assert "waits for the Slurm job 98,99 of" in capsys.readouterr().out
     assert work.finished() == [0, 1, 2, 3, 4, 5]
-    assert json.loads((place / "job.json").read_text()) == {"id": "4711"}
+    # They were asked for by the name that those of this run are submitted under.
+    (script,) = submitted(slurm)
+    name = (slurm / "names").read_text().strip()
+    assert f"#SBATCH --job-name={name}\n" in script and name != clusters.name_of(slurm)
+
+
+@pytest.mark.parametrize(
+    ("squeue", "message"),
+    [("exec sleep 60", "gave no answer in 0.2 s"), ("echo down >&2; exit 1", r"failed \(down\)")],
+)
+def test_nothing_is_submitted_beside_what_cant_be_asked_about(
+    tmp_path, slurm, monkeypatch, squeue, message
+):
+    (slurm / "squeue").write_text(f"#!/bin/bash\n{squeue}\n")
+    monkeypatch.setattr(clusters, "ANSWERS_IN", 0.2)
+    with pytest.raises(UserError, match=f"squeue {message}"):
+        run_parts(SIZES, Writes(tmp_path), Slurm("gpu", poll=0), tmp_path, progress=False)
+    assert not (slurm / "submitted").exists()
 
 
 def test_a_question_without_an_answer_leaves_the_job_queued(slurm, monkeypatch):
