@@ -196,25 +196,41 @@ def tables(
         f"seeds {_listed(arms[base].seeds)}; "
         f"{first.metrics.get('train/steps', 0):.0f} steps; {len(scores[base][0])} clips.",
         "",
-        row(["arm", "learning rate", *(NAMES[m] for m in measures)]),
-        row(["---"] * (2 + len(measures))),
     ]
-    differences = {
-        name: [paired_difference(scores[name], scores[base], m, samples) for m in measures]
-        for name in chosen
+    told_of = {name: {"learning rate": f"{float(f[0].at(rate)):g}"} for name, f in chosen.items()}
+    return "\n".join([*lines, *differences(scores, base, measures, samples, told_of)]) + "\n"
+
+
+def differences(
+    scores: Mapping[str, Sequence[Run]],
+    base: str,
+    measures: Sequence[str],
+    samples: int,
+    told: Mapping[str, Mapping[str, str]],
+) -> list[str]:
+    """The measures of each arm, and each arm minus `base`, as tables. told: further columns of the
+    first, by arm."""
+    found = {
+        name: [paired_difference(runs, scores[base], m, samples) for m in measures]
+        for name, runs in scores.items()
     }
-    for name, found in chosen.items():
-        values = [figure(d.measure, d.a) for d in differences[name]]
-        lines.append(row([name, f"{float(found[0].at(rate)):g}", *values]))
+    more = list(told[base])
+    lines = [
+        row(["arm", *more, *(NAMES[m] for m in measures)]),
+        row(["---"] * (1 + len(more) + len(measures))),
+    ]
+    for name, values in found.items():
+        own = [told[name][column] for column in more]
+        lines.append(row([name, *own, *(figure(d.measure, d.a) for d in values)]))
     lines += [
         "",
         row(["difference", *(NAMES[m] for m in measures)]),
         row(["---"] * (1 + len(measures))),
     ]
-    for name in chosen:
+    for name, values in found.items():
         if name != base:
-            lines.append(row([f"{name} − {base}", *map(shown, differences[name])]))
-    return "\n".join(lines) + "\n"
+            lines.append(row([f"{name} − {base}", *map(shown, values)]))
+    return lines
 
 
 def _same(what: str, each: Mapping[str, Sequence[float]]) -> None:

@@ -22,17 +22,19 @@ Start = Callable[[Sequence[str]], int]
 
 @dataclass(frozen=True)
 class Arms:
-    """The runs of all arms, below `out`; values are overrides of command lines of `recipe`."""
+    """The runs of all arms, below `out`; values are overrides of command lines: of `recipe`, which
+    trains, and of recipe=sft, which scores."""
 
     out: Path
-    arms: Mapping[str, Sequence[str]]
-    """Of training, of each arm by name."""
+    arms: Mapping[str, Sequence[str] | None]
+    """Of training, of each arm by name. None: `start` is scored as it is."""
     seeds: Sequence[int] = (0,)
     train: Sequence[str] = ()
     """Of training, of all arms."""
     score: Sequence[str] = ()
     """Of scoring, of all arms."""
     recipe: str = "sft"
+    start: str = ""
 
     def place(self, what: str, arm: str, seed: int | None = None) -> Path:
         folder = self.out.absolute() / what / arm.replace(" ", "-")
@@ -47,10 +49,12 @@ class Arms:
         for seed in self.seeds:
             for arm, own in self.arms.items():
                 trained, scored = (self.place(what, arm, seed) for what in ("trained", "scored"))
-                given = [self.root, f"seed={seed}", *self.train, *own, f"run.dir={trained}"]
-                yield [f"recipe={self.recipe}", *given, "train.eval_every=0"]
-                from_it = ["command=evaluate", f"checkpoint={trained}", f"run.dir={scored}"]
-                yield [f"recipe={self.recipe}", self.root, f"seed={seed}", *self.score, *from_it]
+                if own is not None:
+                    given = [self.root, f"seed={seed}", *self.train, *own, f"run.dir={trained}"]
+                    yield [f"recipe={self.recipe}", *given, "train.eval_every=0"]
+                source = self.start if own is None else trained
+                from_it = ["command=evaluate", f"checkpoint={source}", f"run.dir={scored}"]
+                yield ["recipe=sft", self.root, f"seed={seed}", *self.score, *from_it]
 
     def runs(self) -> dict[str, list[Finished]]:
         """The scored runs of each arm, by seed, with the figures of their training."""
@@ -58,7 +62,7 @@ class Arms:
 
     def _run(self, arm: str, seed: int) -> Finished:
         trained = self.place("trained", arm, seed) / "metrics.json"
-        known = json.loads(trained.read_text(encoding="utf-8"))
+        known = json.loads(trained.read_text(encoding="utf-8")) if trained.exists() else {}
         (run,) = find([self.place("scored", arm, seed)])
         return replace(run, metrics={**known, **run.metrics})
 
