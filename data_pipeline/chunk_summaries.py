@@ -28,9 +28,10 @@ from data_pipeline.sources.published import TOLD_SUMMARIES
 from data_pipeline.sources.wordings import language_name
 from data_pipeline.verify import every, newest
 from data_pipeline.world.summaries import summarize
+from joyvl_train.chunks import training_chunks
 from joyvl_train.conversation import clean
 from joyvl_train.memory import log_summary
-from joyvl_train.stream import StreamSettings, Turn, training_chunks
+from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline
 
 NO_SUMMARY = "no summary"

@@ -15,11 +15,12 @@ from eval.recorded import read_recorded
 from eval.served import Served
 from eval.systems import TRIVIAL, Fixed, Streaming, System, TurnBased
 from joyvl_train.checkpoint import load_for_inference
+from joyvl_train.chunks import Summarize
 from joyvl_train.engine import Engine
 from joyvl_train.llm import Client, Endpoint
 from joyvl_train.memory import Limits, log_summary
 from joyvl_train.rendering import Renderer
-from joyvl_train.stream import StreamSettings, Summarize
+from joyvl_train.stream import StreamSettings
 from serve.chat_engine import ChatEngine
 from serve.chat_model import ChatModel
 from serve.consolidation import ModelSummary

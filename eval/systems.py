@@ -12,9 +12,10 @@ from typing import Protocol
 from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.background import task_of
 from joyvl_train.baselines import Asked, in_plain_words
+from joyvl_train.chunks import Summarize
 from joyvl_train.heldout import Answer, Step, Streamer
 from joyvl_train.memory import Memory, Summary
-from joyvl_train.stream import StreamSettings, Summarize
+from joyvl_train.stream import StreamSettings
 from serve.session import Session, Stepped, SummaryDue, Tick
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from tqdm import tqdm
 
 from joyvl_train.actions import CONTROL_TOKENS, ActionFormatError, Response, Silence, fold
+from joyvl_train.chunks import queries_by_second
 from joyvl_train.heldout import Answer, Step, Trace, check_case, trace_of
-from joyvl_train.stream import queries_by_second
 from joyvl_train.timeline import Timeline
 from joyvl_train.timing import EARLY, LATE, due
 

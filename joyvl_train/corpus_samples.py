@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 from joyvl_train.actions import ActionFormatError, Response
+from joyvl_train.chunks import Chunk, training_chunks
 from joyvl_train.collate import Part
 from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
@@ -20,7 +21,7 @@ from joyvl_train.published import EVALUATION_ONLY
 from joyvl_train.records import StreamLabels, TurnSample
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.samples import chunk_length, chunks_of
-from joyvl_train.stream import Chunk, StreamSettings, training_chunks
+from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Timeline, TimelineError
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights, Targets, token_weights

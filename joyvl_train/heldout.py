@@ -27,15 +27,9 @@ from joyvl_train.actions import (
     spoken,
 )
 from joyvl_train.background import SimulatedBackground
+from joyvl_train.chunks import Summarize, queries_by_second
 from joyvl_train.memory import Memory, Summary, log_summary
-from joyvl_train.stream import (
-    Result,
-    Stream,
-    StreamSettings,
-    Summarize,
-    Turn,
-    queries_by_second,
-)
+from joyvl_train.stream import Result, Stream, StreamSettings, Turn
 from joyvl_train.timeline import Rule, Timeline
 from joyvl_train.timing import (
     EARLY,

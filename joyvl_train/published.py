@@ -25,13 +25,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from joyvl_train.chunks import results_by_second
 from joyvl_train.frames import Frames, encode
 from joyvl_train.json_items import json_items
 from joyvl_train.pictures import inside
 from joyvl_train.published_chat import from_chat, to_chat
 from joyvl_train.published_raw import Root, from_raw, to_raw, told_clip
 from joyvl_train.records import RecordError, Rejects, check_repeats, settle
-from joyvl_train.stream import results_by_second
 from joyvl_train.timeline import Timeline, TimelineError, from_json
 from joyvl_train.video import FrameError
 

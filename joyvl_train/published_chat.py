@@ -20,6 +20,7 @@ from joyvl_train.actions import (
     fold,
     parse_action,
 )
+from joyvl_train.chunks import queries_by_second, results_by_second
 from joyvl_train.conversation import messages
 from joyvl_train.frames import inside
 from joyvl_train.published_raw import (
@@ -34,7 +35,7 @@ from joyvl_train.published_raw import (
     query_events,
     video_of,
 )
-from joyvl_train.stream import Turn, queries_by_second, results_by_second
+from joyvl_train.stream import Turn
 from joyvl_train.timeline import MAX_SECONDS, Clip, Event, Timeline, TimelineError, actions
 
 _IMAGE = "<image>"

@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from joyvl_train.actions import ActionFormatError, fold
+from joyvl_train.chunks import results_by_second, task_numbers
 from joyvl_train.frames import inside
 from joyvl_train.published_exact import (
     event_told,
@@ -23,7 +24,6 @@ from joyvl_train.published_exact import (
     told_event,
     told_timeline,
 )
-from joyvl_train.stream import results_by_second, task_numbers
 from joyvl_train.timeline import (
     MAX_SECONDS,
     Clip,

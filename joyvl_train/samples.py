@@ -17,12 +17,13 @@ import numpy as np
 from PIL import Image
 
 from joyvl_train.actions import Response
+from joyvl_train.chunks import Chunk, Summarize, training_chunks
 from joyvl_train.conversation import clean
 from joyvl_train.frames import Frames
 from joyvl_train.marks import UNKNOWN
 from joyvl_train.memory import Summary, log_summary
 from joyvl_train.rendering import Rendered, Renderer
-from joyvl_train.stream import Chunk, StreamSettings, Summarize, Turn, training_chunks
+from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights, Targets, token_weights

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from joyvl_train.actions import Silence
+from joyvl_train.chunks import Summarize
 from joyvl_train.frames import Frames
 from joyvl_train.heldout import Episode, Step
 from joyvl_train.memory import Memory, Summary, log_summary, told_summary
 from joyvl_train.samples import frame_sizes
-from joyvl_train.stream import Stream, StreamSettings, Summarize
+from joyvl_train.stream import Stream, StreamSettings
 from joyvl_train.timeline import Timeline, TimelineError, actions
 from joyvl_train.timing import EARLY, LATE, Onset, due
 

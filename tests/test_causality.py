@@ -11,10 +11,11 @@ import torch
 from data_pipeline.world.scene import Scene, from_json, to_json
 from data_pipeline.world.streams import FAMILIES, WorldFrames, stream
 from joyvl_train.checkpoint import TinyShape, build_tiny, train_tokenizer
+from joyvl_train.chunks import training_chunks
 from joyvl_train.collate import collate
 from joyvl_train.engine import Engine
 from joyvl_train.rendering import Renderer
-from joyvl_train.stream import Stream, Turn, training_chunks
+from joyvl_train.stream import Stream, Turn
 from joyvl_train.trainer import WeightedLoss, generating
 from joyvl_train.weights import LossWeights, token_weights
 

@@ -15,7 +15,8 @@ from data_pipeline.desk import Desk
 from data_pipeline.families import chained
 from data_pipeline.sources.published import TOLD_SUMMARIES
 from data_pipeline.world.streams import stream
-from joyvl_train.stream import StreamSettings, training_chunks
+from joyvl_train.chunks import training_chunks
+from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Clip, Event, Timeline
 from tests.data_pipeline.answers import Ask, verdict
 from tests.data_pipeline.oracle import Oracle

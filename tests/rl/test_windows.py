@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.world.streams import FAMILIES, WorldFrames
+from joyvl_train.chunks import training_chunks
 from joyvl_train.memory import log_summary
-from joyvl_train.stream import StreamSettings, training_chunks
+from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Clip, Event, Timeline, TimelineError, actions
 from joyvl_train.timing import due
 from rl.windows import Sizes, Window, open_window, windows_of

@@ -10,9 +10,10 @@ import pytest
 from data_pipeline.world.streams import WorldFrames, stream
 from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.background import Task
+from joyvl_train.chunks import queries_by_second
 from joyvl_train.heldout import free_run
 from joyvl_train.memory import Summary
-from joyvl_train.stream import Stream, StreamSettings, queries_by_second
+from joyvl_train.stream import Stream, StreamSettings
 from serve.session import BlockDue, Remembered, Session, Stepped, SummaryDue, Tick, step_together
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from data_pipeline.world.streams import FAMILIES, stream
 from data_pipeline.world.summaries import summarize
 from joyvl_train.actions import Silence, spoken
-from joyvl_train.stream import StreamSettings, Turn, training_chunks
+from joyvl_train.chunks import training_chunks
+from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Clip, Timeline
 
 
