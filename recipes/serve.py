@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -31,6 +33,7 @@ from serve.guard import TOKEN, Guard, is_loopback
 from serve.in_process import InProcess
 from serve.live import LiveSettings, Model
 from serve.memory import Keeper, Said, Searched, Seen
+from serve.port import check_port
 from serve.quantile import quantile
 from serve.server import Server
 from serve.sessions import Limits, Served, Sessions
@@ -101,6 +104,22 @@ def check(config: Config) -> None:
             re.compile(pattern)
         except re.error as error:
             raise UserError(f"serve.mute: {pattern!r} is no regular expression ({error})") from None
+    try:
+        check_port(serve.host, serve.port)
+    except OSError as error:
+        raise not_listening(config, error) from None
+
+
+def not_listening(config: Config, error: OSError) -> UserError:
+    """Why `serve.host` and `serve.port` can't be listened on."""
+    serve = config.serve
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return UserError(
+            f"serve.host={serve.host}: is no address of this machine; take 127.0.0.1, or one that "
+            "it has"
+        )
+    why = os.strerror(error.errno or 0).lower()
+    return UserError(f"serve.port={serve.port}: {why}; take another, or 0 for any free one")
 
 
 async def served(config: Config, run: Run) -> None:
@@ -135,10 +154,8 @@ async def served(config: Config, run: Run) -> None:
         server = Server(sessions, guard, offer=webrtc.offer if serve.webrtc else None)
         try:
             await server.start(serve.host, serve.port)
-        except OSError as error:
-            raise UserError(
-                f"serve.port={serve.port}: {error.strerror or error}; take another"
-            ) from None
+        except OSError as error:  # taken while the model was loaded
+            raise not_listening(config, error) from None
         stack.push_async_callback(server.stop)
         run.say(f"listening on http://{serve.host}:{server.port}/")
         if serve.check:

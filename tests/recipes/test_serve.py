@@ -61,11 +61,28 @@ def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monke
     assert code == 2 and told in lines[-1] and "Traceback" not in "".join(lines)
 
 
+def test_a_port_that_is_taken_is_found_before_the_model_is_loaded(tmp_path: Path, capsys) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        given = [f"run.dir={tmp_path / 'run'}", f"serve.port={port}"]
+        assert main(["recipe=serve", "setting=smoke", *given], ROOT) == 2
+    told = capsys.readouterr()
+    line = f"error: serve.port={port}: address already in use; take another, or 0 for any free one"
+    assert told.err.strip() == line and "starts from" not in told.out
+    # Nothing was begun, and nothing is left.
+    assert not (tmp_path / "run").exists()
+
+
 def test_beyond_this_machine_the_server_has_a_name(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("JOYVL_TOKEN", "secret")
     places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
     assert main(["recipe=serve", "setting=smoke", "serve.host=0.0.0.0", *places], ROOT) == 2
     assert "serve.hosts is empty" in capsys.readouterr().err
+    for host in ("192.0.2.1", "nowhere.invalid"):
+        assert main(["recipe=serve", "setting=smoke", f"serve.host={host}", *places], ROOT) == 2
+        assert f"serve.host={host}: is no address of this machine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("token", ["a/b", "YQ==", "a+b", "s p", "a,b", "\u00fc"])
