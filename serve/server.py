@@ -174,8 +174,8 @@ class Server:
 
     async def _models(self, request: web.Request) -> web.Response:
         models = [
-            {"id": served.name, "modes": list(served.settings.modes)}
-            for served in self.sessions.models.values()
+            {"id": each.name, "modes": list(each.settings.modes), "warning": each.warning}
+            for each in self.sessions.models.values()
         ]
         allowed = self.sessions.sources
         files = await asyncio.to_thread(allowed.files)
