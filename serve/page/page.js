@@ -362,7 +362,7 @@ window.addEventListener("pagehide", () => session
 setInterval(look, 1000);
 $("token").onsubmit = (event) => {
   event.preventDefault();
-  location.hash = new URLSearchParams({ token: $("given").value });
+  history.replaceState(null, "", `#${new URLSearchParams({ token: $("given").value })}`);
   location.reload();
 };
 begin().catch((error) => {

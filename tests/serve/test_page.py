@@ -179,7 +179,7 @@ def test_the_page_warns_of_its_model_and_asks_for_a_token(tmp_path: Path) -> Non
             await page.run("document.getElementById('given').value = 'right'")
             await page.run("document.getElementById('token').requestSubmit()")
             # The page loads anew, and has nothing for a moment.
-            await becomes(page, STATUS.replace(".inner", "?.inner"), "live".__eq__)
+            await becomes(page, STATUS.replace(".inner", "?.inner"), lambda found: found == "live")
             assert await page.run(asks) is True
             told = "document.getElementById('warning').innerText"
             assert await page.run(told) == "Warning: it <b>babbles"
