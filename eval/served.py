@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import aiohttp
-
 from eval.systems import Watcher
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.background import task_of
@@ -25,8 +23,6 @@ from serve.client import Client, ServerError, Session
 from serve.session import Stepped, Tick
 
 QUALITY = 95
-_GONE = (ServerError, aiohttp.ClientError, OSError)
-"""What a server that refuses, breaks off or is not there comes to."""
 
 
 @dataclass
@@ -48,7 +44,7 @@ class Served:
         client = Client(self.url, self.token)
         try:
             session = await client.open({"kind": "push"}, opening=opening, seed=seed)
-        except _GONE as error:
+        except ServerError as error:
             await client.close()
             raise UserError(f"cases.served={self.url}: no session ({error})") from None
         return _Watching(session, self, self._runner)
@@ -68,14 +64,14 @@ class _Watching:
     def step(self, tick: Tick) -> Stepped | None:
         try:
             return self._runner.run(self._step(tick))
-        except _GONE as error:
+        except ServerError as error:
             raise UserError(f"cases.served={self._system.url}: {error}") from None
 
     def close(self) -> None:
         self._runner.run(self._close())
 
     async def _close(self) -> None:
-        with contextlib.suppress(*_GONE):  # a session that is gone is closed
+        with contextlib.suppress(ServerError):  # a session that is gone is closed
             await self._session.close()
         await self._session.client.close()
 

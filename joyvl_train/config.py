@@ -421,8 +421,9 @@ def _check_together(config: Config) -> None:
         )
     if stream.lead >= stream.chunk_seconds:
         raise UserError(
-            f"stream.lead={stream.lead}: must be below stream.chunk_seconds="
-            f"{stream.chunk_seconds}, or a chunk brings nothing new"
+            f"stream.lead={stream.lead}: a chunk opens with so many seconds of the last one, which "
+            f"must be below stream.chunk_seconds={stream.chunk_seconds}, its whole length; lower "
+            "the lead, or make chunks longer"
         )
     windows = config.windows
     longest = max(windows.before + windows.after + 1, windows.silence, windows.pending)

@@ -86,7 +86,8 @@ class Run:
     """One run and its folder; opened by `with`, and locked against other processes meanwhile.
 
     `home` is the checkout's root, from which the kept base is named. Entering raises `UserError`
-    where the folder can't be written, is in use, or holds a run of another config.
+    where the folder can't be written, is in use, or holds a run of another config. A run that ends
+    with a `UserError` before it did anything leaves no folder.
     """
 
     def __init__(self, config: Config, home: Path | None = None) -> None:
@@ -103,9 +104,11 @@ class Run:
                 )
             self.dir = fresh_dir(self.root / config.recipe)
         self._lock: TextIO | None = None
+        self._made = False
 
     def __enter__(self) -> Self:
         try:
+            self._made = not self.dir.exists()
             self.dir.mkdir(parents=True, exist_ok=True)
             if self.is_main:
                 self._take_lock()
@@ -125,6 +128,8 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, UserError):
+            self._undo()
         self._release_lock()
         if error is None or isinstance(error, UserError):
             return
@@ -324,6 +329,11 @@ class Run:
         file.flush()
         self._lock = file
 
+    def _undo(self) -> None:
+        """Removes the folder of a run that was refused before it did anything."""
+        if self.is_main and self._made and not _done(self.dir):
+            shutil.rmtree(self.dir, ignore_errors=True)
+
     def _release_lock(self) -> None:
         if self._lock is not None:
             self._lock.close()
@@ -331,12 +341,7 @@ class Run:
 
     def _compare_config(self) -> None:
         path = self.dir / "config.yaml"
-        done = {item.name for item in self.dir.iterdir()} - {
-            ".lock",
-            path.name,
-            f".{path.name}.tmp",
-        }
-        if not path.exists() or not done:
+        if not path.exists() or not _done(self.dir):
             return  # a run that did nothing yet binds nobody
         try:
             before = _flat_yaml(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -354,6 +359,12 @@ class Run:
                 f"run.dir={self.dir}: holds a run of another config: {', '.join(changed[:6])}"
                 f"{more}; give the same values to go on, or another run.dir"
             )
+
+
+def _done(folder: Path) -> set[str]:
+    """The names of what a run has written beyond what each begins with."""
+    begun = {".lock", "config.yaml", ".config.yaml.tmp"}
+    return {item.name for item in folder.iterdir()} - begun
 
 
 def fresh_dir(parent: Path) -> Path:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from joyvl_train.config import Config, UserError
 from joyvl_train.llm import Client as Asks
 from joyvl_train.llm import Endpoint
-from joyvl_train.markup import Cell
-from joyvl_train.report import page, section, table
 from joyvl_train.run import Run
 from recipes._background import check_background, modules_of, solver_of
 from recipes._cases import silence_bias
 from recipes._sample import sample
+from recipes._serve_report import tell
 from recipes._speaking import engine_of, speaker
 from recipes._speech import speech_of
 from recipes._world import rate, settings
@@ -31,12 +34,20 @@ from serve.guard import TOKEN, Guard, is_loopback
 from serve.in_process import InProcess
 from serve.live import LiveSettings, Model
 from serve.memory import Keeper, Said, Searched, Seen
-from serve.quantile import quantile
+from serve.port import check_port
 from serve.server import Server
 from serve.sessions import Limits, Served, Sessions
 from serve.sources import Sources
 from serve.vllm_process import PortTaken, Vllm, VllmError
 from serve.webrtc import WebRtc
+
+ALL = ("0.0.0.0", "::")
+"""Hosts that stand for all addresses of this machine."""
+
+UNTRAINED = (
+    "this is a base model, which was never taught when to speak and says something meaningless "
+    "each second; train one first (`make demo`, or recipe=sft), or name one, checkpoint=RUN"
+)
 
 
 class Stopped(Exception):
@@ -77,7 +88,7 @@ def check(config: Config) -> None:
             f"serve.host={serve.host} is beyond this machine: put a token into the variable "
             f"{serve.token_variable}, and name this server in serve.hosts"
         )
-    if serve.host in ("0.0.0.0", "::") and not serve.hosts:
+    if serve.host in ALL and not serve.hosts:
         raise UserError(
             f"serve.host={serve.host}: serve.hosts is empty, so that everybody would be refused; "
             "name this server as its clients call it: serve.hosts=[NAME]"
@@ -101,6 +112,22 @@ def check(config: Config) -> None:
             re.compile(pattern)
         except re.error as error:
             raise UserError(f"serve.mute: {pattern!r} is no regular expression ({error})") from None
+    try:
+        check_port(serve.host, serve.port)
+    except OSError as error:
+        raise not_listening(config, error) from None
+
+
+def not_listening(config: Config, error: OSError) -> UserError:
+    """Why `serve.host` and `serve.port` can't be listened on."""
+    serve = config.serve
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return UserError(
+            f"serve.host={serve.host}: is no address of this machine; take 127.0.0.1, or one that "
+            "it has"
+        )
+    why = os.strerror(error.errno or 0).lower()
+    return UserError(f"serve.port={serve.port}: {why}; take another, or 0 for any free one")
 
 
 async def served(config: Config, run: Run) -> None:
@@ -108,14 +135,22 @@ async def served(config: Config, run: Run) -> None:
     serve = config.serve
     stopped = asyncio.Event()
     async with AsyncExitStack() as stack:
-        models, bias = await stack.enter_async_context(replicas(config, run, stopped))
+        models, bias, warning = await stack.enter_async_context(replicas(config, run, stopped))
         heed_signals(stopped)
         webrtc = WebRtc()
         stack.push_async_callback(webrtc.close)
         solver = await stack.enter_async_context(solver_of(config))
         speech = await stack.enter_async_context(speech_of(config))
         sessions = Sessions(
-            [Served(serve.name, models, partial(keeper, config), live_settings(config, bias))],
+            [
+                Served(
+                    serve.name,
+                    models,
+                    partial(keeper, config),
+                    live_settings(config, bias),
+                    warning,
+                )
+            ],
             sources(config),
             run.dir / "artifacts",
             limits=Limits(
@@ -135,15 +170,13 @@ async def served(config: Config, run: Run) -> None:
         server = Server(sessions, guard, offer=webrtc.offer if serve.webrtc else None)
         try:
             await server.start(serve.host, serve.port)
-        except OSError as error:
-            raise UserError(
-                f"serve.port={serve.port}: {error.strerror or error}; take another"
-            ) from None
+        except OSError as error:  # taken while the model was loaded
+            raise not_listening(config, error) from None
         stack.push_async_callback(server.stop)
-        run.say(f"listening on http://{serve.host}:{server.port}/")
+        run.say(f"listening on {address(serve.host, server.port, serve.hosts)}/")
         if serve.check:
-            watching = watch_sample(config, f"http://{serve.host}:{server.port}", token)
-            await unless(stopped, watching)
+            own = address(serve.host, server.port, ["localhost"])
+            await unless(stopped, watch_sample(config, own, token))
         else:
             await stopped.wait()
         run.say("stopping")
@@ -151,22 +184,33 @@ async def served(config: Config, run: Run) -> None:
         tell(run, sessions)
 
 
+def address(host: str, port: int, names: Sequence[str]) -> str:
+    """Where a server of this host can be asked; one that is all of a machine's addresses, and none
+    to be asked at, by the first of its `names`."""
+    name = names[0] if host in ALL else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
 @asynccontextmanager
 async def replicas(
     config: Config, run: Run, stopped: asyncio.Event
-) -> AsyncIterator[tuple[Sequence[Model], float]]:
-    """The replicas of the model, and its bias towards silence. Raises `Stopped` where a signal
-    comes while vLLM starts."""
+) -> AsyncIterator[tuple[Sequence[Model], float, str]]:
+    """The replicas of the model, its bias towards silence, and what its users should know of it.
+    Raises `Stopped` where a signal comes while vLLM starts."""
     serve = config.serve
     async with AsyncExitStack() as stack:
         if serve.engine == "url":
-            yield [await remote(config, url, stack) for url in serve.urls], config.eval.silence_bias
+            models = [await remote(config, url, stack) for url in serve.urls]
+            yield models, config.eval.silence_bias, ""
             return
         start = run.find_checkpoint(["grpo", "sft", "base", "kept"])
         bias = silence_bias(config, run, start.path)
+        warning = "" if trained(config, run, Path(start.path)) else UNTRAINED
+        if warning:
+            run.say(f"warning: {warning}")
         if serve.engine == "in_process":
             engine = engine_of(*speaker(config, start.path), config)
-            yield [await stack.enter_async_context(InProcess(engine))], bias
+            yield [await stack.enter_async_context(InProcess(engine))], bias, warning
             return
         vllm = Vllm(
             Path(serve.vllm_python).absolute(),
@@ -183,7 +227,19 @@ async def replicas(
         if not await unless(stopped, vllm.start()):
             raise Stopped
         vllm.keep()
-        yield [await remote(config, vllm.url, stack)], bias
+        yield [await remote(config, vllm.url, stack)], bias, warning
+
+
+def trained(config: Config, run: Run, checkpoint: Path) -> bool:
+    """Whether this model was taught when to speak: the kept base and those of recipe=base, which
+    name what they see and know nothing of when, were not."""
+    kept = (run.home / config.model.kept).resolve()
+    try:
+        made = yaml.safe_load((checkpoint.parent / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        made = None  # it comes from elsewhere
+    of_base = isinstance(made, dict) and made.get("recipe") == "base"
+    return checkpoint.resolve() != kept and not of_base
 
 
 async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
@@ -271,17 +327,6 @@ async def watch_sample(config: Config, url: str, token: str) -> None:
             steps += event["kind"] == "step"
             if steps >= config.serve.check:
                 return
-
-
-def tell(run: Run, sessions: Sessions) -> None:
-    """What the sessions came to, in numbers and as a page."""
-    counts = sessions.counted()
-    p95 = quantile(sessions.latencies, 0.95)
-    told = {f"serve/events/{kind}": float(count) for kind, count in sorted(counts.items())}
-    told |= {"serve/sessions": float(sessions.opened), "serve/latency_p95": p95}
-    run.metrics(told)
-    rows: list[list[Cell]] = [[name, value] for name, value in told.items()]
-    page(run.report, "Served", [section("Sessions", table(["what", "value"], rows))])
 
 
 def heed_signals(stopped: asyncio.Event) -> None:

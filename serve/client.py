@@ -22,7 +22,7 @@ ENDED = 4000
 
 
 class ServerError(RuntimeError):
-    """The server refused something; `status` is its HTTP status."""
+    """The server refused something, or gave no answer; `status` is its HTTP status, or 0."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Client:
 
     async def call(self, method: str, path: str, **given: Any) -> Any:
         """The JSON of an answer. Raises `ServerError`."""
-        async with self._http.request(method, f"{self._url}{path}", **given) as answer:
+        async with self._asked(method, path, **given) as answer:
             body = await answer.read()
             try:
                 told = json.loads(body) if body else {}
@@ -64,10 +64,22 @@ class Client:
 
     async def bytes(self, path: str) -> bytes:
         """The body of an answer, such as a picture or an artifact."""
-        async with self._http.get(f"{self._url}{path}") as answer:
+        async with self._asked("GET", path) as answer:
             if answer.status >= 400:
                 raise ServerError(answer.status, str(answer.reason))
             return await answer.read()
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, **given: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer to a request. Raises `ServerError` where there is none, or half of one."""
+        try:
+            async with self._http.request(method, f"{self._url}{path}", **given) as answer:
+                yield answer
+        except (aiohttp.ClientError, OSError) as error:
+            why = str(error) or type(error).__name__
+            raise ServerError(0, f"{self._url} gives no answer ({why}); is it running?") from None
 
     async def open(self, source: Mapping[str, Any], **settings: Any) -> Session:
         """A new session on a source, such as {"kind": "push"}."""

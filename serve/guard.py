@@ -77,7 +77,7 @@ class Guard:
     def _wrong(self, request: web.Request) -> tuple[int, str] | None:
         host = request.host.rpartition(":")[0] if _has_port(request.host) else request.host
         if not is_loopback(host) and host.casefold() not in self.hosts:
-            return 403, "this server is not called by that name"
+            return 403, f"this server is not called {host[:100]!r}; serve.hosts lists its names"
         origin = request.headers.get("Origin")
         if origin is not None and not self._known(origin, request.host):
             return 403, "pages of that origin may not use this server"

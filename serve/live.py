@@ -255,7 +255,7 @@ class Live:
 
     def _tick(self, second: int, given: Second, notes: tuple[str, ...]) -> Tick:
         for text in given.queries:
-            self._tell("query", text=text)
+            self._tell("query", text=text, by="source")
         queries, self._queries = (*given.queries, *self._queries), []
         results, self._results = tuple(self._results), []
         summaries, self._summaries = tuple(self._summaries), []

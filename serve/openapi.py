@@ -9,7 +9,8 @@ from joyvl_train import __version__
 
 EVENTS = {
     "source": "the source's state: live, lost or ended, with detail",
-    "query": "what the user said; it enters with the next second",
+    "query": "what the user said, which enters with the next second: text, by (source, where the "
+    "source itself has the user say it)",
     "step": "a second was answered: second, action (silence, response, delegation), text, latency",
     "task": "a delegated task: state (started, ready, error), task, text, artifact, error",
     "asked": "a task that the client is to solve, where the server is set so: task, note, question",

@@ -174,10 +174,12 @@ class Server:
 
     async def _models(self, request: web.Request) -> web.Response:
         models = [
-            {"id": served.name, "modes": list(served.settings.modes)}
-            for served in self.sessions.models.values()
+            {"id": each.name, "modes": list(each.settings.modes), "warning": each.warning}
+            for each in self.sessions.models.values()
         ]
-        sources = {"kinds": self.sessions.sources.kinds(), "files": self.sessions.sources.files()}
+        allowed = self.sessions.sources
+        files = await asyncio.to_thread(allowed.files)
+        sources = {"kinds": allowed.kinds(), "files": files}
         if self._offer is None:
             sources["kinds"] = [kind for kind in sources["kinds"] if kind != "webrtc"]
         speech = self.sessions.speech

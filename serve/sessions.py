@@ -71,12 +71,14 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Served:
     """A model that sessions may ask for, and how memory is kept with it. replicas: several of the
-    same model; a session stays with one."""
+    same model; a session stays with one. warning: what who uses it should know of it, "" for
+    nothing."""
 
     name: str
     replicas: Sequence[Model]
     keeper: Callable[[Model], Keeper]
     settings: LiveSettings = field(default_factory=LiveSettings)
+    warning: str = ""
 
     def model_for(self, session: str) -> Model:
         """The replica of a session, by rendezvous hashing: when one is added or goes, only the

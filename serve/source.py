@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import av
@@ -37,6 +38,13 @@ def public(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else url
+
+
+def _why(error: Exception, place: str, name: str) -> str:
+    """What went wrong with what stands at `place`, which clients know by its `name` alone."""
+    if isinstance(error, FrameError):
+        return error.reason
+    return str(getattr(error, "strerror", None) or error).replace(place, name)
 
 
 class SourceError(ValueError):
@@ -154,7 +162,7 @@ def rtsp(
     try:
         container = av.open(url, options=options, timeout=timeout)
     except _BROKEN as error:
-        why = str(error).replace(url, name)
+        why = _why(error, url, name)
         raise SourceError(f"{name}: can't be opened ({why}); see to address and server") from None
     with container:
         if not container.streams.video:
@@ -168,7 +176,7 @@ def rtsp(
                     return
         except _BROKEN as error:
             if not seen:
-                why = str(error).replace(url, name)
+                why = _why(error, url, name)
                 raise SourceError(f"{name}: can't be read ({why}); see to the server") from None
         yield from sampler.end()
 
@@ -229,17 +237,19 @@ def play(
     paced: bool = True,
 ) -> Iterator[Second | Notice]:
     """The seconds of a video file: as they come by the clock, or (not `paced`) as fast as they are
-    taken. Raises `SourceError` where it can't be read."""
+    taken. Raises `SourceError` where it can't be read, or not to its end: after all that can be."""
+    name = Path(path).name
     try:
-        whole = regular_file(path)
-        container = av.open(str(whole))
-    except (FrameError, *_BROKEN) as error:
-        raise SourceError(f"{path}: can't be opened ({error}); name a video file") from None
+        whole = str(regular_file(path))
+        container = av.open(whole)
+    except _BROKEN as error:
+        why = _why(error, path, name)
+        raise SourceError(f"{name}: can't be opened ({why}); name a video file") from None
     sampler = Sampler(frames_per_second, side, every=every)
     begun = time.monotonic()
     with container:
         if not container.streams.video:
-            raise SourceError(f"{path}: has no video; name another file")
+            raise SourceError(f"{name}: has no video; name another file")
         yield Notice("live")
         try:
             for at, frame in timed(container.decode(container.streams.video[0])):
@@ -250,7 +260,11 @@ def play(
                 if stop.is_set():
                     return
         except _BROKEN as error:
-            yield Notice("lost", f"{path}: breaks off ({error})")
+            yield from sampler.end()
+            raise SourceError(
+                f"{name}: is damaged at second {sampler.second} ({_why(error, whole, name)}); "
+                "what follows can't be read"
+            ) from None
         yield from sampler.end()
 
 

@@ -19,6 +19,10 @@ from serve.source import Notice, Second, play, public, watch
 Items = Callable[[threading.Event], Iterable[Second | Notice]]
 
 
+_KEYS = {"sample": "serve.sample", "file": "serve.videos", "rtsp": "serve.rtsp"}
+"""The key of the configuration that allows a kind of source; others always are."""
+
+
 class NotAllowed(ValueError):
     """A source that the configuration does not allow, or none at all."""
 
@@ -72,7 +76,11 @@ class Sources:
             "every": self.every,
         }
         if kind not in self.kinds():
-            raise NotAllowed(f"source.kind is {kind!r}; there are {', '.join(self.kinds())}")
+            key = _KEYS.get(kind) if isinstance(kind, str) else None
+            why = f"which {key} does not allow here" if key else "which is none"
+            raise NotAllowed(
+                f"source.kind is {str(kind)[:100]!r}, {why}; there are {', '.join(self.kinds())}"
+            )
         if kind in ("push", "webrtc"):
             return Watched(kind, feed, pushed=Pushed(feed, **sampled))  # type: ignore[arg-type]
         waits = False
@@ -92,36 +100,48 @@ class Sources:
         """The names of the videos that may be watched."""
         if self.videos is None:
             return []
-        return sorted(p.name for p in self.videos.iterdir() if p.is_file() and p.name[0] != ".")
+        names = (path.name for path in self.videos.iterdir() if path.name[0] != ".")
+        return sorted(name for name in names if self._real(name) is not None)
 
     def _file(self, name: object) -> Path:
         assert self.videos is not None
         if not isinstance(name, str) or len(name) > 255:
             raise NotAllowed("source.name is missing; name a file of the videos' folder")
         try:
-            path = inside(self.videos, name)
+            real = self._real(name)
         except (FrameError, ValueError):
             raise NotAllowed(f"source.name: {name[:100]!r} is outside the videos' folder") from None
-        real = path.resolve()
-        if not real.is_relative_to(self.videos.resolve()) or not real.is_file():
+        if real is None:
             raise NotAllowed(f"source.name: there is no video {name[:100]!r}")
         return real
+
+    def _real(self, name: str) -> Path | None:
+        """The file of this name, where it lies in the videos' folder and no link leads out."""
+        assert self.videos is not None
+        path = inside(self.videos, name)
+        try:
+            if not path.is_file():
+                return None
+        except OSError:  # a name that no file can have
+            return None
+        real = path.resolve()
+        return real if real.is_relative_to(self.videos.resolve()) else None
 
     def _address(self, url: object) -> str:
         if not isinstance(url, str) or len(url) > 1000:
             raise NotAllowed("source.url is missing; name an address that is allowed")
         if any(ord(c) <= 32 or ord(c) > 126 or c in "\\%@#" for c in url):
-            raise NotAllowed("source.url holds characters that an allowed address never holds")
+            raise NotAllowed("source.url holds characters that no address of serve.rtsp holds")
         try:
             parts = urlsplit(url)
         except ValueError:  # half of an IPv6 address, say
-            raise NotAllowed("source.url is no address that is allowed") from None
+            raise NotAllowed("source.url is no address that serve.rtsp allows") from None
         if parts.scheme not in ("rtsp", "rtsps") or ".." in parts.path.split("/"):
-            raise NotAllowed("source.url is no address that is allowed")
+            raise NotAllowed("source.url is no address that serve.rtsp allows")
         for entry in self.rtsp:
             if url == public(entry) or (entry.endswith("/") and url.startswith(public(entry))):
                 return entry if url == public(entry) else entry + url[len(public(entry)) :]
-        raise NotAllowed("source.url is no address that is allowed")
+        raise NotAllowed("source.url is no address that serve.rtsp allows")
 
 
 def _played(

@@ -8,7 +8,6 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+
+from serve.port import check_port
 
 log = logging.getLogger("joyvl.serve")
 
@@ -111,13 +112,10 @@ class Vllm:
 
     def _check_port(self) -> None:
         """What answers on the port must be what is started here, not a server of another model."""
-        with socket.socket() as probe:
-            # Connections that have just ended don't hold the port; one that listens does.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", self.port))
-            except OSError as error:
-                raise PortTaken(f"the port can't be listened on ({error.strerror})") from None
+        try:
+            check_port("127.0.0.1", self.port)
+        except OSError as error:
+            raise PortTaken(f"the port can't be listened on ({error.strerror})") from None
 
     async def healthy(self) -> bool:
         """Whether it answers now."""

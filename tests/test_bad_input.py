@@ -88,7 +88,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "lead as long as a chunk": (
         lambda p: p.sft("stream.lead=9", "stream.chunk_seconds=9"),
-        r"stream.lead=9: must be below stream.chunk_seconds=9",
+        r"stream.lead=9: a chunk opens with .* must be below stream.chunk_seconds=9, .*lower",
     ),
     "pixel bounds crossed": (
         lambda p: p.sft("model.min_pixels=9000", "model.max_pixels=5000"),

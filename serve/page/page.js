@@ -3,7 +3,7 @@ const $ = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token") || "";
 const headers = token ? { Authorization: `Bearer ${token}` } : {};
 const ENDED = 4000;      // code of a socket that closes as all was told of a session that has ended
-let session = null;      // {id, kind, seen, socket}
+let session = null;      // {id, kind, seen, socket, state}
 let turn = 0;            // counts what was asked for; what an earlier one still gets is given back
 let peer = null;         // RTCPeerConnection
 let stream = null;       // what the camera or the screen gives
@@ -23,7 +23,7 @@ async function call(method, path, body) {
   return told;
 }
 
-function status(text) { $("status").textContent = text; }
+function status(text) { $("status").textContent = $("status").title = text; }
 
 function count(items, one, many) { return `${items.length} ${items.length === 1 ? one : many}`; }
 
@@ -38,8 +38,11 @@ async function begin() {
     ? (navigator.mediaDevices ? ["webrtc", "screen"] : []) : [kind]).filter((kind) => kind !== "push");
   const order = ["sample", "webrtc", "screen", "file", "rtsp"];
   for (const kind of order.filter((kind) => kinds.includes(kind))) $("source").add(new Option(NAMES[kind], kind));
-  for (const name of told.sources.files) $("files").append(new Option(name));
+  list(told.sources.files);
   for (const mode of told.models[0].modes) $("mode").add(new Option(mode, mode));
+  const { warning } = told.models[0];
+  $("warning").textContent = warning && `Warning: ${warning}`;
+  $("warning").hidden = !warning;
   server = told.speech;
   if (server.speaks) $("voice-label").hidden = false;
   showPlace();
@@ -47,38 +50,63 @@ async function begin() {
   else status("choose a source");
 }
 
-function showPlace() {
-  const named = ["file", "rtsp"].includes($("source").value);
-  $("place").hidden = $("place-label").hidden = !named;
+// The videos that may be chosen.
+function list(files) {
+  const chosen = $("file").value;
+  $("file").replaceChildren(...files.map((name) => new Option(name, name)));
+  if (files.includes(chosen)) $("file").value = chosen;
 }
 
+function showPlace() {
+  for (const [id, kind] of [["file", "file"], ["place", "rtsp"]]) {
+    $(id).hidden = document.querySelector(`label[for=${id}]`).hidden = $("source").value !== kind;
+  }
+}
+
+// What is watched goes on until there is something else to watch.
 async function open() {
   const mine = ++turn;
-  await close();
-  if (mine !== turn) return;
   const kind = $("source").value;
   const source = { kind: kind === "screen" ? "webrtc" : kind };
-  if (kind === "file") source.name = $("place").value;
+  if (kind === "file") source.name = $("file").value;
   if (kind === "rtsp") source.url = $("place").value;
   status("opening");
+  let given = null;
+  let id = null;
   try {
-    if (source.kind === "webrtc") {
-      const given = kind === "screen" ? await navigator.mediaDevices.getDisplayMedia({ video: true })
-        : await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: server.hears });
-      if (mine !== turn) return given.getTracks().forEach((track) => track.stop());
-      stream = given;
-    }
-    const told = await call("POST", "v1/sessions", { source, mode: $("mode").value });
-    if (mine !== turn) return await call("DELETE", `v1/sessions/${told.session}`);
-    session = { id: told.session, kind: source.kind, seen: 0, socket: null };
+    if (kind === "screen") given = await navigator.mediaDevices.getDisplayMedia({ video: true });
+    if (kind === "webrtc") given = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: server.hears });
+    if (mine === turn) id = await make({ source, mode: $("mode").value });
+    if (mine === turn) await close();
+    if (mine !== turn) return await giveBack(given, id);
+    stream = given;
+    session = { id, kind: source.kind, seen: 0, socket: null, state: "live" };
     clear();
     if (stream) await sendCamera(mine);
     if (mine === turn) connect();
   } catch (error) {
+    if (session?.id === id) await close();
+    else await giveBack(given, id);
     if (mine !== turn) return;
-    status(error.message);
+    status(session && !session.closed ? `${error.message}; what was watched goes on` : error.message);
     say("wrong", error.message);
   }
+}
+
+// The id of a new session; where there are as many as may be, ours makes room for it.
+async function make(asked) {
+  const post = () => call("POST", "v1/sessions", asked);
+  const told = await post().catch(async (error) => {
+    if (error.status !== 429 || !session) throw error;
+    await close();
+    return post();
+  });
+  return told.session;
+}
+
+async function giveBack(given, id) {
+  given?.getTracks().forEach((track) => track.stop());
+  if (id) await call("DELETE", `v1/sessions/${id}`).catch(() => {});
 }
 
 async function sendCamera(mine) {
@@ -107,7 +135,7 @@ function connect() {
   place.hash = "";
   const socket = new WebSocket(place, token ? ["joyvl", `token.${token}`] : ["joyvl"]);
   own.socket = socket;
-  socket.onopen = () => status("live");
+  socket.onopen = () => status(own.state);
   socket.onmessage = (message) => session === own && told(JSON.parse(message.data));
   socket.onclose = (event) => event.code === ENDED ? over(own) : again(own);
 }
@@ -135,7 +163,10 @@ async function close() {
   session = null;
   if (peer) { peer.close(); peer = null; }
   if (stream) { stream.getTracks().forEach((track) => track.stop()); stream = null; }
-  $("camera").hidden = true;
+  $("camera").hidden = $("picture").hidden = true;
+  for (const id of ["second", "last", "mean", "p95", "cache"]) $(`m-${id}`).textContent = "–";
+  $("m-dropped").textContent = "0";
+  for (const id of ["caption", "tiers", "memory"]) $(id).textContent = "";
   if (!old) return;
   old.closed = true;
   old.socket?.close();
@@ -157,14 +188,18 @@ function told(event) {
   if (event.seq) session.seen = event.seq;
   switch (event.kind) {
     case "step": return step(event);
-    case "query": asked = true; return say("user", event.text, "you");
+    case "query": asked = true; return say("user", event.text, event.by === "source" ? "the sample itself" : "you");
     case "task": return task(event);
     case "speech": return event.error ? say("wrong", event.error) : play(event.number);
-    case "source": return status(event.state === "live" ? "live" : `source ${event.state}${event.detail ? `: ${event.detail}` : ""}`);
+    case "source":
+      session.state = event.state === "live" ? "live" : `source ${event.state}${event.detail ? `: ${event.detail}` : ""}`;
+      return status(session.state);
     case "engine": cell("wrong", event.second, event.error); return say("wrong", event.error, `${event.second} s`);
     case "dropped": $("m-dropped").textContent = Number($("m-dropped").textContent) + event.seconds; return;
     case "filtered": return say("wrong", `kept back: ${event.text}`, `${event.second} s`);
-    case "reset": return clear();
+    case "reset":
+      clear();
+      return say("note", "All is forgotten: what was said, what it was asked to do, its memory and its tasks.");
     case "config": $("mode").value = event.mode; return;
     case "error": return say("wrong", event.error);
     case "closed": return over(session, event.reason);
@@ -248,7 +283,7 @@ async function artifact(place) {
 
 function send(command) {
   if (session?.socket?.readyState !== WebSocket.OPEN) {
-    if (!session) status("stopped; press Start first");
+    if (!session) status("stopped; press Start anew first");
     return false;
   }
   session.socket.send(JSON.stringify(command));
@@ -314,7 +349,10 @@ $("ask").onsubmit = (event) => {
   if (!text) return;
   if (send({ kind: "query", text })) $("text").value = "";
 };
-$("source").onchange = showPlace;
+$("source").onchange = () => {
+  showPlace();
+  if ($("source").value === "file") call("GET", "v1/models").then((told) => list(told.sources.files)).catch(() => {});
+};
 $("source-form").onsubmit = (event) => { event.preventDefault(); open(); };
 $("mode").onchange = () => session && send({ kind: "config", mode: $("mode").value });
 $("reset").onclick = () => send({ kind: "reset" });
@@ -322,4 +360,12 @@ $("stop").onclick = () => { turn += 1; close(); status("stopped"); };
 window.addEventListener("pagehide", () => session
   && fetch(`v1/sessions/${session.id}`, { method: "DELETE", headers, keepalive: true }));
 setInterval(look, 1000);
-begin().catch((error) => status(error.message));
+$("token").onsubmit = (event) => {
+  event.preventDefault();
+  history.replaceState(null, "", `#${new URLSearchParams({ token: $("given").value })}`);
+  location.reload();
+};
+begin().catch((error) => {
+  status(error.message);
+  $("token").hidden = error.status !== 401;
+});

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -107,6 +108,25 @@ def test_latest_points_at_the_newest_that_trained(tmp_path):
         newest = "c" if name in "cd" else "a"
         assert link.resolve() == tmp_path / newest
     assert not os.path.isabs(os.readlink(link))
+
+
+def test_a_run_that_is_refused_at_once_leaves_no_folder(tmp_path):
+    def refused(config: Config, *names: str) -> Path:
+        run = Run(config)
+        with contextlib.suppress(UserError), run:
+            for name in names:
+                (run.dir / name).write_text("{}")
+            raise UserError("refused")
+        return run.dir
+
+    assert not refused(config_for(tmp_path)).exists()
+    there = tmp_path / "there"
+    there.mkdir()  # whose folder it was keeps it
+    assert refused(config_for(tmp_path, run__dir=str(there))).exists()
+    assert (refused(config_for(tmp_path), "log.jsonl") / "config.yaml").exists()
+    with pytest.raises(ZeroDivisionError), Run(config_for(tmp_path, run__dir="")) as run:
+        raise ZeroDivisionError
+    assert (run.dir / "config.yaml").exists()  # of a bug everything stays
 
 
 def test_the_same_config_goes_on_and_another_is_refused(tmp_path):

@@ -18,10 +18,13 @@ from pathlib import Path
 import pytest
 
 from joyvl_train.cli import compose, main
+from joyvl_train.run import Run
 from recipes._sample import ASKED, sample
-from recipes.serve import remote
+from recipes._serve_report import NAMES
+from recipes.serve import address, remote, trained
 from serve.client import Client
 from serve.live import Live
+from serve.openapi import EVENTS
 from serve.source import Notice, Second
 from tests.data_pipeline.agents.endpoint import Endpoint
 from tests.serve.fake_vllm import fake_vllm, lives, pids
@@ -61,11 +64,28 @@ def test_bad_settings_get_a_line(given, told: str, tmp_path: Path, capsys, monke
     assert code == 2 and told in lines[-1] and "Traceback" not in "".join(lines)
 
 
+def test_a_port_that_is_taken_is_found_before_the_model_is_loaded(tmp_path: Path, capsys) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        given = [f"run.dir={tmp_path / 'run'}", f"serve.port={port}"]
+        assert main(["recipe=serve", "setting=smoke", *given], ROOT) == 2
+    told = capsys.readouterr()
+    line = f"error: serve.port={port}: address already in use; take another, or 0 for any free one"
+    assert told.err.strip() == line and "starts from" not in told.out
+    # Nothing was begun, and nothing is left.
+    assert not (tmp_path / "run").exists()
+
+
 def test_beyond_this_machine_the_server_has_a_name(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("JOYVL_TOKEN", "secret")
     places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
     assert main(["recipe=serve", "setting=smoke", "serve.host=0.0.0.0", *places], ROOT) == 2
     assert "serve.hosts is empty" in capsys.readouterr().err
+    for host in ("192.0.2.1", "nowhere.invalid"):
+        assert main(["recipe=serve", "setting=smoke", f"serve.host={host}", *places], ROOT) == 2
+        assert f"serve.host={host}: is no address of this machine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("token", ["a/b", "YQ==", "a+b", "s p", "a,b", "\u00fc"])
@@ -79,13 +99,38 @@ def test_a_token_that_no_browser_can_send_is_refused(
     assert "JOYVL_TOKEN: a browser can't send this token" in said and token not in said
 
 
-def test_a_server_is_checked_and_tells_what_came_of_it(tmp_path: Path) -> None:
+def test_a_server_is_checked_and_tells_what_came_of_it(tmp_path: Path, capsys) -> None:
     places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
     assert main(["recipe=serve", "setting=smoke", *places], ROOT) == 0
     told = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert told["serve/events/step"] >= 3 and told["serve/sessions"] == 1
-    assert (tmp_path / "run" / "report.html").exists() and (tmp_path / "run" / "finished").exists()
+    assert (tmp_path / "run" / "finished").exists()
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "Seconds answered" in report and "serve/" not in report
+    # It was the base model that served: whoever starts it is told.
+    assert "warning: this is a base model, which was never taught" in capsys.readouterr().out
     assert not list((tmp_path / "run").glob("artifacts/*"))
+
+
+def test_events_have_names_in_the_report() -> None:
+    assert set(NAMES) == set(EVENTS)
+
+
+def test_models_that_were_never_taught_when_to_speak_are_known(tmp_path: Path) -> None:
+    config = compose(ROOT, ["recipe=serve", f"run.dir={tmp_path / 'run'}"])
+    run = Run(config, ROOT)
+    assert not trained(config, run, ROOT / "models" / "tiny")
+    assert trained(config, run, tmp_path / "elsewhere" / "checkpoint")
+    for made, known in (("recipe: base", False), ("recipe: sft", True), ("[", True)):
+        (tmp_path / "config.yaml").write_text(made)
+        assert trained(config, run, tmp_path / "checkpoint") is known
+
+
+def test_an_address_can_be_opened() -> None:
+    assert address("127.0.0.1", 8700, []) == "http://127.0.0.1:8700"
+    assert address("::1", 8700, []) == "http://[::1]:8700"
+    for host in ("0.0.0.0", "::"):
+        assert address(host, 80, ["door.example", "b"]) == "http://door.example:80"
 
 
 def test_a_server_that_is_told_to_stop_ends_its_sessions(tmp_path: Path) -> None:

@@ -35,10 +35,11 @@ async def running(
     guard: Guard | None = None,
     live: LiveSettings | None = None,
     slow: float = 15.0,
+    warning: str = "",
     **more: Any,
 ) -> AsyncIterator[Server]:
     modes = LiveSettings(modes={"default": 0.0, "aloof": 2.0})
-    served = Served("m", [model or Scripted()], lambda model: Said(), live or modes)
+    served = Served("m", [model or Scripted()], lambda model: Said(), live or modes, warning)
     sessions = Sessions(
         [served], sources or Sources(), folder / "kept", limits=limits or Limits(), **more
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,9 +205,30 @@ def test_a_file_plays_paced_or_at_once(tmp_path: Path) -> None:
     next(paced)
     stop.set()
     assert list(paced) == []
-    for name in ("none.mp4", "."):
-        with pytest.raises(SourceError, match="name a video file"):
-            list(play(str(tmp_path / name), threading.Event()))
+
+
+def test_what_is_wrong_with_a_file_is_told_without_its_place(tmp_path: Path) -> None:
+    good = make_video(tmp_path / "good.mp4", [k / 5 for k in range(60)]).read_bytes()
+    broken = len(good) * 4 // 10, len(good) * 6 // 10
+    damaged = good[: broken[0]] + b"\xff" * (broken[1] - broken[0]) + good[broken[1] :]
+    (tmp_path / "damaged.mp4").write_bytes(damaged)
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    invalid = "Invalid data found when processing input"
+    for name, why in (
+        ("none.mp4", "can't be opened (missing file); name a video file"),
+        ("empty.mp4", "can't be opened (empty file); name a video file"),
+        ("broken.mp4", f"can't be opened ({invalid}); name a video file"),
+        (".", "can't be opened (no regular file); name a video file"),
+        ("damaged.mp4", f"is damaged at second 4 ({invalid}); what follows can't be read"),
+    ):
+        path = tmp_path / name
+        found: deque[Second | Notice] = deque()
+        with pytest.raises(SourceError) as wrong:
+            found.extend(play(str(path), threading.Event(), paced=False))
+        assert str(wrong.value) == f"{path.name}: {why}"
+        seconds = [item.second for item in found if isinstance(item, Second)]
+        assert seconds == ([0, 1, 2, 3, 4] if name == "damaged.mp4" else [])
 
 
 def test_a_camera_is_connected_anew_and_its_password_is_told_to_nobody(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     make_video(videos / "v.mp4", [k / 5 for k in range(10)])
     (folder / "secret.mp4").write_bytes((videos / "v.mp4").read_bytes())
     (videos / "out.mp4").symlink_to(folder / "secret.mp4")
+    (videos / "loop.mp4").symlink_to(videos / "loop.mp4")
     found: list[Place] = []
     up, stop = threading.Event(), asyncio.Event()
 
@@ -213,6 +214,8 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "a file with a zero": (source(kind="file", name="v.mp4\0.png"), 400),
     "a file of no name": (source(kind="file"), 400),
     "a file whose name is a number": (source(kind="file", name=7), 400),
+    "a file of a name that none can have": (source(kind="file", name="\u00e9" * 250), 400),
+    "a link to itself": (source(kind="file", name="loop.mp4"), 400),
     "a folder": (source(kind="file", name="."), 400),
     "an address that is not allowed": (source(kind="rtsp", url="rtsp://10.0.0.1/x"), 400),
     "an allowed address with a tail": (source(kind="rtsp", url="rtsp://10.0.0.9/door2"), 400),
@@ -330,6 +333,22 @@ def test_what_is_no_request_is_dropped(place: Place, data: bytes) -> None:
     answer = place.raw(data)
     assert not answer or answer.split(b" ")[1][:1] == b"4"
     assert place.lives()
+
+
+def test_what_is_not_allowed_is_told_with_the_key_that_allows_it(place: Place) -> None:
+    for asked, told in (
+        ({"kind": "sample"}, "'sample', which serve.sample does not allow here; there are push"),
+        ({"kind": "disk"}, "'disk', which is none; there are push"),
+        ({"kind": "rtsp", "url": "rtsp://10.0.0.1/x"}, "no address that serve.rtsp allows"),
+    ):
+        assert told in place.ask("POST", "/v1/sessions", {"source": asked})[1]
+    answer = place.ask("GET", "/health", None, {"Host": "e.vil:8700"})[1]
+    assert "not called 'e.vil'; serve.hosts lists its names" in answer
+
+
+def test_only_files_that_may_be_watched_are_listed(place: Place) -> None:
+    told = json.loads(place.ask("GET", "/v1/models")[1])
+    assert told["sources"]["files"] == ["v.mp4"]
 
 
 def test_who_never_finishes_asking_is_cut_off(place: Place) -> None:

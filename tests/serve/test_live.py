@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,18 @@ def test_each_second_is_a_step_with_its_latency() -> None:
         assert [e["seq"] for e in live.log.after(0)] == list(range(1, 6))
         await live.close()
         assert not live.model.streams and live.log.closed
+
+    run(main())
+
+
+def test_what_a_source_says_for_its_user_is_told_apart() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted())
+        live.ask("Watch for fire.")
+        await live.step(replace(second(0), queries=("Describe it.",)))
+        told = [(e["text"], e.get("by")) for e in kinds(live, "query")]
+        assert told == [("Watch for fire.", None), ("Describe it.", "source")]
+        await live.close()
 
     run(main())
 

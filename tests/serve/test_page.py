@@ -15,11 +15,14 @@ import pytest
 from joyvl_train.actions import Delegation, Response
 from recipes._sample import sample
 from serve.events import EventLog
+from serve.guard import Guard
+from serve.sessions import Limits
 from serve.solvers import RunCommand
 from serve.source import Notice, Second
 from serve.sources import Sources
 from serve.webrtc import WebRtc
 from tests.chromium import BINARY, Page, opened
+from tests.joyvl_train.videos import make_video
 from tests.serve.lived import Scripted, second
 from tests.serve.running import running, url
 
@@ -40,6 +43,9 @@ MAKES = (
     "    '<script>top.hacked = 1</script>');"
     "print('It is 391.')"
 )
+
+
+STATUS = "document.getElementById('status').innerText"
 
 
 async def becomes(page: Page, script: str, wanted: Callable[[Any], bool], seconds: int = 30) -> Any:
@@ -106,10 +112,92 @@ def test_the_page_watches_hears_and_shows_what_was_made(tmp_path: Path) -> None:
             assert any("query" in cell for cell in cells)
 
             await page.run("document.getElementById('reset').click()")
-            await becomes(page, "document.querySelectorAll('#said li').length", lambda n: n == 0)
+            await becomes(page, *said("All is forgotten"))
+            assert not said("What do you see?")[1](await page.run(said("")[0]))
             await page.run("document.getElementById('stop').click()")
-            await becomes(page, "document.getElementById('status').innerText", "stopped".__eq__)
+            await becomes(page, STATUS, "stopped".__eq__)
             await becomes(page, "1", lambda _: not model.streams)
+            # No picture and no measure of what is over stays.
+            await asyncio.sleep(1.5)
+            assert await page.run("document.getElementById('picture').hidden") is True
+            shown = "[...document.querySelectorAll('#measures dd')].map(each => each.innerText)"
+            assert set(await page.run(shown)) == {"–", "0"}
+
+    asyncio.run(main())
+
+
+def test_a_video_is_chosen_and_what_can_not_be_opened_stops_nothing(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("door.mp4", "gone.mp4"):
+        make_video(videos / name, [k / 5 for k in range(100)])
+
+    def choose(name: str) -> str:
+        return (
+            "(s => { s.value = 'file'; s.dispatchEvent(new Event('change')); })"
+            "(document.getElementById('source'));"
+            f"document.getElementById('file').value = '{name}';"
+            "document.getElementById('start').click()"
+        )
+
+    async def main() -> None:
+        model = Scripted()
+        sources = Sources(sample=partial(sample, side=96), videos=videos)
+        async with (
+            running(tmp_path, model, sources=sources, limits=Limits(sessions=2)) as server,
+            opened(f"{url(server)}/", tmp_path) as page,
+        ):
+            await becomes(page, STATUS, "live".__eq__)
+            ((first, _),) = server.sessions
+            listed = "[...document.getElementById('file').options].map(each => each.value)"
+            assert await page.run(listed) == ["door.mp4", "gone.mp4"]
+            (videos / "gone.mp4").unlink()
+            await page.run(choose("gone.mp4"))
+            await becomes(page, STATUS, lambda found: "there is no video 'gone.mp4'" in found)
+            assert "what was watched goes on" in await page.run(STATUS)
+            assert [name for name, each in server.sessions if each.ended is None] == [first]
+            server.sessions.limits = Limits(sessions=1)  # the one that goes on makes room
+            await page.run(choose("door.mp4"))
+
+            def only_file(_: int) -> bool:
+                return [each.watched.kind for _, each in server.sessions] == ["file"]
+
+            await becomes(page, "1", only_file)
+            await becomes(page, STATUS, "live".__eq__)
+            assert len(model.streams) == 1
+
+    asyncio.run(main())
+
+
+def test_the_page_warns_of_its_model_and_asks_for_a_token(tmp_path: Path) -> None:
+    async def main() -> None:
+        sources = Sources(sample=partial(sample, side=96))
+        made = running(tmp_path, sources=sources, guard=Guard("right"), warning="it <b>babbles")
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+            asks = "document.getElementById('token').hidden"
+            await becomes(page, asks, lambda hidden: not hidden)
+            await page.run("document.getElementById('given').value = 'right'")
+            await page.run("document.getElementById('token').requestSubmit()")
+            # The page loads anew, and has nothing for a moment.
+            await becomes(page, STATUS.replace(".inner", "?.inner"), lambda found: found == "live")
+            assert await page.run(asks) is True
+            told = "document.getElementById('warning').innerText"
+            assert await page.run(told) == "Warning: it <b>babbles"
+
+    asyncio.run(main())
+
+
+def test_on_a_phone_one_speaks_without_scrolling(tmp_path: Path) -> None:
+    async def main() -> None:
+        sources = Sources(sample=partial(sample, side=96))
+        made = running(tmp_path, sources=sources)
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+            await becomes(page, STATUS, "live".__eq__)
+            for width, height in ((390, 844), (1440, 900)):
+                await page.picture(tmp_path / "page.png", width, height)
+                box = "document.getElementById('text').getBoundingClientRect()"
+                assert 0 < await page.run(f"{box}.bottom") <= height
+                assert await page.run("document.documentElement.scrollWidth") <= width
 
     asyncio.run(main())
 
@@ -190,17 +278,16 @@ def test_a_session_that_ended_while_the_connection_was_cut_is_told_to_be_over(
         sources = Sources(sample=partial(sample, side=96))
         made = running(tmp_path, sources=sources)
         async with made as server, opened(f"{url(server)}/", tmp_path) as page:
-            status = "document.getElementById('status').innerText"
-            await becomes(page, status, "live".__eq__)
+            await becomes(page, STATUS, "live".__eq__)
             ((name, _),) = server.sessions
             for socket in tuple(server._sockets):
                 await socket.close()
             await server.sessions.close_one(name, "nobody was there")
             if not kept:
                 await server.sessions.drop(name)
-            await becomes(page, status, told.__eq__)
+            await becomes(page, STATUS, told.__eq__)
             await asyncio.sleep(2)
-            assert await page.run(status) == told
+            assert await page.run(STATUS) == told
 
     asyncio.run(main())
 
@@ -211,16 +298,15 @@ def test_who_starts_twice_at_once_has_one_session(tmp_path: Path) -> None:
         sources = Sources(sample=partial(sample, side=96))
         made = running(tmp_path, model, sources=sources)
         async with made as server, opened(f"{url(server)}/", tmp_path) as page:
-            status = "document.getElementById('status').innerText"
-            await becomes(page, status, "live".__eq__)
+            await becomes(page, STATUS, "live".__eq__)
             start, stop = (f"document.getElementById('{n}').click();" for n in ("start", "stop"))
             await page.run(start * 2)
             await asyncio.sleep(2)
-            await becomes(page, status, "live".__eq__)
+            await becomes(page, STATUS, "live".__eq__)
             assert len(server.sessions) == len(server._sockets) == len(model.streams) == 1
             await page.run(start + stop)
             await asyncio.sleep(2)
-            assert await page.run(status) == "stopped"
+            assert await page.run(STATUS) == "stopped"
             assert not len(server.sessions) and not server._sockets and not model.streams
 
     asyncio.run(main())

@@ -18,6 +18,7 @@ from serve.sources import Sources
 from tests.joyvl_train.videos import make_video
 from tests.serve.lived import Scripted
 from tests.serve.running import jpeg, running, url
+from tests.serve.test_faults import free_port
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:
@@ -213,6 +214,17 @@ def test_a_file_is_watched_as_fast_as_it_can_be(tmp_path: Path) -> None:
                 while "ended" not in [e.get("state") for e in await session.after(0)]:
                     await asyncio.sleep(0.02)
             await session.close()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_not_there_is_told_as_any_refusal() -> None:
+    async def main() -> None:
+        async with Client(f"http://127.0.0.1:{free_port()}") as client:
+            for asked in (client.open({"kind": "push"}), client.bytes("/metrics")):
+                with pytest.raises(ServerError, match=r"gives no answer \(.*\); is it") as gone:
+                    await asked
+                assert gone.value.status == 0
 
     asyncio.run(main())
 
