@@ -42,7 +42,14 @@ NOTES = (
 )
 PROMISES = Rule("key_facts", ("let me|moment|will",))
 
-REPLIES = ("It is {answer}.", "The answer is {answer}.", "{result}", "I have it now: {result}")
+REPLIES = (
+    "To your question: {answer}.",
+    "The answer is {answer}.",
+    "{result}",
+    "I have it now: {result}",
+)
+"""Of a person, a time of day or a number alike, so none says "it"."""
+
 SORRY = ("Sorry, I could not find out.", "I am sorry, no answer came back.", "Sorry, that failed.")
 
 
