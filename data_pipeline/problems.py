@@ -257,8 +257,9 @@ def _factor(rng: random.Random) -> Problem:
     primes = sorted(rng.sample(_PRIMES, 3))
     number = math.prod(primes)
     question = f"What is the largest prime that divides {number}?"
-    told = f"{number} is {primes[0]} times {primes[1]} times {primes[2]}, so it is {primes[2]}."
-    return _number("factor", question, primes[2], told)
+    a, b, largest = primes
+    told = f"{number} is {a} times {b} times {largest}, so the largest is {largest}."
+    return _number("factor", question, largest, told)
 
 
 def _interest(rng: random.Random) -> Problem:
