@@ -32,9 +32,7 @@ Maker = Callable[[random.Random], Problem]
 LEADS = (
     "{q}",
     "Quick question: {q}",
-    "Something else: {q}",
     "While we watch: {q}",
-    "By the way: {q}",
     "Can you work this out? {q}",
     "I need to know this: {q}",
     "Help me with this one. {q}",
@@ -42,6 +40,9 @@ LEADS = (
     "Let me ask you something. {q}",
 )
 """How a person comes to ask."""
+
+TURNS = ("Something else: {q}", "By the way: {q}")
+"""And how one who has said something before does."""
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gita", "Hugo", "Ines", "Jon", "Kira", "Leo")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -65,9 +66,10 @@ def easy(rng: random.Random) -> Problem:
     return _number("easy sum", asked.format(x=x, y=y), x + y, f"{x} plus {y} is {x + y}.")
 
 
-def asked(rng: random.Random, problem: Problem) -> str:
-    """The problem as a person brings it up."""
-    return rng.choice(LEADS).format(q=problem.question)
+def asked(rng: random.Random, problem: Problem, *, first: bool = False) -> str:
+    """The problem as a person brings it up; `first`: nothing was said before."""
+    leads = LEADS if first else LEADS + TURNS
+    return rng.choice(leads).format(q=problem.question)
 
 
 def _number(kind: str, question: str, value: int | Decimal, result: str) -> Problem:
@@ -255,8 +257,9 @@ def _factor(rng: random.Random) -> Problem:
     primes = sorted(rng.sample(_PRIMES, 3))
     number = math.prod(primes)
     question = f"What is the largest prime that divides {number}?"
-    told = f"{number} is {primes[0]} times {primes[1]} times {primes[2]}, so it is {primes[2]}."
-    return _number("factor", question, primes[2], told)
+    a, b, largest = primes
+    told = f"{number} is {a} times {b} times {largest}, so the largest is {largest}."
+    return _number("factor", question, largest, told)
 
 
 def _interest(rng: random.Random) -> Problem:

@@ -24,7 +24,7 @@ from joyvl_train.timeline import Event, Rule, Timeline
 
 FAMILY = "delegation"
 
-VERSION = 1
+VERSION = 2
 """Part of the ids of copies; grows when the same stream is copied into another one."""
 
 SPACING = 30
@@ -42,7 +42,14 @@ NOTES = (
 )
 PROMISES = Rule("key_facts", ("let me|moment|will",))
 
-REPLIES = ("It is {answer}.", "The answer is {answer}.", "{result}", "I have it now: {result}")
+REPLIES = (
+    "To your question: {answer}.",
+    "The answer is {answer}.",
+    "{result}",
+    "I have it now: {result}",
+)
+"""Of a person, a time of day or a number alike, so none says "it"."""
+
 SORRY = ("Sorry, I could not find out.", "I am sorry, no answer came back.", "Sorry, that failed.")
 
 
@@ -143,7 +150,8 @@ def _problem(
     if places is None:
         return None
     problem, note = problems.hard(rng), rng.choice(NOTES)
-    query = problems.asked(rng, problem)
+    first = all(event.second >= places[0] for event in timeline.of("user"))
+    query = problems.asked(rng, problem, first=first)
     if rng.random() < errors:
         sorry = Rule("key_facts", ("sorry",))
         return Episode(

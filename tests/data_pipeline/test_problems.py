@@ -80,6 +80,8 @@ def test_the_answer_is_right_and_is_told(make):
         assert right(problem.rule, problem.result, problem.answer), problem
         assert not right(problem.rule, problem.answer, "I couldn't work that out.")
         assert "{" not in problem.question + problem.result
+        # "11033 is 11 times 17 times 59, so it is 59."
+        assert "so it is" not in problem.result
 
 
 def test_money_and_units_are_rounded_as_one_rounds_by_hand():

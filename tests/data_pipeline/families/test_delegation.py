@@ -94,11 +94,30 @@ def test_hard_problems_are_put_into_copies_of_streams() -> None:
             assert not {query.second, reply.second} & before
             assert task.question and task.question in query.text
             assert content.right(reply.rule, reply.text, reply.text)
+            # "How old is Ben?" is not answered by "It is 21.".
+            assert "It is" not in reply.text
             failed = result.text == ERROR_DIGEST
             errors += failed
             assert failed or content.right(reply.rule, result.text, reply.text)
         easy += any(e.id.startswith("e0.") for e in one.timeline.of("user"))
     assert errors and easy > len(copies) / 2
+
+
+def test_who_says_something_first_does_not_turn_to_something_else() -> None:
+    with Oracle() as oracle:
+        out = through(
+            oracle,
+            world("alerting", range(60)),
+            lambda d: delegation.stages(d, text=1.0, questions=0.0, delays=DELAYS),
+        )
+    firsts, turns = 0, 0
+    for one in out:
+        if "parent" in one.work:
+            first, *later = one.timeline.of("user")
+            assert not first.text.startswith(("Something else", "By the way")), first.text
+            firsts += first.id.startswith("d")
+            turns += any(e.text.startswith(("Something else", "By the way")) for e in later)
+    assert firsts and turns
 
 
 def test_questions_on_videos_are_handed_over_in_copies() -> None:
