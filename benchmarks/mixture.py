@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     parser.add_argument("--train", nargs="*", default=[], help="keys of recipe=sft, all arms")
     parser.add_argument("--direct", action="store_true", help="one arm on the world's own draw")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
-    parser.add_argument("--results", type=Path, help="a page to keep the tables in besides")
+    parser.add_argument("--results", type=Path, help="a page to keep the tables in")
     given = parser.parse_args(arguments)
     lists = (given.families, given.seeds, given.corpus, given.train)
     plan = Plan(given.out, *map(tuple, lists), direct=given.direct)

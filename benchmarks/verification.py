@@ -31,9 +31,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.compare_runs import tables
+from benchmarks.result_page import keep, page, versions
 from benchmarks.trained_arms import Arms, Start, run_all, started
 from data_pipeline.agents.own_model import served
-from joyvl_train.run import write_text
 
 MEASURES = ("onset_f1", "content_accuracy", "false_alarms_per_hour")
 _COUNTS = ("admitted", "damaged", "damaged/admitted", "rejected", "unverified")
@@ -85,8 +85,6 @@ def compared(plan: Plan, samples: int = 2000) -> str:
     runs, told = plan.models.runs(), "the corpus they were trained on"
     looked = plan.agents or " ".join(plan.verify) or "rules alone"
     lines = [
-        "# What verification buys",
-        "",
         f"{plan.share:.0%} of the streams are damaged; verified with: {looked}.",
         "",
         f"| corpus | {' | '.join(_COUNTS)} |",
@@ -113,6 +111,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint that verifies")
     parser.add_argument("--train", nargs="*", default=[], help="keys of recipe=sft, all arms")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
+    parser.add_argument("--results", type=Path, help="a page to keep the tables in")
     parser.add_argument("--print", action="store_true", help="print the commands and stop")
     given = parser.parse_args(arguments)
     lists = (given.seeds, given.corpus, given.verify, given.train)
@@ -132,12 +131,14 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
         if code := run_all(plan.commands(), start):
             return code
     try:
-        text = compared(plan, given.samples)
+        tables_of = compared(plan, given.samples)
     except ValueError as error:
         print(f"verification: {error}", file=sys.stderr)
         return 2
-    print(text)
-    write_text(given.out / "verification.md", text)
+    used = f"Corpora: {' '.join(plan.corpus_keys)}. Training: {' '.join(plan.train)}."
+    packages = versions("torch", "transformers")
+    text = page("What verification buys", "verification.py", packages, [tables_of], [used])
+    keep(given.results or given.out / "verification.md", text)
     return 0
 
 

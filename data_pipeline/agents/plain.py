@@ -57,7 +57,7 @@ class PlainAgent(Agent):
     said; else by yes or no. least: the share of wordings whose answer must be the wanted one;
     least_before: the same of looks to the `over` seconds that end `back` before a line's own, on
     average; 0 leaves these out. The defaults are those that `benchmarks/verifiers.py` chose for the
-    small base on its tuning streams.
+    small base beside its tools, on tuning streams.
 
     An answer that is neither yes nor no counts for nothing; a look of which all answers are such is
     "unparsed", a line that no plain question fits "unsure".
@@ -69,7 +69,7 @@ class PlainAgent(Agent):
         client: Client,
         *,
         names: bool = False,
-        least: float = 0.8,
+        least: float = 0.4,
         least_before: float = 0.4,
         back: int = 1,
         over: int = 1,
