@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.compare_runs import shown, tables
 from benchmarks.result_page import keep, page, row, versions
-from benchmarks.trained_arms import Arms, Start, run_all, started
+from benchmarks.trained_arms import Arms, Start, run_all, started, without_places
 from data_pipeline.world.streams import FAMILIES
 from joyvl_train.report import NAMES, figure
 from joyvl_train.timing import Run, paired_difference
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
         "mixture.py",
         versions("torch", "transformers"),
         compared(plan, given.samples),
-        [f"Corpus: {' '.join(plan.corpus_keys)}. Training: {' '.join(plan.train)}."],
+        [f"Corpus: {without_places(plan.corpus_keys)}. Training: {without_places(plan.train)}."],
     )
     keep(given.results or given.out / "mixture.md", text)
     return 0

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.compare_runs import differences
 from benchmarks.result_page import keep, page, versions
-from benchmarks.trained_arms import Arms, Start, run_all, started
+from benchmarks.trained_arms import Arms, Start, run_all, started, without_places
 from rl.rewards import PARTS
 
 ALL, BEGUN = "all parts", "the start"
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
         "reward_parts.py",
         versions("torch", "transformers"),
         compared(plan, given.samples),
-        [f"Training: {' '.join(plan.train)}. Scoring: {' '.join(plan.score)}."],
+        [f"Training: {without_places(plan.train)}. Scoring: {without_places(plan.score)}."],
     )
     keep(given.results or given.out / "reward_parts.md", text)
     return 0

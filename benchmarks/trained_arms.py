@@ -72,6 +72,12 @@ def started(arguments: Sequence[str]) -> int:
     return subprocess.run([sys.executable, "-m", "joyvl_train", *arguments], cwd=ROOT).returncode
 
 
+def without_places(keys: Iterable[str]) -> str:
+    """Keys for a page, without those that name places."""
+    places = ("data.cache_dir=", "agents.cache=", "run.dir=", "run.root=")
+    return " ".join(key for key in keys if not key.startswith(places))
+
+
 def run_all(commands: Iterable[Sequence[str]], start: Start) -> int:
     """One after the other; the exit code of the first that fails, or 0."""
     return next((code for command in commands if (code := start(command))), 0)

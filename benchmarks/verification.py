@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.compare_runs import tables
 from benchmarks.result_page import keep, page, versions
-from benchmarks.trained_arms import Arms, Start, run_all, started
+from benchmarks.trained_arms import Arms, Start, run_all, started, without_places
 from data_pipeline.agents.own_model import served
 
 MEASURES = ("onset_f1", "content_accuracy", "false_alarms_per_hour")
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     except ValueError as error:
         print(f"verification: {error}", file=sys.stderr)
         return 2
-    used = f"Corpora: {' '.join(plan.corpus_keys)}. Training: {' '.join(plan.train)}."
+    used = f"Corpora: {without_places(plan.corpus_keys)}. Training: {without_places(plan.train)}."
     packages = versions("torch", "transformers")
     text = page("What verification buys", "verification.py", packages, [tables_of], [used])
     keep(given.results or given.out / "verification.md", text)

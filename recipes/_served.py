@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joyvl_train.config import Config, UserError
-from joyvl_train.ranks import wait_for_all
 from joyvl_train.rendering import Renderer
 from joyvl_train.run import Run
 from recipes._data import rate
@@ -25,8 +27,24 @@ if TYPE_CHECKING:
 def check_served(config: Config) -> None:
     """Raises `UserError` for what can't be drawn by an endpoint."""
     grpo = config.grpo
+    for key, given in (("urls", grpo.urls), ("weights", grpo.weights)):
+        if given and grpo.sampler != "url" and (key, grpo.sampler) != ("weights", "vllm"):
+            raise UserError(f"grpo.{key}: goes with grpo.sampler=url, not {grpo.sampler}")
     if grpo.sampler == "own":
         return
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if len(grpo.urls) > ranks:
+        raise UserError(
+            f"grpo.urls: there are {len(grpo.urls)} for {ranks} ranks; take one for each"
+        )
+    for url in grpo.urls:
+        if not _ADDRESS.fullmatch(url):
+            raise UserError(f"grpo.urls: {url!r} is no address; write http://HOST:PORT/v1")
+    if grpo.sampler == "vllm" and int(os.environ.get("LOCAL_WORLD_SIZE", ranks)) < ranks:
+        raise UserError(
+            "grpo.sampler=vllm: starts one for this machine, and there are several; start them, "
+            "and name them in grpo.urls (grpo.sampler=url)"
+        )
     if grpo.top_p < 1:
         raise UserError(
             f"grpo.top_p={grpo.top_p}: vLLM tells log-probabilities of what is left of the mass; "
@@ -41,6 +59,8 @@ def check_served(config: Config) -> None:
         )
 
 
+_ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/v1)?/?")
+
 Sampling = Callable[[int, int], ServedSampler]
 """(rank, ranks) -> what draws this rank's rollouts."""
 
@@ -51,9 +71,22 @@ def served(config: Config, run: Run, renderer: Renderer, source: str) -> Iterato
     if config.grpo.sampler == "own":
         yield None
         return
-    if config.grpo.sampler == "url":
-        yield partial(sampler, config, run, renderer, source, config.grpo.urls)
-        return
+    try:
+        if config.grpo.sampler == "url":
+            yield partial(sampler, config, run, renderer, source, config.grpo.urls)
+        else:
+            with started(config, run, source) as url:
+                yield partial(sampler, config, run, renderer, source, (url,))
+    finally:
+        if run.is_main:
+            folder = folder_of(config, run)
+            for left in folder.parent.glob(f"{folder.name}*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def started(config: Config, run: Run, source: str) -> Iterator[str]:
+    """The address of a vLLM that the first rank starts, as long as the context lasts."""
     from serve.vllm_process import PortTaken, VllmError  # joyvl[serve], which not all have
 
     vllm = vllm_of(config, run, source)
@@ -62,8 +95,9 @@ def served(config: Config, run: Run, renderer: Renderer, source: str) -> Iterato
             if run.is_main:
                 run.say(f"starting vLLM; what it says goes to {vllm.log}")
                 runner.run(vllm.start())
-            wait_for_all()
-            yield partial(sampler, config, run, renderer, source, (vllm.url,))
+            else:  # not in a collective, whose time may be up before so large a model is loaded
+                runner.run(vllm.there())
+            yield vllm.url
         except PortTaken as error:
             port = config.serve.vllm_port
             raise UserError(f"serve.vllm_port={port}: {error}; take another") from None
@@ -71,8 +105,6 @@ def served(config: Config, run: Run, renderer: Renderer, source: str) -> Iterato
             raise UserError(f"grpo.sampler=vllm: {error}") from None
         finally:
             runner.run(vllm.stop())
-            if run.is_main:
-                shutil.rmtree(folder_of(config, run), ignore_errors=True)
 
 
 def vllm_of(config: Config, run: Run, source: str) -> Vllm:
@@ -93,9 +125,10 @@ def vllm_of(config: Config, run: Run, source: str) -> Vllm:
 
 
 def folder_of(config: Config, run: Run) -> Path:
-    """Where the weights stand that endpoints are to read."""
-    place = Path(config.grpo.weights).absolute() if config.grpo.weights else run.dir.absolute()
-    return place / f"policy-{run.dir.name}"
+    """Where the weights stand that endpoints are to read: this run's alone."""
+    own = run.dir.resolve()
+    place = Path(config.grpo.weights).absolute() if config.grpo.weights else own
+    return place / f"policy-{hashlib.blake2b(str(own).encode(), digest_size=8).hexdigest()}"
 
 
 def sampler(
@@ -108,10 +141,7 @@ def sampler(
     ranks: int,
 ) -> ServedSampler:
     """What draws this rank's rollouts, of the endpoints at `urls`."""
-    if len(urls) > ranks:
-        raise UserError(f"grpo.urls: there are {len(urls)} for {ranks} ranks; take one for each")
     folder = folder_of(config, run)
-
     return ServedSampler(
         urls[rank % len(urls)],
         config.serve.served_model or config.serve.name,

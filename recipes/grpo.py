@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -130,8 +131,10 @@ def train(config: Config, run: Run, source: str) -> None:
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
     plan = plan_of(config, clips, alarms)
-    with served(config, run, renderer, source) as draws:
-        grpo = trainer(config, run, model, renderer, plan, clips, draws)
+    with (
+        served(config, run, renderer, source) as draws,
+        closing(trainer(config, run, model, renderer, plan, clips, draws)) as grpo,
+    ):
         learn(config, run, renderer, grpo, source)
 
 
@@ -167,7 +170,6 @@ def learn(config: Config, run: Run, renderer: Renderer, grpo: Grpo, source: str)
         keep_best=keep_best,
         say=run.say,
     )
-    grpo.close()
     wait_for_all()
     if not note.exists():
         keep_best(None)
@@ -260,7 +262,7 @@ def trainer(
         summarize=partial(told, chars=settings(config).limits.told_chars),
         summaries=clips.summaries if isinstance(clips, CorpusClips) else lambda clip: (),
         judge=judge,
-        questions=partial(question, config=config),
+        questions=partial(question, config=config) if config.windows.mix.get("question") else None,
         supervised=partial(gold_rows, config, run, renderer) if grpo.supervised else None,
         served=draws,
         checkpointing=config.model.gradient_checkpointing,
@@ -276,10 +278,11 @@ def windows(config: Config, run: Run, source: str) -> None:
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
     plan = plan_of(config, clips, alarms)
-    with served(config, run, renderer, source) as draws:
-        grpo = trainer(config, run, model, renderer, plan, clips, draws)
+    with (
+        served(config, run, renderer, source) as draws,
+        closing(trainer(config, run, model, renderer, plan, clips, draws)) as grpo,
+    ):
         groups, _ = grpo.groups(0)
-        grpo.close()
     shown = groups[: config.windows.shown]
     page(
         run.report,

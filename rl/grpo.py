@@ -411,13 +411,14 @@ class Grpo:
         path = self._folder / f"checkpoint-{self.step}"
         self._accelerator.save_state(str(path))
         wait_for_all()
-        left_out = self._sum_of_left_out()
+        left_out, broken = self._sum_of_left_out(), self._broken_gold()
+        gold = self._supervised and {**self._supervised.state_dict(), "left_out": broken}
         if is_first():
             state = {
                 "step": self.step,
                 "share": self.share,
                 "plan": self._plan.state_dict(),
-                "supervised": self._supervised.state_dict() if self._supervised else None,
+                "supervised": gold,
                 "strange": self._strange,
                 "left_out": left_out,
                 **kept,
@@ -477,13 +478,16 @@ class Grpo:
     def left_out_of_all(self) -> dict[str, int]:
         """What could not be trained on, by reason, and draws that were not taken. Collective."""
         passed = {f"passed over: {why}": n for why, n in self._plan.passed_over.items() if n}
-        return {**self._sum_of_left_out(), **passed}
+        gold = Counter(f"gold stream: {why}" for why in self._broken_gold().values())
+        return {**self._sum_of_left_out(), **gold, **passed}
 
     def _sum_of_left_out(self) -> dict[str, int]:
-        mine = self.left_out.copy()
-        if self._supervised is not None:
-            mine.update(f"gold stream: {why}" for why in self._supervised.left_out.values())
-        return dict(sum(self.gathered([mine]), Counter()))
+        return dict(sum(self.gathered([self.left_out]), Counter()))
+
+    def _broken_gold(self) -> dict[str, str]:
+        """Gold streams that any rank met and could not learn from, by name, with the reason."""
+        mine = {} if self._supervised is None else self._supervised.left_out
+        return {name: why for each in self.gathered([mine]) for name, why in each.items()}
 
 
 def _diverged(what: str, value: float, step: int) -> UserError:

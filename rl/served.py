@@ -39,6 +39,16 @@ from joyvl_train.stream import Stream
 
 T = TypeVar("T")
 
+_WHOLE = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""The whole distribution: what is not said, vLLM takes from the checkpoint's generation config."""
+
 
 class Pictured(ImageTensors):
     """The image processor's tensors of one picture, and the file that an endpoint is sent."""
@@ -84,7 +94,9 @@ class ServedSampler:
 
     def prepare(self, picture: Any) -> Pictured:
         """What stands for a picture in the streams that are drawn from."""
-        shown = Pictured(self.renderer.processor.images([picture]))
+        images = self.renderer.processor.images([picture])
+        shown = Pictured(images)
+        shown.tiles = getattr(images, "tiles", ())
         shown.data = encode_lossless(picture)
         return shown
 
@@ -186,6 +198,7 @@ class ServedSampler:
             "n": count,
             "max_tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,
+            **_WHOLE,
             "logprobs": True,
             "return_token_ids": True,
             "skip_special_tokens": False,
@@ -264,7 +277,7 @@ class ServedSampler:
                 await asyncio.sleep(2.0**attempt)
             try:
                 answer = await self._http.post(f"{base}/{path}", json=body)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 problem = f"{type(error).__name__} {error}".strip()
                 continue
             if answer.status_code >= 500:
@@ -283,7 +296,9 @@ class ServedSampler:
             if not isinstance(told, dict):
                 raise self._strange(f"{path}: it answered with something that is no JSON object")
             return told
-        raise self._strange(f"no answer in {self._tries} tries, the last: {problem}")
+        raise self._strange(
+            f"no answer in {self._tries} tries, the last: {problem}; what vLLM printed tells why"
+        )
 
     def _strange(self, what: str) -> UserError:
         return UserError(f"grpo.sampler: {self.url}: {what}")

@@ -57,10 +57,11 @@ class Supervised:
             found.append(batch)
         return found
 
-    def state_dict(self) -> Mapping[str, Any] | None:
-        """Where it stands in the plan of rows; of every rank the same."""
-        return self._state
+    def state_dict(self) -> Mapping[str, Any]:
+        """Where it stands in the plan of rows, of every rank the same, and what this one left
+        out."""
+        return {"rows": self._state, "left_out": self.left_out}
 
-    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        self._state = state
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._state, self.left_out = state["rows"], dict(state["left_out"])
         self._plan = self._planned()

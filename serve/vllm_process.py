@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -22,6 +23,11 @@ log = logging.getLogger("joyvl.serve")
 
 _SET_PDEATHSIG = 1  # of prctl(2)
 _libc = ctypes.PyDLL(None) if sys.platform == "linux" else None
+
+_NOT_ITS_OWN = re.compile(
+    "PYTHONPATH$|TORCHELASTIC_|ACCELERATE_|ROLE_|(LOCAL_|GROUP_)?(RANK|WORLD_SIZE)$|"
+    "MASTER_(ADDR|PORT)$"
+)
 
 _LONGEST = 60.0
 """Seconds that are waited at most before it is started anew."""
@@ -81,7 +87,9 @@ class Vllm:
         self._check_port()
         self.starts += 1
         environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        environment.pop("PYTHONPATH", None)  # the packages of another environment are not its own
+        # Neither the packages of another environment are its own, nor the ranks of a training run.
+        for name in [name for name in environment if _NOT_ITS_OWN.match(name)]:
+            del environment[name]
         environment |= self.variables
         with self.log.open("ab") as output:
             try:
@@ -109,6 +117,15 @@ class Vllm:
         except TimeoutError:
             await self._kill()
             raise VllmError(f"vLLM did not answer in {seconds:g} s:\n{self._said()}") from None
+
+    async def there(self, seconds: float = 900.0) -> None:
+        """Returns once one that another process starts answers. Raises `VllmError`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not await self.healthy():
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            raise VllmError(f"{self.url} did not answer in {seconds:g} s") from None
 
     def _check_port(self) -> None:
         """What answers on the port must be what is started here, not a server of another model."""

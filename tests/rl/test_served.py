@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from joyvl_train.actions import Response, Silence
 from joyvl_train.config import UserError
+from joyvl_train.processor import ImageTensors
 from joyvl_train.rendering import Renderer
 from joyvl_train.stream import Stream
 from rl.served import ServedSampler
@@ -68,6 +70,8 @@ def test_draws_that_are_alike_are_one_branch_and_the_others_go_on_in_copies(
     assert again[0][0].members == (1, 2)
     (_, first), _ = endpoint.seen
     assert (first["n"], first["temperature"], first["max_tokens"]) == (4, 0.7, 9)
+    # All of the distribution, whatever the checkpoint's generation config says.
+    assert (first["top_p"], first["top_k"], first["repetition_penalty"]) == (1, -1, 1)
 
 
 def test_pictures_are_sent_once_and_again_where_they_are_lost(renderer: Renderer) -> None:
@@ -154,6 +158,19 @@ def test_what_cant_be_trained_on_ends_the_run(what: str, renderer: Renderer) -> 
             draws.branch(handles, [[draws.random(0)], [draws.random(1)]])
         assert str(raised.value).startswith(f"grpo.sampler: {endpoint.url}")
         draws.end()
+
+
+def test_pictures_that_are_cut_up_keep_their_tiles(renderer: Renderer) -> None:
+    class CutUp:
+        class processor:
+            @staticmethod
+            def images(pictures: Any) -> ImageTensors:
+                found = ImageTensors(pixel_values=torch.zeros(1))
+                found.tiles = ((2, 3),)
+                return found
+
+    draws = ServedSampler("http://127.0.0.1:9/v1", "m", CutUp(), lambda model: Path("w"))  # type: ignore[arg-type]
+    assert draws.prepare(picture(0)).tiles == ((2, 3),)
 
 
 def test_nobody_there(renderer: Renderer) -> None:

@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.slow, needs_vllm, pytest.mark.usefixtures("one_thread"
 @pytest.fixture(name="grpo")
 def _grpo(folder: Path, server: str, tmp_path: Path) -> Iterator[Grpo]:
     model, processor = load(folder, dtype=torch.float32)
+    model.generation_config.update(do_sample=True, top_k=1, top_p=0.5)
     renderer = Renderer(processor)
 
     def written(trained: Any) -> Path:
