@@ -34,15 +34,12 @@ from serve.guard import TOKEN, Guard, is_loopback
 from serve.in_process import InProcess
 from serve.live import LiveSettings, Model
 from serve.memory import Keeper, Said, Searched, Seen
-from serve.port import check_port
+from serve.port import check_port, is_all
 from serve.server import Server
 from serve.sessions import Limits, Served, Sessions
 from serve.sources import Sources
 from serve.vllm_process import PortTaken, Vllm, VllmError
 from serve.webrtc import WebRtc
-
-ALL = ("0.0.0.0", "::")
-"""Hosts that stand for all addresses of this machine."""
 
 UNTRAINED = (
     "this is a base model, which was never taught when to speak and says something meaningless "
@@ -88,7 +85,7 @@ def check(config: Config) -> None:
             f"serve.host={serve.host} is beyond this machine: put a token into the variable "
             f"{serve.token_variable}, and name this server in serve.hosts"
         )
-    if serve.host in ALL and not serve.hosts:
+    if is_all(serve.host) and not serve.hosts:
         raise UserError(
             f"serve.host={serve.host}: serve.hosts is empty, so that everybody would be refused; "
             "name this server as its clients call it: serve.hosts=[NAME]"
@@ -187,7 +184,7 @@ async def served(config: Config, run: Run) -> None:
 def address(host: str, port: int, names: Sequence[str]) -> str:
     """Where a server of this host can be asked; one that is all of a machine's addresses, and none
     to be asked at, by the first of its `names`."""
-    name = names[0] if host in ALL else host
+    name = names[0] if is_all(host) else host
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 

@@ -78,8 +78,11 @@ class Client:
             async with self._http.request(method, f"{self._url}{path}", **given) as answer:
                 yield answer
         except (aiohttp.ClientError, OSError) as error:
-            why = str(error) or type(error).__name__
-            raise ServerError(0, f"{self._url} gives no answer ({why}); is it running?") from None
+            raise self._unanswered(error) from None
+
+    def _unanswered(self, error: Exception) -> ServerError:
+        why = str(error) or type(error).__name__
+        return ServerError(0, f"{self._url} gives no answer ({why}); is it running?")
 
     async def open(self, source: Mapping[str, Any], **settings: Any) -> Session:
         """A new session on a source, such as {"kind": "push"}."""
@@ -95,9 +98,19 @@ class Client:
         finally:
             await session.close()
 
-    def socket(self, path: str) -> Any:
-        """A WebSocket, as a context."""
-        return self._http.ws_connect(f"{self._url}{path}", protocols=("joyvl",))
+    @asynccontextmanager
+    async def socket(self, path: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket. Raises `ServerError` where it can't be had."""
+        try:
+            socket = await self._http.ws_connect(f"{self._url}{path}", protocols=("joyvl",))
+        except aiohttp.WSServerHandshakeError as error:
+            raise ServerError(error.status, f"{path}: is no WebSocket ({error.status})") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unanswered(error) from None
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
 
 class Session:
@@ -133,7 +146,8 @@ class Session:
 
     async def events(self, *, again: float = 1.0) -> AsyncIterator[dict[str, Any]]:
         """The events as they come, until the session is closed; a connection that breaks is made
-        anew after `again` seconds, and goes on after the last event that was read. Raises
+        anew after `again` seconds, and goes on after the last event that was read. A server that
+        gives no answer is tried again without end: bound it by `asyncio.timeout`, say. Raises
         `ServerError` where nothing is kept of the session any more."""
         while True:
             try:
@@ -146,7 +160,7 @@ class Session:
                             return
                     if socket.close_code == ENDED:
                         return
-            except aiohttp.WSServerHandshakeError as error:
+            except ServerError as error:
                 if error.status in (401, 403, 404):
                     raise ServerError(error.status, "the session is gone") from None
             except aiohttp.ClientConnectionError:

@@ -185,8 +185,6 @@ class Sessions:
         """A new session, whose source is being read from now on. Raises `Refused`, `NotAllowed`."""
         if self.draining:
             raise Refused("the server is stopping", 503)
-        if len(self) >= self.limits.sessions:
-            raise Refused(f"{self.limits.sessions} sessions are open already", 429)
         served = self.models.get(model) if model is not None else next(iter(self.models.values()))
         if served is None:
             raise Refused(
@@ -196,6 +194,10 @@ class Sessions:
             raise Refused(
                 f"there is no mode {str(mode)[:100]!r}, only {', '.join(served.settings.modes)}"
             )
+        watch = self.sources.find(source)
+        # After the rest: a client that makes room by closing its own session then gets this one.
+        if len(self) >= self.limits.sessions:
+            raise Refused(f"{self.limits.sessions} sessions are open already", 429)
         name = secrets.token_urlsafe(16)
         artifacts = Artifacts(
             self._folder / name,
@@ -227,7 +229,7 @@ class Sessions:
         feed = Feed(self.sources.most)
         with ExitStack() as undo:
             undo.callback(live.session.close)
-            watched = self.sources.open(source, feed)
+            watched = watch(feed)
             undo.pop_all()
         self.opened += 1
         found = Open(live, watched, artifacts, served.name, time.monotonic())

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ import av
 from PIL import Image
 
 from joyvl_train.pictures import resized, target_size
-from joyvl_train.video import FrameError, regular_file
+from joyvl_train.video import FrameError, opened, regular_file
 
 _JUMP = 30.0
 """Seconds by which the times of pictures may be ahead; past that the camera's clock has jumped."""
@@ -239,15 +240,15 @@ def play(
     """The seconds of a video file: as they come by the clock, or (not `paced`) as fast as they are
     taken. Raises `SourceError` where it can't be read, or not to its end: after all that can be."""
     name = Path(path).name
-    try:
-        whole = str(regular_file(path))
-        container = av.open(whole)
-    except _BROKEN as error:
-        why = _why(error, path, name)
-        raise SourceError(f"{name}: can't be opened ({why}); name a video file") from None
     sampler = Sampler(frames_per_second, side, every=every)
-    begun = time.monotonic()
-    with container:
+    with ExitStack() as stack:
+        try:
+            whole = regular_file(path)
+            container = stack.enter_context(opened(whole))
+        except _BROKEN as error:
+            why = _why(error, path, name)
+            raise SourceError(f"{name}: can't be opened ({why}); name a video file") from None
+        begun = time.monotonic()
         if not container.streams.video:
             raise SourceError(f"{name}: has no video; name another file")
         yield Notice("live")
@@ -262,7 +263,7 @@ def play(
         except _BROKEN as error:
             yield from sampler.end()
             raise SourceError(
-                f"{name}: is damaged at second {sampler.second} ({_why(error, whole, name)}); "
+                f"{name}: is damaged at second {sampler.second} ({_why(error, str(whole), name)}); "
                 "what follows can't be read"
             ) from None
         yield from sampler.end()

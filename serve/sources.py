@@ -67,10 +67,11 @@ class Sources:
         found += ["file"] if self.videos else []
         return found + (["rtsp"] if self.rtsp else [])
 
-    def open(self, asked: Mapping[str, Any], feed: Feed) -> Watched:
-        """Begins to watch. asked: kind, and file's name or rtsp's url. Raises `NotAllowed`."""
+    def find(self, asked: Mapping[str, Any]) -> Callable[[Feed], Watched]:
+        """What begins to watch, into a feed. asked: kind, and file's name or rtsp's url. Raises
+        `NotAllowed`."""
         kind = asked.get("kind", "push")
-        sampled = {
+        sampled: dict[str, Any] = {
             "frames_per_second": self.frames_per_second,
             "side": self.side,
             "every": self.every,
@@ -82,7 +83,7 @@ class Sources:
                 f"source.kind is {str(kind)[:100]!r}, {why}; there are {', '.join(self.kinds())}"
             )
         if kind in ("push", "webrtc"):
-            return Watched(kind, feed, pushed=Pushed(feed, **sampled))  # type: ignore[arg-type]
+            return lambda feed: Watched(kind, feed, pushed=Pushed(feed, **sampled))
         waits = False
         items: Items
         if kind == "sample":
@@ -94,7 +95,7 @@ class Sources:
             items = partial(_played, path, not waits, sampled)
         else:
             items = partial(_watched, self._address(asked.get("url")), sampled)
-        return Watched(kind, feed, Reader(feed, items, waits=waits))
+        return lambda feed: Watched(kind, feed, Reader(feed, items, waits=waits))
 
     def files(self) -> list[str]:
         """The names of the videos that may be watched."""

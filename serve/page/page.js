@@ -297,9 +297,10 @@ async function look() {
   if (!own || own.closed) return;
   if (own.kind !== "webrtc") {
     const answer = await fetch(`v1/sessions/${own.id}/frame`, { headers }).catch(() => null);
-    if (answer?.ok && session === own) {
+    const picture = answer?.ok ? await answer.blob().catch(() => null) : null;
+    if (picture && session === own) {
       const old = $("picture").src;
-      $("picture").src = URL.createObjectURL(await answer.blob());
+      $("picture").src = URL.createObjectURL(picture);
       $("picture").hidden = false;
       if (old) URL.revokeObjectURL(old);
     }

@@ -32,6 +32,7 @@ from tests.serve.lived import second
 from tests.serve.test_faults import free_port
 
 ROOT = Path(__file__).parents[2]
+ALL = ("0.0.0.0", "0", "0.0", "::", "::0", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0")
 
 
 @pytest.mark.parametrize(
@@ -81,9 +82,10 @@ def test_a_port_that_is_taken_is_found_before_the_model_is_loaded(tmp_path: Path
 def test_beyond_this_machine_the_server_has_a_name(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("JOYVL_TOKEN", "secret")
     places = [f"run.dir={tmp_path / 'run'}", f"run.root={tmp_path}"]
-    assert main(["recipe=serve", "setting=smoke", "serve.host=0.0.0.0", *places], ROOT) == 2
-    assert "serve.hosts is empty" in capsys.readouterr().err
-    for host in ("192.0.2.1", "nowhere.invalid"):
+    for host in ALL:
+        assert main(["recipe=serve", "setting=smoke", f"serve.host='{host}'", *places], ROOT) == 2
+        assert f"serve.host={host}: serve.hosts is empty" in capsys.readouterr().err
+    for host in ("192.0.2.1", "nowhere.invalid", "a..b", f"{'a' * 64}.invalid"):
         assert main(["recipe=serve", "setting=smoke", f"serve.host={host}", *places], ROOT) == 2
         assert f"serve.host={host}: is no address of this machine" in capsys.readouterr().err
 
@@ -129,7 +131,7 @@ def test_models_that_were_never_taught_when_to_speak_are_known(tmp_path: Path) -
 def test_an_address_can_be_opened() -> None:
     assert address("127.0.0.1", 8700, []) == "http://127.0.0.1:8700"
     assert address("::1", 8700, []) == "http://[::1]:8700"
-    for host in ("0.0.0.0", "::"):
+    for host in ALL:
         assert address(host, 80, ["door.example", "b"]) == "http://door.example:80"
 
 

@@ -218,7 +218,7 @@ def test_what_is_wrong_with_a_file_is_told_without_its_place(tmp_path: Path) -> 
     for name, why in (
         ("none.mp4", "can't be opened (missing file); name a video file"),
         ("empty.mp4", "can't be opened (empty file); name a video file"),
-        ("broken.mp4", f"can't be opened ({invalid}); name a video file"),
+        ("broken.mp4", "can't be opened (not a video); name a video file"),
         (".", "can't be opened (no regular file); name a video file"),
         ("damaged.mp4", f"is damaged at second 4 ({invalid}); what follows can't be read"),
     ):

@@ -93,6 +93,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (folder / "secret.mp4").write_bytes((videos / "v.mp4").read_bytes())
     (videos / "out.mp4").symlink_to(folder / "secret.mp4")
     (videos / "loop.mp4").symlink_to(videos / "loop.mp4")
+    make_video(folder / "secret.ts", [k / 5 for k in range(10)])
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n../secret.ts\n#EXT-X-ENDLIST\n"
+    (videos / "list.m3u8").write_text(playlist)
     found: list[Place] = []
     up, stop = threading.Event(), asyncio.Event()
 
@@ -348,7 +351,23 @@ def test_what_is_not_allowed_is_told_with_the_key_that_allows_it(place: Place) -
 
 def test_only_files_that_may_be_watched_are_listed(place: Place) -> None:
     told = json.loads(place.ask("GET", "/v1/models")[1])
-    assert told["sources"]["files"] == ["v.mp4"]
+    assert told["sources"]["files"] == ["list.m3u8", "v.mp4"]
+
+
+def test_a_playlist_opens_no_file_that_it_names(place: Place) -> None:
+    asked = {"source": {"kind": "file", "name": "list.m3u8", "paced": False}}
+    status, body = place.ask("POST", "/v1/sessions", asked)
+    assert status == 201, body
+    path = f"/v1/sessions/{json.loads(body)['session']}"
+    until = time.monotonic() + 20
+    while (told := json.loads(place.ask("GET", path)[1]))["source"]["state"] != "ended":
+        assert time.monotonic() < until, told
+    events = json.loads(place.ask("GET", f"{path}/events")[1])["events"]
+    place.ask("DELETE", path)
+    assert not [event for event in events if event["kind"] == "step"]
+    (ended,) = [event for event in events if event["kind"] == "source"]
+    assert ended["detail"] == "list.m3u8: can't be opened (not a video); name a video file"
+    assert place.lives()
 
 
 def test_who_never_finishes_asking_is_cut_off(place: Place) -> None:

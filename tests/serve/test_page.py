@@ -144,7 +144,7 @@ def test_a_video_is_chosen_and_what_can_not_be_opened_stops_nothing(tmp_path: Pa
         model = Scripted()
         sources = Sources(sample=partial(sample, side=96), videos=videos)
         async with (
-            running(tmp_path, model, sources=sources, limits=Limits(sessions=2)) as server,
+            running(tmp_path, model, sources=sources, limits=Limits(sessions=1)) as server,
             opened(f"{url(server)}/", tmp_path) as page,
         ):
             await becomes(page, STATUS, "live".__eq__)
@@ -156,8 +156,7 @@ def test_a_video_is_chosen_and_what_can_not_be_opened_stops_nothing(tmp_path: Pa
             await becomes(page, STATUS, lambda found: "there is no video 'gone.mp4'" in found)
             assert "what was watched goes on" in await page.run(STATUS)
             assert [name for name, each in server.sessions if each.ended is None] == [first]
-            server.sessions.limits = Limits(sessions=1)  # the one that goes on makes room
-            await page.run(choose("door.mp4"))
+            await page.run(choose("door.mp4"))  # the one that goes on makes room
 
             def only_file(_: int) -> bool:
                 return [each.watched.kind for _, each in server.sessions] == ["file"]
@@ -165,6 +164,34 @@ def test_a_video_is_chosen_and_what_can_not_be_opened_stops_nothing(tmp_path: Pa
             await becomes(page, "1", only_file)
             await becomes(page, STATUS, "live".__eq__)
             assert len(model.streams) == 1
+
+    asyncio.run(main())
+
+
+SLOW_PICTURES = """(() => {
+    const blob = Response.prototype.blob;
+    Response.prototype.blob = async function () {
+        await new Promise((done) => { window.letThrough = done; });
+        return blob.call(this);
+    };
+})()"""
+
+
+def test_a_picture_that_comes_after_its_session_is_not_shown(tmp_path: Path) -> None:
+    async def main() -> None:
+        sources = Sources(sample=partial(sample, side=96))
+        made = running(tmp_path, sources=sources)
+        async with made as server, opened(f"{url(server)}/", tmp_path) as page:
+            await becomes(page, STATUS, "live".__eq__)
+            await page.run(SLOW_PICTURES)
+            await becomes(page, "!!window.letThrough", bool)
+            await page.run("document.getElementById('stop').click()")
+            await becomes(page, STATUS, "stopped".__eq__)
+            hidden = "document.getElementById('picture').hidden"
+            assert await page.run(hidden) is True
+            await page.run("window.letThrough()")
+            await asyncio.sleep(0.5)
+            assert await page.run(hidden) is True
 
     asyncio.run(main())
 

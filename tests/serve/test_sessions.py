@@ -45,7 +45,27 @@ def test_what_is_refused_holds_nothing(tmp_path: Path) -> None:
             made.open({"kind": "push"}, mode="aloof")
         with pytest.raises(NotAllowed):
             made.open({"kind": "file", "path": "/etc/passwd"})
-        assert model.opened == 2 and model.streams == {} and len(made) == 0
+        assert model.opened == 1 and model.streams == {} and len(made) == 0
+
+    asyncio.run(main())
+
+
+def test_what_can_not_be_had_is_refused_before_there_are_too_many(tmp_path: Path) -> None:
+    """Who closes a session to make room for another gets the other."""
+
+    async def main() -> None:
+        (tmp_path / "videos").mkdir()
+        made = sessions(tmp_path, Scripted(), sessions=1)
+        made.sources = Sources(videos=tmp_path / "videos")
+        made.open({"kind": "push"})
+        with pytest.raises(NotAllowed, match="there is no video 'gone.mp4'"):
+            made.open({"kind": "file", "name": "gone.mp4"})
+        with pytest.raises(Refused, match="there is no mode 'loud'"):
+            made.open({"kind": "push"}, mode="loud")
+        with pytest.raises(Refused, match="1 sessions are open already") as full:
+            made.open({"kind": "push"})
+        assert full.value.status == 429 and len(made) == 1
+        await made.close()
 
     asyncio.run(main())
 

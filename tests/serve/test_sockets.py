@@ -87,6 +87,27 @@ def test_who_pushes_and_never_reads_is_let_go(
     asyncio.run(main())
 
 
+def test_a_server_that_is_not_there_gives_no_socket_and_is_tried_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as server, Client(url(server)) as client:
+            gone = Session(client, "gone")
+            with pytest.raises(ServerError, match="no WebSocket") as refused:
+                async with client.socket(f"{gone.place}/socket"):
+                    pass
+            assert refused.value.status == 404
+            session = await client.open({"kind": "push"})
+        async with Client(url(server)) as client:  # it has stopped
+            session = Session(client, session.name)
+            with pytest.raises(ServerError, match="gives no answer .*; is it running") as refused:
+                async with client.socket(f"{session.place}/socket"):
+                    pass
+            assert refused.value.status == 0
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(session.events(again=0.01)), 0.3)
+
+    asyncio.run(main())
+
+
 def test_an_answer_may_come_in_pieces_or_be_no_json() -> None:
     async def pieces(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
