@@ -114,6 +114,8 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
     parser.add_argument("--results", type=Path, help="a page to keep the tables in")
     given = parser.parse_args(arguments)
+    if unknown := [name for name in given.families if name not in FAMILIES]:
+        parser.error(f"--families {unknown[0]}: there are {', '.join(FAMILIES)}")
     lists = (given.families, given.seeds, given.corpus, given.train)
     plan = Plan(given.out, *map(tuple, lists), direct=given.direct)
     if code := run_all(plan.commands(), start):

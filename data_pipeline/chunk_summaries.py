@@ -30,7 +30,7 @@ from data_pipeline.verify import every, newest
 from data_pipeline.world.summaries import summarize
 from joyvl_train.chunks import training_chunks
 from joyvl_train.conversation import clean
-from joyvl_train.memory import log_summary
+from joyvl_train.memory import CHARS, log_summary
 from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline
 
@@ -80,9 +80,10 @@ def stretches(desk: Desk, settings: StreamSettings, candidate: Candidate) -> Can
     if timeline.clip.scene is None:
         work = {**candidate.work, "stretches": [list(stretch) for stretch in found]}
         return candidate.changed("stretches", detail=f"{len(found)} stretches", work=work)
-    texts = [summarize(timeline, turns) for turns in cut]
+    room = settings.limits.told_chars
+    texts = [summarize(timeline, turns, room) for turns in cut]
     for (start, stop, said), text in zip(found, texts, strict=True):
-        wrong = flaw(text, stop, settings.limits.summary_chars) or unsaid(text, said)
+        wrong = flaw(text, stop, room) or unsaid(text, said, room)
         if wrong:
             return candidate.unverified("stretches", NO_SUMMARY, f"[{start}, {stop}) s: {wrong}")
     told = tuple((start, stop, text) for (start, stop, _), text in zip(found, texts, strict=True))
@@ -95,7 +96,7 @@ def cuts(desk: Desk, timeline: Timeline, settings: StreamSettings) -> list[tuple
 
     def note(turns: Sequence[Turn]) -> str:
         found.append(tuple(turns))
-        return log_summary(turns)
+        return settings.limits.log(turns)
 
     frames = None if timeline.clip.scene is not None else desk.frames(timeline)
 
@@ -200,7 +201,7 @@ def flaw(text: str, stop: int, most_chars: int) -> str:
     return f"tells of second {later[0]}" if later else ""
 
 
-def unsaid(text: str, said: Sequence[str], room: int = 900) -> str:
+def unsaid(text: str, said: Sequence[str], most_chars: int = CHARS) -> str:
     """The newest line that a log's text leaves out; where that text is full, older ones may go."""
     missing = [line for line in said if line not in text]
-    return f"leaves out {missing[-1]!r}" if missing and len(text) < room else ""
+    return f"leaves out {missing[-1]!r}" if missing and len(text) < most_chars - 100 else ""

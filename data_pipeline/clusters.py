@@ -125,8 +125,8 @@ class Slurm:
 
 
 def name_of(folder: Path) -> str:
-    """What the jobs of a run in this folder are called."""
-    place = str(folder.absolute()).encode()
+    """What the jobs of a run in this folder are called, by whatever path it is reached."""
+    place = str(folder.resolve()).encode()
     return f"joyvl-{hashlib.blake2b(place, digest_size=8).hexdigest()}"
 
 
@@ -160,7 +160,7 @@ def _queued(jobs: str) -> bool:
 def _squeue(*which: str) -> subprocess.CompletedProcess[str]:
     """Jobs of an array are one line each, with the number of the array."""
     return subprocess.run(
-        ["squeue", "--noheader", "--format=%A", *which],
+        ["squeue", "--noheader", "--format=%F", *which],
         capture_output=True,
         text=True,
         errors="replace",

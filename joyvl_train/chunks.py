@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from joyvl_train.actions import Silence
-from joyvl_train.memory import Memory, Summary, log_summary, told_summary
+from joyvl_train.memory import Memory, Summary, told_summary
 from joyvl_train.stream import Result, Stream, StreamSettings, Turn
 from joyvl_train.timeline import Timeline, TimelineError, actions
 
@@ -66,18 +66,21 @@ def training_chunks(
     timeline: Timeline,
     frames_of_second: Callable[[int], tuple[Any, ...]],
     settings: StreamSettings | None = None,
-    summarize: Summarize = log_summary,
+    summarize: Summarize | None = None,
     summaries: Sequence[Summary] = (),
 ) -> Iterator[Chunk]:
     """Cut a timeline into training samples, by driving a `Stream` with the gold actions.
 
-    `summarize` sees the turns that it summarizes and nothing later; where `summaries` tell of
-    their seconds already, those texts are taken (`told_summary`). A clip of at most `chunk_seconds`
-    gives one chunk. Raises `TimelineError` where the duration is unknown, a second
-    in which something is to be said has no frame, or a text comes after the last frame.
+    `summarize` sees the turns that it summarizes and nothing later (None: what was said, within the
+    limits of `settings`); where `summaries` tell of their seconds already, those texts are taken
+    (`told_summary`). A clip of at most `chunk_seconds` gives one chunk. Raises
+    `TimelineError` where the duration is unknown, a second in which something is to be said has no
+    frame, or a text comes after the last frame.
     """
     gold = actions(timeline)
     queries, results = queries_by_second(timeline), results_by_second(timeline)
+    settings = settings or StreamSettings()
+    summarize = summarize or settings.limits.log
     stream = Stream(settings, Memory(opening=timeline.opening))
     where = f"clip {timeline.clip.id!r}"
     texts_wait = False

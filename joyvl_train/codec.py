@@ -8,8 +8,9 @@ blocks lie on the cells of the vision encoder). Where that predicts badly, or li
 come to, or has gone on for long, the frame is a reference, which a model sees whole. After AdaCodec
 (arXiv 2606.02569); its thresholds, search and form of residual are not published: these are ours.
 
-All arithmetic is on whole numbers, so that a frame is coded alike on every machine, live, offline
-and after a state was put back. The cost of a frame is the mean absolute residual, in grey levels:
+All sums over a frame are of whole numbers, and only what they come to is divided, so that a frame
+is coded alike on every machine, live, offline and after a state was put back. The cost of a frame
+is the mean absolute residual, in grey levels:
 
     cost = mean |frame - predicted| - noise + 0.4 roughness of the motion
 
@@ -104,7 +105,7 @@ class Encoder:
     _size: tuple[int, int] = (0, 0)
     _since: int = 0  # frames since the last reference
     _gathered: float = 0.0
-    _floor: deque[float] = field(default_factory=deque)
+    _floor: deque[int] = field(default_factory=deque)  # sums over whole frames
     _forced: bool = False
 
     def push(self, frame: Image.Image) -> Coded:
@@ -117,14 +118,15 @@ class Encoder:
         motion = search(before, grey, self.settings.block, self.settings.search)
         now = np.asarray(grey, np.int16)
         residual = now - compensated(np.asarray(before, np.int16), motion, self.settings.block)
-        costs = _by_block(np.abs(residual), self.settings.block)
-        whole = float(costs.mean())
+        sums = _by_block(np.abs(residual), self.settings.block)
+        costs = (sums / self.settings.block**2).astype(np.float32)
+        whole = int(sums.sum(dtype=np.int64))
         self._floor.append(whole)
         if len(self._floor) > self.settings.noise:
             self._floor.popleft()
-        cost = whole - min(self._floor) + _ROUGH * roughness(motion)
+        cost = (whole - min(self._floor)) / residual.size + _ROUGH * roughness(motion)
         coded = Coded("", motion, residual, costs, cost, self._gathered + cost)
-        why = self._why(coded, whole)
+        why = self._why(coded)
         if why:
             return self._refer(why, coded)
         self._since += 1
@@ -139,7 +141,7 @@ class Encoder:
         """Another encoder that goes on from here by itself."""
         return replace(self, _floor=self._floor.copy())
 
-    def _why(self, coded: Coded, whole: float) -> Why:
+    def _why(self, coded: Coded) -> Why:
         settings, since = self.settings, self._since + 1
         if self._forced:
             return "forced"
@@ -256,9 +258,10 @@ def _padded(grey: Image.Image, block: int) -> Image.Image:
     return Image.fromarray(np.pad(np.asarray(grey), ((0, down), (0, right)), mode="edge"))
 
 
-def _by_block(values: NDArray[np.int16], block: int) -> NDArray[np.float32]:
+def _by_block(values: NDArray[np.int16], block: int) -> NDArray[np.int32]:
+    """The sum of each block."""
     height, width = values.shape
     lines = values.reshape(height // block, block, width).sum(axis=1, dtype=np.int32)
-    sums = lines.reshape(height // block, width // block, block).sum(axis=2)
-    means: NDArray[np.float32] = (sums / (block * block)).astype(np.float32)
-    return means
+    by_column = lines.reshape(height // block, width // block, block)
+    sums: NDArray[np.int32] = by_column.sum(axis=2, dtype=np.int32)
+    return sums

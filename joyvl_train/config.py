@@ -171,7 +171,11 @@ class StreamConfig:
     mid: int = _key(5, "summaries that become one long-term block", low=1, high=1_000)
     long: int = _key(15, "long-term blocks kept", low=0, high=1_000)
     summary_chars: int = _key(
-        1200, "characters of a summary, and of a long-term block", low=64, high=10**6
+        1200,
+        "characters of a long-term block, and of a summary that a record brings; one that a stream "
+        "makes itself has at most 1000, whatever this says",
+        low=64,
+        high=10**6,
     )
     pinned: int = _key(8, "standing instructions kept", low=0, high=1_000)
     pinned_chars: int = _key(600, "characters of the standing instructions", low=16, high=10**6)

@@ -28,7 +28,7 @@ from joyvl_train.actions import (
 )
 from joyvl_train.background import SimulatedBackground
 from joyvl_train.chunks import Summarize, queries_by_second
-from joyvl_train.memory import Memory, Summary, log_summary
+from joyvl_train.memory import Memory, Summary
 from joyvl_train.stream import Result, Stream, StreamSettings, Turn
 from joyvl_train.timeline import Rule, Timeline
 from joyvl_train.timing import (
@@ -366,7 +366,7 @@ def free_runs(
     seed: int = 0,
     early: int = EARLY,
     late: int = LATE,
-    summarize: Summarize = log_summary,
+    summarize: Summarize | None = None,
     policy: str = "model",
     progress: bool = True,
 ) -> Iterator[tuple[int, Trace]]:
@@ -374,13 +374,16 @@ def free_runs(
 
     Queries come at their seconds; results at the policy's own delegation plus the gold delay, from
     a `SimulatedBackground` of `seed`. A malformed reply stands as silence and is counted. Chunks
-    are summarized by `summarize`. `early` and `late` hold for onsets that name no window. Raises
-    `ValueError` where a record and its frames differ in length.
+    are summarized by `summarize`; None: by what was said, within the limits of `settings`. `early`
+    and `late` hold for onsets that name no window. Raises `ValueError` where a record and its
+    frames differ in length.
     """
     if batch < 1:
         raise ValueError(f"batch is {batch}; it must be 1 or more")
     for case in cases:
         check_case(case)
+    settings = settings or StreamSettings()
+    summarize = summarize or settings.limits.log
     waiting = deque(enumerate(cases))
     running: list[_Run] = []
     total = sum(frames.seconds for _, frames in cases)
@@ -390,9 +393,7 @@ def free_runs(
             while waiting or running:
                 while waiting and len(running) < batch:
                     index, case = waiting.popleft()
-                    run = _Run(
-                        index, case, settings or StreamSettings(), seed, (early, late), summarize
-                    )
+                    run = _Run(index, case, settings, seed, (early, late), summarize)
                     run.handle = engine.open(run.stream, index)
                     running.append(run)
                 asked = [run for run in running if not run.over and run.begin()]

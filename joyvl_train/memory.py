@@ -104,6 +104,10 @@ class Limits:
         """The characters that what tells of a chunk may take; no summary of theirs is cut."""
         return min(CHARS, self.summary_chars)
 
+    def log(self, turns: Sequence[Turn]) -> str:
+        """What was said in these turns (`log_summary`), so short that none of it is cut later."""
+        return log_summary(turns, self.told_chars)
+
     def __post_init__(self) -> None:
         for item in fields(self):
             value, least = getattr(self, item.name), 0

@@ -21,7 +21,7 @@ from joyvl_train.chunks import Chunk, Summarize, training_chunks
 from joyvl_train.conversation import clean
 from joyvl_train.frames import Frames
 from joyvl_train.marks import UNKNOWN
-from joyvl_train.memory import Summary, log_summary
+from joyvl_train.memory import Summary
 from joyvl_train.rendering import Rendered, Renderer
 from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline
@@ -86,14 +86,14 @@ def chunks_of(
     frames: Frames,
     settings: StreamSettings,
     size: Size | None = None,
-    summarize: Summarize = log_summary,
+    summarize: Summarize | None = None,
     summaries: Sequence[Summary] = (),
 ) -> list[Chunk]:
     """The chunks of a clip, with places for frames.
 
     size: that of every frame of clips that have all their frames (a rendered world's); None: the
     frames are asked, and a second that has none is left out. summarize: what memory says of turns
-    that are left behind, as far as `summaries` don't tell it.
+    that are left behind, as far as `summaries` don't tell it; None: what was said in them.
     """
     per_second = max(1, round(timeline.frames_per_second))
 
@@ -173,7 +173,7 @@ class StreamSamples:
     sample a clip, and of a clip that gives several chunks one drawn by the clip's number.
     cut_share: so large a share of the clips is cut sooner, after a drawn count of seconds from just
     above `lead` to twice that, so that short clips teach openings, too; not together with `chunks`.
-    summarize: (clip, turns) -> what memory says of turns left behind; None: `log_summary`. marks:
+    summarize: (clip, turns) -> what memory says of turns left behind; None: what was said. marks:
     (clip, seconds) -> the marks of their image tokens (`joyvl_train.marks`). late_share: so large a
     share of the clips stands for the latest part of a long stream: (clip, settings, chance) -> the
     second that it begins in, and the memory text that it opens with, is what `past` draws.
@@ -245,7 +245,7 @@ class StreamSamples:
             soon = rng.randint(settings.lead + 1, 2 * settings.lead + 2)
             settings = replace(settings, chunk_seconds=min(settings.chunk_seconds, soon))
         tell = self._summarize
-        summarize = log_summary if tell is None else partial(tell, timeline)
+        summarize = None if tell is None else partial(tell, timeline)
         chunks = chunks_of(timeline, frames, settings, self._size, summarize)
         if self._ends is None:
             number = rng.randrange(len(chunks))

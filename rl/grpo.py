@@ -30,7 +30,7 @@ from torch import Tensor
 from joyvl_train.branching import BranchingEngine
 from joyvl_train.collate import Batch
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
-from joyvl_train.memory import Summary, log_summary
+from joyvl_train.memory import Summary
 from joyvl_train.parts import adamw, in_bf16, use_master_weights
 from joyvl_train.ranks import is_first, of_all, wait_for_all
 from joyvl_train.rendering import Renderer
@@ -191,7 +191,7 @@ class Grpo:
                 frames,
                 self._stream,
                 prepare=self._prepare,
-                summarize=log_summary if tell is None else partial(tell, timeline),
+                summarize=None if tell is None else partial(tell, timeline),
                 summaries=self._summaries(window.clip),
                 seed=self._seed * 1_000_003 + step,
                 early=self.settings.early,

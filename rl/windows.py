@@ -17,7 +17,7 @@ from joyvl_train.actions import Silence
 from joyvl_train.chunks import Summarize
 from joyvl_train.frames import Frames
 from joyvl_train.heldout import Episode, Step
-from joyvl_train.memory import Memory, Summary, log_summary, told_summary
+from joyvl_train.memory import Memory, Summary, told_summary
 from joyvl_train.samples import frame_sizes
 from joyvl_train.stream import Stream, StreamSettings
 from joyvl_train.timeline import Timeline, TimelineError, actions
@@ -174,7 +174,7 @@ def open_window(
     settings: StreamSettings,
     *,
     prepare: Callable[[Any], Any] = lambda picture: picture,
-    summarize: Summarize = log_summary,
+    summarize: Summarize | None = None,
     summaries: Sequence[Summary] = (),
     seed: int = 0,
     early: int = EARLY,
@@ -185,12 +185,13 @@ def open_window(
 
     Where more than `lead` seconds lie before it, a chunk opens with its first second; else it is in
     the first chunk of the stream. prepare: what is made of each picture, once. summarize: tells of
-    turns that are left behind, as far as `summaries` don't, and sees no pictures. seed: of the
-    background. draw_gold: results of what is delegated within the window come after drawn delays;
-    those of the gold past when they did. Raises `TimelineError` where something is said in a second
-    without frames.
+    turns that are left behind, as far as `summaries` don't, and sees no pictures; None: what was
+    said. seed: of the background. draw_gold: results of what is delegated within the window come
+    after drawn delays; those of the gold past when they did. Raises `TimelineError` where something
+    is said in a second without frames.
     """
     first = window.first
+    summarize = summarize or settings.limits.log
     cut = first > settings.lead
     begun = -first % settings.chunk_seconds if cut else 0
     stream = Stream(settings, Memory(opening=timeline.opening), begun=begun)

@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -51,7 +52,7 @@ class _Said:
 class Live:
     """One live session; `close` it in the end. All of its methods run in one event loop.
 
-    keeper, bridge and modules make what works beside a stream.
+    keeper, bridge and modules make what works beside a stream. No keeper: `Said`.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Live:
         model: Model,
         settings: LiveSettings | None = None,
         *,
-        keeper: Callable[[], Keeper] = Said,
+        keeper: Callable[[], Keeper] | None = None,
         bridge: Callable[[Callable[[Outcome], None]], Bridge] | None = None,
         modules: Callable[[], Sequence[Module]] = tuple,
         mode: str = "default",
@@ -81,7 +82,9 @@ class Live:
         """Seconds that all else took."""
         self.voice = voice
         # Made anew with each beginning: what they know of a stream is forgotten with it.
-        self._make_keeper, self._make_bridge, self._make_modules = keeper, bridge, modules
+        said = partial(Said, self.settings.stream.limits.told_chars)
+        self._make_keeper = keeper or said
+        self._make_bridge, self._make_modules = bridge, modules
         self._opening, self._pins, self._seed = opening, tuple(pins), seed
         self._lock = asyncio.Lock()
         self._beside: set[asyncio.Task[Any]] = set()
@@ -404,7 +407,8 @@ class Live:
                 text = await self._keeper.chunk(seconds, due.turns)
         except (TimeoutError, EngineError, LLMError, ValueError) as error:
             self._tell("memory", what="failed", second=seconds.stop, detail=str(error)[:200])
-            text = await Said().chunk(seconds, due.turns)
+            chars = self.settings.stream.limits.told_chars
+            text = await Said(chars).chunk(seconds, due.turns)
         if session == self._session_number:
             self._summaries.append(Summary(seconds.start, seconds.stop, text))
             self._tell("summary", start=seconds.start, stop=seconds.stop, text=text)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.mixture import ALL, DIRECT, Plan, main
+from data_pipeline.world.streams import FAMILIES
 from joyvl_train.cli import compose
 from joyvl_train.cli import main as command_line
 
@@ -33,6 +34,12 @@ def test_each_arm_leaves_out_its_family_and_is_scored_on_all(tmp_path: Path) -> 
 def test_a_run_that_fails_ends_it(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path)], lambda command: 2) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_family_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--out", "y", "--families", "beauty"], lambda command: 2)
+    assert f"beauty: there are {FAMILIES[0]}, {FAMILIES[1]}" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from data_pipeline.families import chained
 from data_pipeline.sources.published import TOLD_SUMMARIES
 from data_pipeline.world.streams import stream
 from joyvl_train.chunks import training_chunks
+from joyvl_train.memory import Limits
 from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Clip, Event, Timeline
 from tests.data_pipeline.answers import Ask, verdict
@@ -54,6 +55,7 @@ def summed(
     answers: dict[str, Callable[[Ask], Any]] | None = None,
     faults: dict[str, tuple[float, Any]] | None = None,
     told: list[list[Any]] | None = None,
+    cut: StreamSettings = CUT,
     **settings: Any,
 ) -> tuple[Candidate, Oracle]:
     given = {"summarizer": write(), "summary_verifier": lambda ask: verdict(True)}
@@ -63,7 +65,7 @@ def summed(
         oracle.knows(replace(world, clip=replace(world.clip, id="v")), pictures)
         desk = Desk(lambda _: pictures, oracle.agents())
         work = {TOLD_SUMMARIES: told} if told else {}
-        (out,) = chained(stages(desk, CUT, **settings), [Candidate("c", timeline, work=work)])
+        (out,) = chained(stages(desk, cut, **settings), [Candidate("c", timeline, work=work)])
     return out, oracle
 
 
@@ -82,6 +84,17 @@ def test_the_worlds_log_asks_nobody_and_leaves_nothing_out() -> None:
         inside = [text for start, stop, text in out.summaries if start <= event.second < stop]
         assert all(event.text in text for text in inside)
     assert candidate_from_json(candidate_to_json(out)) == out
+
+
+def test_the_worlds_log_keeps_the_newest_where_room_is_short() -> None:
+    timeline = stream("commentary", 1, "train", seconds=70)
+    tight = replace(CUT, limits=Limits(summary_chars=150))
+    out, _ = summed(timeline, cut=tight)
+    whole, _ = summed(timeline)
+    assert out.status == "open" and len(out.summaries) == len(whole.summaries)
+    assert any(len(text) > 150 for *_, text in whole.summaries)
+    for (*_, text), (*_, full) in zip(out.summaries, whole.summaries, strict=True):
+        assert len(text) <= 150 and full.endswith(text)
 
 
 def test_stretches_are_those_that_a_stream_asks_for() -> None:

@@ -41,7 +41,9 @@ left = int(open(turns).read()) if os.path.exists(turns) else 0
 if sys.argv[-2] == "--name":
     with open(os.path.join(here, "names"), "a") as log:
         log.write(sys.argv[-1] + "\\n")
-    print("99\\n99\\n98" if left else "", end="")
+    (form,) = [word[9:] for word in sys.argv if word.startswith("--format=")]
+    for array, own in [("99", "99"), ("99", "100"), ("98", "98")] if left else []:
+        print(form.replace("%F", array).replace("%A", own))
     sys.exit(0)
 open(turns, "w").write(str(max(0, left - 1)))
 if left:
@@ -107,6 +109,12 @@ def test_the_jobs_of_an_interrupted_run_are_waited_for(tmp_path, slurm, capsys):
     (script,) = submitted(slurm)
     name = (slurm / "names").read_text().strip()
     assert f"#SBATCH --job-name={name}\n" in script and name != clusters.name_of(slurm)
+
+
+def test_a_run_keeps_its_name_by_whatever_path_it_is_reached(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    assert clusters.name_of(tmp_path / "link") == clusters.name_of(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

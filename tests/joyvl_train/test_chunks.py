@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from joyvl_train.actions import Delegation, Silence
 from joyvl_train.chunks import training_chunks
 from joyvl_train.conversation import messages
-from joyvl_train.memory import Memory, Summary
+from joyvl_train.memory import Limits, Memory, Summary
 from joyvl_train.stream import Stream, StreamSettings, Turn
 from joyvl_train.timeline import Clip, Event, Timeline, TimelineError
 
@@ -58,6 +58,14 @@ def test_a_longer_clip_is_cut_as_a_stream_is():
     )
     supervised = [t.second for c in chunks for t in c.turns if t.second >= c.supervised_from]
     assert supervised == list(range(25))
+
+
+def test_memory_keeps_the_newest_that_was_said():
+    said = tuple(Event(f"a{n}", n, "assistant", f"Bolt {n} is in.", answers="q") for n in range(7))
+    tight = replace(SHORT, limits=Limits(summary_chars=64))
+    _, chunk = training_chunks(line(15, (EVENTS[0], *said)), frame, tight)
+    kept = "…; 5 s assistant: Bolt 5 is in.; 6 s assistant: Bolt 6 is in."
+    assert f"0 to 7 s: {kept}\n" in chunk.memory_text
 
 
 def test_stored_summaries_tell_what_they_can_and_nothing_from_later():

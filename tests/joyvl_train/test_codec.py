@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from joyvl_train.codec import CodecSettings, Coded, Encoder, compensated, search
+from joyvl_train.codec import CodecSettings, Coded, Encoder, compensated, roughness, search
 
 SMALL = CodecSettings(block=16, search=32)
 
@@ -96,6 +97,19 @@ def test_any_video_keeps_the_bounds_and_is_coded_alike_from_a_copy(data: st.Data
     references = [place for place, each in enumerate(whole) if each.reference]
     for one, other in zip(references, references[1:], strict=False):
         assert other - one >= given.gap or whole[other].why == "cut"
+
+
+def test_costs_come_of_whole_numbers() -> None:
+    """However many blocks there are: no sum is rounded."""
+    rng = np.random.default_rng(1)
+    frames = [rng.integers(0, 255, (509, 701, 3), dtype=np.uint8) for _ in range(4)]
+    encoder = Encoder(replace(SMALL, cut=1e9, drift=1e9))
+    sums: list[int] = []
+    for each in [encoder.push(Image.fromarray(frame)) for frame in frames][1:]:
+        sums.append(int(np.abs(each.residual).sum(dtype=np.int64)))
+        rough = roughness(each.motion)
+        assert each.cost == (sums[-1] - min(sums)) / each.residual.size + 0.4 * rough
+        assert np.isclose(each.costs.mean(), sums[-1] / each.residual.size)
 
 
 def test_what_was_lost_or_late_forces_a_reference_once() -> None:

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from joyvl_train.cli import compose
 from joyvl_train.config import MAX_WEIGHT, Config, UserError, check, flat, keys, nearest
+from joyvl_train.memory import Limits
 from joyvl_train.weights import LossWeights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,3 +187,9 @@ def test_a_real_model_is_trained_at_a_low_rate(model):
 def test_the_small_model_is_trained_at_a_high_rate():
     assert compose(ROOT, ["recipe=sft"]).train.learning_rate == 1e-3
     assert compose(ROOT, ["recipe=sft", "model.lora.rank=4"]).train.learning_rate == 1e-3
+
+
+def test_the_bound_of_what_a_stream_tells_is_told():
+    (key,) = [key for key in keys() if key.name == "stream.summary_chars"]
+    assert f"at most {Limits(summary_chars=10**6).told_chars}," in key.meaning
+    assert key.default == Limits().summary_chars

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from joyvl_train.collate import PackedRows, RowCollator
 from joyvl_train.config import UserError
 from joyvl_train.corpus import Corpus, open_corpus
 from joyvl_train.corpus_samples import CorpusStreams, corpus_parts
-from joyvl_train.memory import Summary
+from joyvl_train.memory import Limits, Summary
 from joyvl_train.records import Rejects, StreamLabels, TurnSample
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import chunks_of
@@ -133,6 +134,14 @@ def test_stored_summaries_open_the_chunks(renderer: Renderer, tmp_path: Path) ->
     assert "5 s assistant: fire" in texts[5]
     for index in range(8):
         assert part.source.length(index) == len(part.source.render(index)[0])
+
+
+def test_memory_keeps_the_newest_that_was_said(renderer: Renderer, tmp_path: Path) -> None:
+    gold = timeline("long", 20, tuple(said(f"a{n}", n + 0.5, f"Fire {n}.") for n in range(9)))
+    tight = replace(SHORT, limits=Limits(summary_chars=64))
+    (part,) = corpus_parts(shards(tmp_path, [(gold, Pictures(20))]), renderer, LossWeights(), tight)
+    text = renderer.tokenizer.decode(part.source.render(1)[0].ids)
+    assert "0 to 9 s: …; 7 s assistant: Fire 7.; 8 s assistant: Fire 8." in text
 
 
 def test_a_run_goes_on_with_its_own_data_alone(renderer: Renderer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.background import ERROR_DIGEST
 from joyvl_train.baselines import polled
+from joyvl_train.chunks import training_chunks
 from joyvl_train.heldout import (
     Step,
     Trace,
@@ -22,6 +24,7 @@ from joyvl_train.heldout import (
     to_json,
     write_traces,
 )
+from joyvl_train.memory import Limits, log_summary
 from joyvl_train.stream import Stream, StreamSettings
 from tests.joyvl_train.scripted import (
     Pictures,
@@ -94,6 +97,24 @@ def test_a_result_comes_at_the_policys_own_delegation_plus_the_gold_delay() -> N
     assert counts.delegations_matched == 1
     # It answered at once, a second before the gold delay to the answer is over.
     assert (counts.matched, counts.false_alarms) == (1, 1)
+
+
+def test_a_stream_reads_the_memory_that_training_cuts() -> None:
+    timeline = alerting()
+    for limits in (Limits(), Limits(summary_chars=64)):
+        settings = StreamSettings(chunk_seconds=26, lead=2, limits=limits)
+        texts: list[str] = []
+
+        def script(stream: Stream, index: int, texts: list[str] = texts) -> Reply:
+            texts.append(stream.memory_text)
+            return replay([timeline])(stream, index)
+
+        free_run(Scripted(script), cases(timeline), settings, progress=False)
+        _, chunk = training_chunks(timeline, lambda second: (second,), settings)
+        assert texts[-1] == chunk.memory_text
+        told = partial(log_summary, chars=limits.told_chars)
+        _, chunk = training_chunks(timeline, lambda second: (second,), settings, told)
+        assert texts[-1] == chunk.memory_text and "20 s assistant: A bus." in texts[-1]
 
 
 def test_results_wait_for_a_second_with_frames_and_so_does_what_is_due() -> None:

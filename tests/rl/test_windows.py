@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.world.streams import FAMILIES, WorldFrames
 from joyvl_train.chunks import training_chunks
-from joyvl_train.memory import log_summary
+from joyvl_train.memory import Limits, log_summary
 from joyvl_train.stream import StreamSettings
 from joyvl_train.timeline import Clip, Event, Timeline, TimelineError, actions
 from joyvl_train.timing import due
@@ -108,14 +109,17 @@ def test_a_window_opens_as_a_chunk_of_the_stream_does(first: int, length: int) -
         assert "Tell me when it rings." in stream.memory_text
 
 
-def test_a_window_at_a_boundary_is_the_chunk_that_training_cuts() -> None:
+@pytest.mark.parametrize("limits", [Limits(), Limits(summary_chars=64)])
+def test_a_window_at_a_boundary_is_the_chunk_that_training_cuts(limits: Limits) -> None:
     """Where the stream is cut anyway, the window's prompt is that of the trained sample."""
     timeline, frames = world("alerting", 4, seconds=48)
-    chunks = list(training_chunks(timeline, frames.frames, SMALL, log_summary))
+    tell = partial(log_summary, chars=limits.told_chars)
+    small = replace(SMALL, limits=limits)
+    chunks = list(training_chunks(timeline, frames.frames, small, tell))
     for chunk in chunks[1:]:
         first = chunk.supervised_from
         window = Window(0, "answer", first, first + 3, first)
-        opened = open_window(window, timeline, frames, SMALL)
+        opened = open_window(window, timeline, frames, small)
         opened.stream.observe(first, opened.show(first), *opened.episode.arrivals(first))
         assert opened.stream.memory_text == chunk.memory_text
         shown = [(t.second, t.queries, t.results, t.action) for t in opened.stream.turns[:-1]]

@@ -11,7 +11,7 @@ import pytest
 
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.background import Task
-from joyvl_train.memory import Summary
+from joyvl_train.memory import Limits, Summary
 from joyvl_train.stream import StreamSettings, Turn
 from serve.bridge import Backend, BackgroundError, Bridge, Solved
 from serve.feed import Feed
@@ -307,6 +307,17 @@ def test_memory_that_fails_or_is_late_never_holds_up_the_stream() -> None:
         assert [e["detail"] for e in kinds(live, "memory") if e["what"] == "failed"] == ["no words"]
         assert "A dog." in live.session.stream.memory.mid[0].text
         await live.close()
+
+        tight = replace(CHUNKS, stream=StreamSettings(6, 2, Limits(summary_chars=64)))
+        said = {number: Response(f"The dog has number {number}.") for number in range(4)}
+        for keeper in (Fails, None):
+            live = Live("a", Scripted(said), tight, keeper=keeper)
+            for number in range(8):
+                await live.step(second(number))
+                await settled()
+            told = live.session.stream.memory.mid[0].text
+            assert told == "…; 3 s assistant: The dog has number 3."
+            await live.close()
 
         slow = Slow()
         live = Live("a", Scripted(), CHUNKS, keeper=lambda: slow)
