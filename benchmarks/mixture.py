@@ -14,7 +14,6 @@ left out, and on the others by it, with 95 % intervals of a bootstrap over clips
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.compare_runs import shown, tables
-from benchmarks.result_page import keep, page, row, versions
-from benchmarks.trained_arms import Arms, Start, run_all, started, without_places
+from benchmarks.result_page import row
+from benchmarks.trained_arms import Arms, Start, keep_tables, parser_of, run_all, started
 from data_pipeline.world.streams import FAMILIES
 from joyvl_train.report import NAMES, figure
 from joyvl_train.timing import Run, paired_difference
@@ -104,15 +103,10 @@ def _of(run: Run, family: str, own: bool) -> Run:
 
 
 def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser = parser_of(__doc__ or "")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), help="left out in turn")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
     parser.add_argument("--corpus", nargs="*", default=[], help="keys of recipe=corpus")
-    parser.add_argument("--train", nargs="*", default=[], help="keys of recipe=sft, all arms")
     parser.add_argument("--direct", action="store_true", help="one arm on the world's own draw")
-    parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
-    parser.add_argument("--results", type=Path, help="a page to keep the tables in")
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.families if name not in FAMILIES]:
         parser.error(f"--families {unknown[0]}: there are {', '.join(FAMILIES)}")
@@ -120,14 +114,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     plan = Plan(given.out, *map(tuple, lists), direct=given.direct)
     if code := run_all(plan.commands(), start):
         return code
-    text = page(
-        "What each family teaches",
-        "mixture.py",
-        versions("torch", "transformers"),
-        compared(plan, given.samples),
-        [f"Corpus: {without_places(plan.corpus_keys)}. Training: {without_places(plan.train)}."],
-    )
-    keep(given.results or given.out / "mixture.md", text)
+    keep_tables(given, "mixture", "What each family teaches", compared(plan, given.samples))
     return 0
 
 

@@ -13,7 +13,6 @@ and recall beside them.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.compare_runs import differences
-from benchmarks.result_page import keep, page, versions
-from benchmarks.trained_arms import Arms, Start, run_all, started, without_places
+from benchmarks.trained_arms import Arms, Start, keep_tables, parser_of, run_all, started
 from rl.rewards import PARTS
 
 ALL, BEGUN = "all parts", "the start"
@@ -77,15 +75,10 @@ def compared(plan: Plan, samples: int = 2000) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(__doc__ or "")
     parser.add_argument("--start", required=True, help="run or checkpoint that all go on from")
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--parts", nargs="*", default=list(PARTS), help="left out in turn")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
-    parser.add_argument("--train", nargs="*", default=[], help="keys of recipe=grpo, all arms")
     parser.add_argument("--score", nargs="*", default=[], help="keys of the scoring, all arms")
-    parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
-    parser.add_argument("--results", type=Path, help="a page to keep the tables in")
     given = parser.parse_args(arguments)
     if unknown := [part for part in given.parts if part not in PARTS]:
         parser.error(f"--parts {unknown[0]}: there are {', '.join(PARTS)}")
@@ -93,14 +86,9 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     plan = Plan(given.out, str(Path(given.start).absolute()), *map(tuple, lists))
     if code := run_all(plan.models.commands(), start):
         return code
-    text = page(
-        "What the parts of the reward do",
-        "reward_parts.py",
-        versions("torch", "transformers"),
-        compared(plan, given.samples),
-        [f"Training: {without_places(plan.train)}. Scoring: {without_places(plan.score)}."],
+    keep_tables(
+        given, "reward_parts", "What the parts of the reward do", compared(plan, given.samples)
     )
-    keep(given.results or given.out / "reward_parts.md", text)
     return 0
 
 

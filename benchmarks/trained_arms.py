@@ -3,6 +3,7 @@ same held-out streams of the world."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.compare_runs import Finished, find  # noqa: E402
+from benchmarks.result_page import keep, page, versions  # noqa: E402
 
 Start = Callable[[Sequence[str]], int]
 """Runs a command line of the package; its exit code."""
@@ -65,6 +67,29 @@ class Arms:
         known = json.loads(trained.read_text(encoding="utf-8")) if trained.exists() else {}
         (run,) = find([self.place("scored", arm, seed)])
         return replace(run, metrics={**known, **run.metrics})
+
+
+def parser_of(told: str) -> argparse.ArgumentParser:
+    """The options that all comparisons have. told: the script's own text."""
+    parser = argparse.ArgumentParser(description=told.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
+    parser.add_argument("--train", nargs="*", default=[], help="keys of training, all arms")
+    parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
+    parser.add_argument("--results", type=Path, help="a page to keep the tables in")
+    return parser
+
+
+def keep_tables(given: argparse.Namespace, script: str, title: str, lines: Sequence[str]) -> None:
+    """Keeps a comparison, with the keys that it was made with: in --results, or OUT/script.md."""
+    used = {
+        what: without_places(keys)
+        for what in ("corpus", "train", "score")
+        if (keys := getattr(given, what, None))
+    }
+    note = [f"Keys of {what}: {keys}." for what, keys in used.items()]
+    text = page(title, f"{script}.py", versions("torch", "transformers"), lines, note)
+    keep(given.results or given.out / f"{script}.md", text)
 
 
 def started(arguments: Sequence[str]) -> int:

@@ -19,7 +19,6 @@ seeds, paired.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
@@ -31,8 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.compare_runs import tables
-from benchmarks.result_page import keep, page, versions
-from benchmarks.trained_arms import Arms, Start, run_all, started, without_places
+from benchmarks.trained_arms import Arms, Start, keep_tables, parser_of, run_all, started
 from data_pipeline.agents.own_model import served
 
 MEASURES = ("onset_f1", "content_accuracy", "false_alarms_per_hour")
@@ -102,16 +100,11 @@ def compared(plan: Plan, samples: int = 2000) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser = parser_of(__doc__ or "")
     parser.add_argument("--share", type=float, default=0.2, help="share of streams damaged")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
     parser.add_argument("--corpus", nargs="*", default=[], help="keys of recipe=corpus, all arms")
     parser.add_argument("--verify", nargs="*", default=[], help="keys of it that verify")
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint that verifies")
-    parser.add_argument("--train", nargs="*", default=[], help="keys of recipe=sft, all arms")
-    parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
-    parser.add_argument("--results", type=Path, help="a page to keep the tables in")
     parser.add_argument("--print", action="store_true", help="print the commands and stop")
     given = parser.parse_args(arguments)
     lists = (given.seeds, given.corpus, given.verify, given.train)
@@ -135,10 +128,7 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     except ValueError as error:
         print(f"verification: {error}", file=sys.stderr)
         return 2
-    used = f"Corpora: {without_places(plan.corpus_keys)}. Training: {without_places(plan.train)}."
-    packages = versions("torch", "transformers")
-    text = page("What verification buys", "verification.py", packages, [tables_of], [used])
-    keep(given.results or given.out / "verification.md", text)
+    keep_tables(given, "verification", "What verification buys", [tables_of])
     return 0
 
 

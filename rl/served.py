@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,9 +62,9 @@ class ServedSampler:
 
     Its log-probabilities must be those at the temperature (`--logprobs-mode
     processed_logprobs`). publish: writes the model's weights, on all ranks, into a folder that the
-    endpoint reads. leads: this process brings it the weights, for all
-    that draw from it. most: requests in flight. `branch` and `take` raise `UserError` where the
-    endpoint fails, after `tries`, or says what can't be read.
+    endpoint reads. leads: this process brings it the weights, for all that draw from it. most:
+    requests in flight. `branch` and `take` raise `UserError` where the endpoint fails, after
+    `tries`, or says what can't be read.
     """
 
     def __init__(
@@ -229,6 +230,8 @@ class ServedSampler:
             ]
         except (KeyError, TypeError, ValueError):
             raise self._strange("it tells no tokens with their log-probabilities") from None
+        if not all(math.isfinite(each) for _, logprobs in drawn for each in logprobs):
+            raise self._strange("it told log-probabilities that are no numbers")
         if len(drawn) != count or any(len(ids) != len(logs) or not ids for ids, logs in drawn):
             raise self._strange(f"it told other than {count} choices with their log-probabilities")
         if not self._compared:

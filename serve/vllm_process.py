@@ -46,9 +46,9 @@ class Vllm:
     """A server of `checkpoint` on this machine's `port`, in the environment of `python`.
 
     images: pictures that a prompt may hold. length: tokens that it may have. log: what it prints
-    goes there. variables: of its environment, beside this process's. It ends with this process,
-    however that ends. `keep` starts it anew whenever it ends by itself, after a wait that doubles
-    until it has answered for `steady` seconds.
+    goes there. variables: of its environment, beside this process's. On Linux it ends with this
+    process, however that ends. `keep` starts it anew whenever it ends by itself, after a wait that
+    doubles until it has answered for `steady` seconds.
     """
 
     python: Path

@@ -130,6 +130,11 @@ def test_weights_are_taken_up_by_the_one_that_leads(renderer: Renderer, tmp_path
         draws.end()
 
 
+def unlikely(told: dict[str, Any]) -> dict[str, Any]:
+    told["choices"][0]["logprobs"]["content"][0]["logprob"] = float("nan")
+    return told
+
+
 WRONG = {
     "another prompt": (lambda prompt, quiet: drawn([*prompt[:-1], 0], quiet), "from token"),
     "a longer prompt": (lambda prompt, quiet: drawn([*prompt, 0], quiet), "from token"),
@@ -138,6 +143,7 @@ WRONG = {
     "an empty one": (lambda prompt, quiet: drawn(prompt, []), "other than 1 choices"),
     "no tokens": (lambda prompt, quiet: {"choices": []}, "tells no tokens"),
     "a text for a token": (lambda prompt, quiet: drawn(prompt, ["x"]), "tells no tokens"),
+    "no number": (lambda prompt, quiet: unlikely(drawn(prompt, quiet)), "are no numbers"),
     "no object": (lambda prompt, quiet: [1], "no JSON object"),
     "no JSON": (lambda prompt, quiet: (200, "<html>"), "no JSON object"),
     "refused": (lambda prompt, quiet: (400, "no model of that name"), "no model of that name"),

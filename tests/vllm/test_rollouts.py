@@ -20,6 +20,7 @@ from rl.settings import Settings
 from rl.windows import Sizes
 from tests.rl.policies import SETTINGS
 from tests.rl.tiny_grpo import MIX, Clips
+from tests.serve.test_faults import free_port
 from tests.vllm.served import PYTHON, ROOT, needs_vllm
 
 pytestmark = [pytest.mark.slow, needs_vllm, pytest.mark.usefixtures("one_thread")]
@@ -80,7 +81,7 @@ def test_the_recipe_starts_one_and_ends_it(
                 f"checkpoint={folder}",
                 f"run.dir={tmp_path / 'run'}",
             ),
-            *("grpo.sampler=vllm", f"serve.vllm_python={PYTHON}", "serve.vllm_port=8713"),
+            *("grpo.sampler=vllm", f"serve.vllm_python={PYTHON}", f"serve.vllm_port={free_port()}"),
             "serve.vllm_options=[--enforce-eager,--max-model-len,8192]",
             *(f"data.cache_dir={tmp_path / 'cache'}", "data.workers=0", "run.threads=1"),
         ],
