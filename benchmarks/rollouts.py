@@ -2,12 +2,14 @@
 
     python benchmarks/rollouts.py [--checkpoint DIR] [--windows 8] [--group 8] [--out FILE]
 
-Both roll out the same windows with the same policy, temperature and token limit. The generic way is
-what a trainer does that knows no streams: at every second the prompts of all rollouts, with all
-their frames, go through `generate` as one padded batch. Ours encodes a window's prompt and each
-frame once and keeps the cache. The texts are drawn by different random numbers; how many tokens and
-turns came of it stands in the table. Then ours without one of its gains each. Rounds are taken in
-turn, and the ratio is the median of theirs.
+Both roll out the same windows, drawn as recipe=grpo draws those of a step, with the same policy,
+temperature and token limit. The generic way is what a trainer does that knows no streams: at every
+second the prompts of all rollouts, with all their frames, go through `generate` as one padded
+batch. Ours encodes a window's prompt and each frame once, keeps the cache, and reads a second once
+for all rollouts that have said the same so far. The texts are drawn by different random numbers;
+how many tokens and turns came of it stands in the table. Then ours without one of its gains each.
+Rounds are taken in turn, each with the windows of another step, and the ratio is the median of
+theirs.
 """
 
 from __future__ import annotations
@@ -26,20 +28,23 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.result_page import keep, page, row, versions
-from data_pipeline.world.corpus import WorldStreams
-from data_pipeline.world.streams import FAMILIES
-from joyvl_train.actions import ActionFormatError, Silence, parse_action
+from data_pipeline.world.corpus import WorldStreams, family_weights
+from joyvl_train.actions import ActionFormatError, parse_action
 from joyvl_train.branching import BranchingEngine
 from joyvl_train.checkpoint import load_for_inference
+from joyvl_train.heldout import Step
 from joyvl_train.rendering import Renderer
+from joyvl_train.rl_config import WindowsConfig
 from joyvl_train.stream import StreamSettings
 from joyvl_train.trainer import generating
+from rl.plan import Plan
 from rl.rollout import Rollout, roll
-from rl.windows import Opened, Sizes, open_window, windows_of
+from rl.windows import Opened, Sizes, open_window
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "rollouts.md"
 TEMPERATURE, LIMIT = 1.0, 24
+LONGEST = 60  # seconds of a clip, as in recipe=grpo
 
 
 @dataclass
@@ -52,23 +57,23 @@ class Done:
     tokens: int
 
 
-def opened(renderer: Renderer, count: int, size: int, side: int) -> list[Opened]:
-    """The first windows of so many clips, `size` seconds before what is due and four after it."""
-    clips = WorldStreams("train", 77, 10**6, dict.fromkeys(FAMILIES, 1.0), "drawn", side)
+def opened(renderer: Renderer, count: int, before: int, side: int, step: int) -> list[Opened]:
+    """The windows of one step, drawn as training draws them from clips as long as its own, answer
+    windows from `before` seconds before what is due."""
+    weights = family_weights((), {})
+    clips = WorldStreams("train", 77, 4000, weights, "drawn", side, longest=LONGEST)
+    plan = Plan(clips, Sizes(before, 4), WindowsConfig().mix)
     found: list[Opened] = []
-    number = 0
-    while len(found) < count:
-        timeline, frames = clips[number]
-        for window in windows_of(number, timeline, Sizes(size, 4))[:1]:
-            each = open_window(
-                window,
-                timeline,
-                frames,
-                StreamSettings(100, 10),
-                prepare=lambda picture: renderer.processor.images([picture]),
-            )
-            found.append(each)
-        number += 1
+    for window in plan.windows(step, count):
+        timeline, frames = plan.clip(window)
+        each = open_window(
+            window,
+            timeline,
+            frames,
+            StreamSettings(100, 10),
+            prepare=lambda picture: renderer.processor.images([picture]),
+        )
+        found.append(each)
     return found
 
 
@@ -104,15 +109,18 @@ def generic(model: Any, renderer: Renderer, windows: Sequence[Opened], group: in
     begun = time.perf_counter()
     going = [(w, w.stream.fork(), w.episode.fork()) for w in windows for _ in range(group)]
     done = Done(0.0, len(going), 0, 0)
-    longest = max(w.window.stop - w.window.first for w in windows)
-    for offset in range(longest):
+    over: set[int] = set()
+    for offset in range(max(w.window.stop - w.window.first for w in windows)):
         live = []
-        for w, stream, episode in going:
+        for number, (w, stream, episode) in enumerate(going):
             second = w.window.first + offset
-            if second < w.window.stop:
+            if second < w.window.stop and number not in over:
                 stream.observe(second, w.show(second), *episode.arrivals(second))
-                live.append(stream)
-        prompts = [renderer.render(stream.memory_text, stream.turns) for stream in live]
+                live.append(number)
+        if not live:
+            break
+        streams = [going[number][1] for number in live]
+        prompts = [renderer.render(stream.memory_text, stream.turns) for stream in streams]
         length = max(len(prompt) for prompt in prompts)
         ids = torch.full((len(prompts), length), renderer.end_id)
         mask = torch.zeros_like(ids)
@@ -134,14 +142,19 @@ def generic(model: Any, renderer: Renderer, windows: Sequence[Opened], group: in
                 eos_token_id=list(renderer.stop_ids),
                 pad_token_id=renderer.end_id,
             )
-        for stream, line in zip(live, out[:, length:].tolist(), strict=True):
+        for number, line in zip(live, out[:, length:].tolist(), strict=True):
             stop = next((i for i, t in enumerate(line) if t in renderer.stop_ids), len(line) - 1)
             done.tokens += stop + 1
             done.turns += 1
             try:
-                stream.act(parse_action(renderer.read(line[:stop])))
+                action = parse_action(renderer.read(line[:stop]))
             except ActionFormatError:
-                stream.act(Silence())
+                over.add(number)
+                continue
+            _, stream, episode = going[number]
+            turn = stream.open_turn
+            assert turn is not None
+            episode.note(Step(turn.second, action, turn.queries, turn.results), stream.act(action))
     done.seconds = time.perf_counter() - begun
     return done
 
@@ -162,11 +175,10 @@ def measure(
     for size in sizes:
         figures: dict[str, list[Done]] = {name: [] for name in WAYS}
         with generating(model) as plain:
-            for _ in range(rounds):
+            for step in range(rounds):
                 for name, way in WAYS.items():
-                    figures[name].append(
-                        way(plain, renderer, opened(renderer, windows, size, side), group)
-                    )
+                    drawn = opened(renderer, windows, size, side, step)
+                    figures[name].append(way(plain, renderer, drawn, group))
         head = ["windows", "way", "rollouts/s", "turns", "tokens", "times as fast"]
         if not lines:
             lines += [row(head), row(["---"] * len(head))]
@@ -174,8 +186,8 @@ def measure(
         for name, all_done in figures.items():
             ratios = [b.seconds / d.seconds for b, d in zip(base, all_done, strict=True)]
             rate = statistics.median(d.rollouts / d.seconds for d in all_done)
-            last = all_done[-1]
-            cells = [f"{size} + 5 s", name, f"{rate:.1f}", f"{last.turns}", f"{last.tokens}"]
+            turns, tokens = sum(d.turns for d in all_done), sum(d.tokens for d in all_done)
+            cells = [f"{size} + 5 s", name, f"{rate:.1f}", f"{turns}", f"{tokens}"]
             lines.append(row([*cells, f"{statistics.median(ratios):.1f}"]))
     device = str(next(model.parameters()).device)
     note = [

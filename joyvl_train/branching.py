@@ -2,12 +2,12 @@
 
 Rollouts of a window see the same frames, and most of them say the same for many seconds: nothing.
 As long as they do, their history is one, and one row of the cache holds it; a second is read once
-for all of them. Those that say something else go on in a row of their own.
+for all of them. Those that say something else go on in other rows, one for each text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,13 +63,25 @@ class BranchingEngine(Engine):
                 for of_row, own in zip(draws, places, strict=True):
                     for n, draw in enumerate(of_row):
                         self._generate_whole(self._rows[own[n]], draw)
-        for number, (of_row, own) in enumerate(zip(draws, places, strict=True)):
-            for handle in dict.fromkeys(own.values()):
-                members = tuple(i for i in own if own[i] == handle)
+        for number, (of_row, place) in enumerate(zip(draws, places, strict=True)):
+            for handle, members in self._together(handles[number], of_row, place).items():
                 row = self._rows[handle]
                 reply = read_reply(self.renderer, of_row[members[0]], row.prompt_length)
                 found[number].append(Branch(handle, reply, members))
         return found
+
+    def _together(
+        self, own: int, draws: Sequence[Draw], place: Mapping[int, int]
+    ) -> dict[int, tuple[int, ...]]:
+        """Handle -> the draws that go on there: those that said the same go on in one row, the
+        stream's own where one of them has it, and their other rows are closed."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for n in sorted(place, key=lambda n: (place[n] != own, n)):
+            alike.setdefault(tuple(draws[n].tokens), []).append(n)
+        kept = {place[members[0]]: tuple(sorted(members)) for members in alike.values()}
+        for handle in set(place.values()) - set(kept):
+            self.close(handle)
+        return kept
 
     def _drawn(self, rows: Sequence[Row], draws: Sequence[Sequence[Draw]]) -> list[dict[int, int]]:
         """Reads the open turns and draws; of each row the handle of every draw."""
