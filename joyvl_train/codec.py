@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Why = Literal["first", "forced", "size", "cut", "drift", "length", ""]
+Why = Literal["first", "size", "cut", "drift", "length", ""]
 """Why a frame is a reference; "" where it is none."""
 
 _ROUGH = 0.4
@@ -48,6 +48,7 @@ class CodecSettings:
     two frames. A frame is a reference where its cost is above `cut`; where the costs since the last
     reference add up to more than `drift`, which is looked at from `gap` frames after it on; and
     `longest` frames after it. noise: frames of which the least cost is taken for the noise.
+    side: of the picture that shows the change of a frame that is no reference.
     """
 
     block: int = 32
@@ -57,6 +58,7 @@ class CodecSettings:
     gap: int = 2
     longest: int = 30
     noise: int = 8
+    side: int = 64
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -106,7 +108,6 @@ class Encoder:
     _since: int = 0  # frames since the last reference
     _gathered: float = 0.0
     _floor: deque[int] = field(default_factory=deque)  # sums over whole frames
-    _forced: bool = False
 
     def push(self, frame: Image.Image) -> Coded:
         """The next frame's code. A frame of another size than the one before is a reference."""
@@ -133,18 +134,12 @@ class Encoder:
         self._gathered = coded.gathered
         return coded
 
-    def force(self) -> None:
-        """The next frame will be a reference: some before it were lost, or came late."""
-        self._forced = True
-
     def copy(self) -> Encoder:
         """Another encoder that goes on from here by itself."""
         return replace(self, _floor=self._floor.copy())
 
     def _why(self, coded: Coded) -> Why:
         settings, since = self.settings, self._since + 1
-        if self._forced:
-            return "forced"
         if coded.cost > settings.cut:
             return "cut"
         if since >= settings.longest:
@@ -152,7 +147,7 @@ class Encoder:
         return "drift" if since >= settings.gap and coded.gathered > settings.drift else ""
 
     def _refer(self, why: Why, coded: Coded | None = None) -> Coded:
-        self._since, self._gathered, self._forced = 0, 0.0, False
+        self._since, self._gathered = 0, 0.0
         if why in ("first", "size", "cut"):
             self._floor.clear()  # another picture, with a noise of its own
         return replace(coded or Coded(why), why=why)

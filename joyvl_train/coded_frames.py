@@ -1,25 +1,53 @@
-"""What a model sees of a frame that is no reference: a small picture of what has changed.
+"""Frames as a model with a predictive code sees them: references whole, the others by a small
+picture of what has changed.
 
-    predicted(frame, before, 64)     # 64 by 64 pixels: four tokens of a Qwen3-VL, where the whole
-                                     # frame of 192 by 192 has 36
+    coder = FrameCoder(settings)
+    shown = coder.push(second, pictures)     # Image.Image, or Predicted(Image.Image)
 
-What is as it was a frame ago is mid-grey; what is not shows as it is now, in its place: a thing
-that came, one that moved, and where one left what is there instead. It goes through the vision
-encoder as any picture does, so that nothing that trains or serves has to know of it.
+The small picture, `change`, is mid-grey where the frame is as the one before was; elsewhere it is
+as the frame is now, in its place: a thing that came, one that moved, and where one left what is
+there instead. It goes through the vision encoder as any picture does (four tokens for 64 by 64
+pixels of a Qwen3-VL, where a frame of 192 by 192 has 36), so that no model code has to know of it.
+
+A chunk's first second is coded anew, and so is one after seconds that are missing. So what a
+prompt holds follows from the frames of its own chunk alone: live, offline and after a restart.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
 import numpy as np
 from PIL import Image
+
+from joyvl_train.codec import Coded, Encoder
+from joyvl_train.stream import Predicted, StreamSettings
+
+if TYPE_CHECKING:
+    from joyvl_train.frames import Frames
+
+Shown = Image.Image | Predicted
+
+
+class ShownFrames(Protocol):
+    """The frames of a clip as a model sees them, by the second; plain `Frames` are, too."""
+
+    @property
+    def seconds(self) -> int: ...
+
+    def frames(self, second: int) -> tuple[Shown, ...]: ...
+
 
 _LOW, _HIGH = 10, 40
 """Levels of change that are none, and that are shown in full: noise is below, things are above."""
 
 _GREY = 128
+_KEPT_STRETCHES = 3
 
 
-def predicted(frame: Image.Image, before: Image.Image, side: int) -> Image.Image:
+def change(frame: Image.Image, before: Image.Image, side: int) -> Image.Image:
     """The square RGB picture, `side` pixels wide, of what differs in `frame` from `before`, a frame
     of the same size. Raises `ValueError` where their sizes differ."""
     if frame.size != before.size:
@@ -28,6 +56,94 @@ def predicted(frame: Image.Image, before: Image.Image, side: int) -> Image.Image
         np.asarray(each.convert("RGB").resize((side, side), Image.Resampling.BOX), np.int16)
         for each in (frame, before)
     )
-    change = np.abs(now - was).max(axis=2, keepdims=True)
-    shown = np.clip((change - _LOW).astype(np.int32) * 255 // (_HIGH - _LOW), 0, 255)
+    apart = np.abs(now - was).max(axis=2, keepdims=True)
+    shown = np.clip((apart - _LOW).astype(np.int32) * 255 // (_HIGH - _LOW), 0, 255)
     return Image.fromarray((_GREY + (now - _GREY) * shown // 255).astype(np.uint8))
+
+
+class FrameCoder:
+    """Codes the frames of one stream as they come, with the boundaries that a `Stream` of these
+    settings has. begun: as of `Stream`. first: the first second of the stream; None: the first that
+    is pushed."""
+
+    def __init__(self, settings: StreamSettings, begun: int = 0, first: int | None = None) -> None:
+        assert settings.codec is not None, "settings of a stream whose frames are coded"
+        self._codec, self._settings, self._begun = settings.codec, settings, begun
+        self._encoder = Encoder(self._codec)
+        self._before: Image.Image | None = None
+        self._stretch = -1
+        self._first = first  # with or without frames
+        self._last = -1  # the last second with frames
+        self.codes: list[Coded] = []
+        """Of the frames of the last second."""
+
+    def push(self, second: int, frames: Sequence[Image.Image]) -> tuple[Shown, ...]:
+        """What is seen of the frames of `second`, which is later than the one before."""
+        if self._first is None:
+            self._first = second
+        self.codes = []
+        if not frames:
+            return ()
+        stretch = stretch_of(second, self._settings, self._first - self._begun)
+        if stretch != self._stretch or second != self._last + 1:
+            self._encoder, self._before = Encoder(self._codec), None
+        self._stretch, self._last = stretch, second
+        return tuple(map(self._coded, frames))
+
+    def _coded(self, frame: Image.Image) -> Shown:
+        code = self._encoder.push(frame)
+        self.codes.append(code)
+        before, self._before = self._before, frame
+        if code.reference:
+            return frame
+        assert before is not None, "the first frame is a reference"
+        return Predicted(change(frame, before, self._codec.side))
+
+
+def stretch_of(second: int, settings: StreamSettings, origin: int) -> int:
+    """Which of the stretches that are coded by themselves a second is in: one begins where a chunk
+    does, with the first second that it carries over. origin: where the first chunk begins."""
+    return max(0, (second - origin + settings.lead) // settings.chunk_seconds)
+
+
+class CodedFrames:
+    """A clip's frames as they are coded; all of a second's chunk before it is looked at for it.
+
+    The clip is watched from its first second. Some stretches are kept; not for several threads.
+    """
+
+    def __init__(self, frames: Frames, settings: StreamSettings, begun: int = 0) -> None:
+        self._frames, self._settings, self._begun = frames, settings, begun
+        self._kept: OrderedDict[int, tuple[FrameCoder, dict[int, tuple[Shown, ...]]]]
+        self._kept = OrderedDict()
+
+    @property
+    def seconds(self) -> int:
+        return self._frames.seconds
+
+    def frames(self, second: int) -> tuple[Shown, ...]:
+        """What is seen of a second's frames."""
+        stretch = stretch_of(second, self._settings, -self._begun)
+        if stretch not in self._kept:
+            self._kept[stretch] = FrameCoder(self._settings, self._begun, 0), {}
+            if len(self._kept) > _KEPT_STRETCHES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(stretch)
+        coder, found = self._kept[stretch]
+        chunk, lead = self._settings.chunk_seconds, self._settings.lead
+        first = max(0, stretch * chunk - lead - self._begun) if stretch else 0
+        for each in range(first + len(found), second + 1):
+            found[each] = coder.push(each, self._frames.frames(each))
+        return found[second]
+
+
+def coded(frames: Frames, settings: StreamSettings, begun: int = 0) -> ShownFrames:
+    """A clip's frames as a model on a stream of these settings sees them; begun: as of `Stream`."""
+    return frames if settings.codec is None else CodedFrames(frames, settings, begun)
+
+
+def prepared(shown: Shown, prepare: Callable[[Image.Image], Any]) -> Any:
+    """What `prepare` makes of the picture, marked as it was."""
+    if isinstance(shown, Predicted):
+        return Predicted(prepare(shown.frame))
+    return prepare(shown)

@@ -22,6 +22,7 @@ from joyvl_train.corpus_config import AgentsConfig, CorpusConfig, ExecutorConfig
 from joyvl_train.eval_config import CasesConfig
 from joyvl_train.rl_config import GrpoConfig, RewardConfig, WindowsConfig
 from joyvl_train.serve_config import ServeConfig, SpeechConfig
+from joyvl_train.stream_config import CodecConfig, StreamConfig
 
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
@@ -153,6 +154,12 @@ class DataConfig:
         low=0,
         high=1000,
     )
+    codec: str = _key(
+        "off",
+        "predictive: frames that say little that is new are shown by a small picture of what has "
+        "changed (codec); off: every frame is shown whole",
+        choices=("off", "predictive"),
+    )
     cache_dir: str = _key(".cache/frames", "folder of the decoded frames")
     workers: int = _key(0, "processes that prepare samples; 0: in the run itself", low=0, high=256)
     held_out: float = _key(
@@ -162,24 +169,6 @@ class DataConfig:
         low=0,
         high=0.9,
     )
-
-
-@dataclass
-class StreamConfig:
-    chunk_seconds: int = _key(100, "seconds after which a prompt starts anew", low=2, high=86_400)
-    lead: int = _key(10, "seconds of turns that the next chunk opens with", low=1, high=3_600)
-    mid: int = _key(5, "summaries that become one long-term block", low=1, high=1_000)
-    long: int = _key(15, "long-term blocks kept", low=0, high=1_000)
-    summary_chars: int = _key(
-        1200,
-        "characters of a long-term block, and of a summary that a record brings; one that a stream "
-        "makes itself has at most 1000, whatever this says",
-        low=64,
-        high=10**6,
-    )
-    pinned: int = _key(8, "standing instructions kept", low=0, high=1_000)
-    pinned_chars: int = _key(600, "characters of the standing instructions", low=16, high=10**6)
-    dialogue_tokens: int = _key(400, "tokens of other dialogue kept", low=0, high=10**6)
 
 
 @dataclass
@@ -301,10 +290,12 @@ class Config:
     checkpoint: str = _key("", "checkpoint or run folder to start from; empty: by the recipe")
     seed: int = _key(0, "seed of training, or of a corpus", low=0, high=2**32 - 1)
     id: str = _key("", "id of a record, for recipe=corpus command=inspect")
+    video: str = _key("", "file of a video, for recipe=corpus command=codec")
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -54,9 +54,14 @@ def cut(text: str, chars: int) -> str:
     return _OPEN_END.sub("", text[: chars - 1]) + "…"
 
 
-def time_line(second: int) -> str:
-    """The time of a turn, as the model reads it: `<7.0 seconds>`."""
-    return f"<{second:.1f} seconds>"
+def time_line(second: int, predicted: Sequence[bool] = ()) -> str:
+    """The time of a turn, as the model reads it: `<7.0 seconds>`.
+
+    predicted: of each frame of the turn, whether it shows a change alone. Where one does, a mark
+    for each frame follows: `<7.0 seconds> ~`, or of three of which the first is whole `=~~`.
+    """
+    marks = "".join("~" if change else "=" for change in predicted) if any(predicted) else ""
+    return f"<{second:.1f} seconds> {marks}".rstrip()
 
 
 def user_content(turn: Turn) -> list[dict[str, str]]:
@@ -69,7 +74,7 @@ def user_content(turn: Turn) -> list[dict[str, str]]:
     query = " ".join(filter(None, map(clean, (*turn.queries, *turn.notes))))
     if query:
         lines.append(query)
-    lines.append(time_line(turn.second))
+    lines.append(time_line(turn.second, turn.predicted))
     text = "".join(f"{line}\n" for line in lines)
     return [{"type": "text", "text": text}, *({"type": "image"} for _ in turn.frames)]
 

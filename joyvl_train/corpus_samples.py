@@ -11,6 +11,7 @@ from typing import Any
 
 from joyvl_train.actions import ActionFormatError, Response
 from joyvl_train.chunks import Chunk, training_chunks
+from joyvl_train.coded_frames import ShownFrames, coded
 from joyvl_train.collate import Part
 from joyvl_train.config import UserError
 from joyvl_train.conversation import clean
@@ -54,7 +55,7 @@ class CorpusStreams:
         self._samples = array("q", samples)
         self._without = frozenset(zip(without[::2], without[1::2], strict=True))
         self._system = system
-        self._recent: OrderedDict[int, tuple[Frames, list[Chunk]]] = OrderedDict()
+        self._recent: OrderedDict[int, tuple[ShownFrames, list[Chunk]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._samples) // 3
@@ -77,7 +78,7 @@ class CorpusStreams:
         try:
             frames, chunks = self._cut(record)
             chunk = chunks[number]
-            turns = [replace(turn, frames=frames.frames(turn.second)) for turn in chunk.turns]
+            turns = [turn.showing(frames.frames(turn.second)) for turn in chunk.turns]
             rendered = self._renderer.render(chunk.memory_text, turns, self._system)
             if len(rendered) != length:
                 detail = f"{self._corpus.where(record)}: {len(rendered)} tokens, {length} before"
@@ -88,7 +89,7 @@ class CorpusStreams:
         weighed = token_weights(rendered, self._weights, from_second=chunk.supervised_from)
         return rendered, weighed
 
-    def _cut(self, record: int) -> tuple[Frames, list[Chunk]]:
+    def _cut(self, record: int) -> tuple[ShownFrames, list[Chunk]]:
         if record not in self._recent:
             sample = self._corpus[record]
             assert not isinstance(sample, TurnSample), "streams and questions are told apart once"
@@ -99,7 +100,7 @@ class CorpusStreams:
 
             told = labels.summaries
             chunks = list(training_chunks(labels.timeline, places, self._settings, summaries=told))
-            self._recent[record] = frames, chunks
+            self._recent[record] = coded(frames, self._settings), chunks
             if len(self._recent) > _RECENT_CLIPS:
                 self._recent.popitem(last=False)
         self._recent.move_to_end(record)
@@ -215,7 +216,8 @@ def corpus_parts(
             else:
                 stream, frames = sample
                 told = stream.summaries
-                chunks = chunks_of(stream.timeline, frames, settings, summaries=told)
+                shown_as = coded(frames, settings)
+                chunks = chunks_of(stream.timeline, shown_as, settings, summaries=told)
                 shown = {turn.second for chunk in chunks for turn in chunk.turns}
                 for second in set(range(frames.seconds)) - shown:
                     without.extend((record, second))

@@ -28,6 +28,7 @@ from joyvl_train.actions import (
 )
 from joyvl_train.background import SimulatedBackground
 from joyvl_train.chunks import Summarize, queries_by_second
+from joyvl_train.coded_frames import coded
 from joyvl_train.memory import Memory, Summary
 from joyvl_train.stream import Result, Stream, StreamSettings, Turn
 from joyvl_train.timeline import Rule, Timeline
@@ -310,6 +311,7 @@ class _Run:
         summarize: Summarize,
     ) -> None:
         self.index, (timeline, self.frames) = index, case
+        self._shown = coded(self.frames, settings)
         self.stream = Stream(settings, Memory(opening=timeline.opening))
         self.episode = Episode(timeline, seed, early=window[0], late=window[1])
         self.handle = -1
@@ -323,7 +325,7 @@ class _Run:
     def begin(self) -> bool:
         """Open the turn of this second; False where there are no frames and so no turn."""
         now = self.second
-        turn = self.stream.observe(now, self.frames.frames(now), *self.episode.arrivals(now))
+        turn = self.stream.observe(now, self._shown.frames(now), *self.episode.arrivals(now))
         return turn is not None
 
     def end(self, reply: Answer | None) -> None:

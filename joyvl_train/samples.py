@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,17 +19,21 @@ from PIL import Image
 
 from joyvl_train.actions import Response
 from joyvl_train.chunks import Chunk, Summarize, training_chunks
+from joyvl_train.coded_frames import Shown, ShownFrames, coded
 from joyvl_train.conversation import clean
 from joyvl_train.frames import Frames
 from joyvl_train.marks import UNKNOWN
 from joyvl_train.memory import Summary
 from joyvl_train.rendering import Rendered, Renderer
-from joyvl_train.stream import StreamSettings, Turn
+from joyvl_train.stream import Predicted, StreamSettings, Turn
 from joyvl_train.timeline import Timeline
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights, Targets, token_weights
 
 Size = tuple[int, int]
+
+_RECENT = 48
+"""Samples whose coded frames are kept: twice as many as wait in a plan of rows."""
 
 
 class Streams(Protocol):
@@ -73,17 +78,24 @@ class _Place:
     size: Size
 
 
-def frame_sizes(frames: Frames, second: int) -> tuple[Size, ...]:
+def _place(index: int, shown: Shown) -> _Place | Predicted:
+    if isinstance(shown, Predicted):
+        return Predicted(_Place(index, shown.frame.size))
+    return _Place(index, shown.size)
+
+
+def frame_sizes(frames: ShownFrames, second: int) -> tuple[Size, ...]:
     """(width, height) of each picture of a second; decoded only where the frames can't tell."""
     offered: Callable[[int], tuple[Size, ...]] | None = getattr(frames, "sizes", None)
     if offered is not None:
         return offered(second)
-    return tuple(image.size for image in frames.frames(second))
+    shown = frames.frames(second)
+    return tuple((each.frame if isinstance(each, Predicted) else each).size for each in shown)
 
 
 def chunks_of(
     timeline: Timeline,
-    frames: Frames,
+    frames: ShownFrames,
     settings: StreamSettings,
     size: Size | None = None,
     summarize: Summarize | None = None,
@@ -93,11 +105,14 @@ def chunks_of(
 
     size: that of every frame of clips that have all their frames (a rendered world's); None: the
     frames are asked, and a second that has none is left out. summarize: what memory says of turns
-    that are left behind, as far as `summaries` don't tell it; None: what was said in them.
+    that are left behind, as far as `summaries` don't tell it; None: what was said in them. Where
+    the settings have a codec, `frames` are coded already, and are asked.
     """
     per_second = max(1, round(timeline.frames_per_second))
 
-    def places(second: int) -> tuple[_Place, ...]:
+    def places(second: int) -> tuple[_Place | Predicted, ...]:
+        if settings.codec is not None:
+            return tuple(_place(index, each) for index, each in enumerate(frames.frames(second)))
         sizes = (size,) * per_second if size is not None else frame_sizes(frames, second)
         return tuple(_Place(index, each) for index, each in enumerate(sizes))
 
@@ -121,7 +136,7 @@ def moved(chunk: Chunk, start: int) -> Chunk:
 
 def render_chunk(
     chunk: Chunk,
-    frames: Frames,
+    frames: ShownFrames,
     renderer: Renderer,
     weights: LossWeights,
     system: str,
@@ -130,12 +145,13 @@ def render_chunk(
     """A chunk of places with its pictures, and what of it is scored; `start`: as of `moved`."""
     turns = []
     for turn in chunk.turns:
-        pictures = frames.frames(turn.second)
-        if len(pictures) != len(turn.frames):
+        shown = turn.showing(frames.frames(turn.second))
+        if len(shown.frames) != len(turn.frames) or shown.predicted != turn.predicted:
             raise FrameError(
-                "damaged", f"second {turn.second}: {len(pictures)} of {len(turn.frames)} pictures"
+                "damaged",
+                f"second {turn.second}: {len(shown.frames)} of {len(turn.frames)} pictures",
             )
-        turns.append(replace(turn, frames=pictures))
+        turns.append(shown)
     late = moved(replace(chunk, turns=tuple(turns)), start)
     rendered = renderer.render(late.memory_text, late.turns, system)
     return rendered, token_weights(rendered, weights, from_second=late.supervised_from)
@@ -162,7 +178,11 @@ def with_marks(
 
 def chunk_counts(streams: Streams, settings: StreamSettings, size: Size | None = None) -> list[int]:
     """How many chunks each clip gives, for `StreamSamples`."""
-    return [len(chunks_of(*streams[i], settings, size)) for i in range(len(streams))]
+    found = []
+    for index in range(len(streams)):
+        timeline, frames = streams[index]
+        found.append(len(chunks_of(timeline, coded(frames, settings), settings, size)))
+    return found
 
 
 class StreamSamples:
@@ -210,6 +230,7 @@ class StreamSamples:
         self._marks = marks
         self._text_marks = text_marks
         self._late_share, self._past = late_share, past
+        self._recent: OrderedDict[int, ShownFrames] = OrderedDict()
 
     def __len__(self) -> int:
         if self._ends is None:
@@ -233,17 +254,18 @@ class StreamSamples:
         image_id = self._renderer.processor.image_id
         return rendered, with_marks(targets, rendered, image_id, marks, text)
 
-    def _chunk(self, index: int) -> tuple[Timeline, Frames, Chunk, int]:
+    def _chunk(self, index: int) -> tuple[Timeline, ShownFrames, Chunk, int]:
         """The clip, its pictures, a chunk of it, and the second that the clip begins in."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         clip = index if self._ends is None else bisect_right(self._ends, index)
-        timeline, frames = self._streams[clip]
+        timeline, pictures = self._streams[clip]
         rng = random.Random(f"chunk/{index}")
         settings = self._settings
         if rng.random() < self._cut_share:
             soon = rng.randint(settings.lead + 1, 2 * settings.lead + 2)
             settings = replace(settings, chunk_seconds=min(settings.chunk_seconds, soon))
+        frames = self._coded(index, pictures, settings)
         tell = self._summarize
         summarize = None if tell is None else partial(tell, timeline)
         chunks = chunks_of(timeline, frames, settings, self._size, summarize)
@@ -258,6 +280,17 @@ class StreamSamples:
             before = self._past(timeline, self._settings, rng)
             chunk, start = replace(chunk, memory_text=before.memory_text), before.start
         return timeline, frames, chunk, start
+
+    def _coded(self, index: int, frames: Frames, settings: StreamSettings) -> ShownFrames:
+        """The frames as they are shown; of those that are coded the last samples' stay, for a
+        sample is rendered soon after its length was asked."""
+        if settings.codec is None:
+            return frames
+        found = self._recent.setdefault(index, coded(frames, settings))
+        self._recent.move_to_end(index)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        return found
 
 
 class QuestionSamples:

@@ -16,6 +16,7 @@ from typing import Any
 
 from joyvl_train import memory as remember
 from joyvl_train.actions import Action, Delegation
+from joyvl_train.codec import CodecSettings
 from joyvl_train.memory import (
     CountTokens,
     Limits,
@@ -34,11 +35,19 @@ _KEPT_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Predicted:
+    """What stands for a frame of which only the change is shown (`joyvl_train.coded_frames`)."""
+
+    frame: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One second: what came in, and the action that closed it (None while the turn is open).
 
-    `frames` are opaque: pictures, paths or keys of a cache. `notes` are texts of modules that look
-    on, read with the queries and not pinned as those are.
+    `frames` are opaque: pictures, paths or keys of a cache. `predicted` says of each whether it
+    shows a change alone; () where none does. `notes` are texts of modules that look on, read with
+    the queries and not pinned as those are.
     """
 
     second: int
@@ -47,16 +56,34 @@ class Turn:
     results: tuple[Result, ...] = ()
     action: Action | None = None
     notes: tuple[str, ...] = ()
+    predicted: tuple[bool, ...] = ()
+
+    @property
+    def whole(self) -> tuple[Any, ...]:
+        """The frames that are shown whole."""
+        predicted = self.predicted or (False,) * len(self.frames)
+        return tuple(f for f, p in zip(self.frames, predicted, strict=True) if not p)
+
+    def showing(self, frames: Iterable[Any]) -> Turn:
+        """The turn with these frames, of which some may be `Predicted`."""
+        frames = tuple(frames)
+        coded = tuple(isinstance(frame, Predicted) for frame in frames)
+        plain = tuple(f.frame if isinstance(f, Predicted) else f for f in frames)
+        return replace(self, frames=plain, predicted=coded if any(coded) else ())
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """`chunk_seconds` is T_s of the report; consolidation begins `lead` seconds before its end."""
+    """`chunk_seconds` is T_s of the report; consolidation begins `lead` seconds before its end.
+
+    codec: how frames are coded before they come to the stream; None: each is seen whole.
+    """
 
     chunk_seconds: int = 100
     lead: int = 10
     limits: Limits = field(default_factory=Limits)
     count_tokens: CountTokens = count_words
+    codec: CodecSettings | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.lead < self.chunk_seconds:
@@ -192,6 +219,7 @@ class Stream:
         """Open the turn of `second`; the chunk is cut first where its end is reached.
 
         Without frames no turn is opened and None is returned; the texts move to the next turn.
+        Frames may be `Predicted`.
         Texts are cleaned, and cut at their limit with an event. Raises `ValueError`, and changes
         nothing, where the last turn is still open, the seconds don't increase, a result is for an
         unknown task, or its digest is empty.
@@ -210,7 +238,8 @@ class Stream:
         self._take_notes(second, notes)
         turn = None
         if frames:
-            turn = Turn(second, frames, self._queries, self._results, notes=self._notes)
+            turn = Turn(second, (), self._queries, self._results, notes=self._notes)
+            turn = turn.showing(frames)
             self._queries, self._results, self._notes = (), (), ()
             self._turns = (*self._turns, turn)
         if second >= self._boundary - self.settings.lead:

@@ -17,9 +17,9 @@ from torch import Tensor
 class Images:
     """The processor's outputs for the images of one segment.
 
-    `frames` says whose pictures they are: the same tuple is encoded once, however many streams show
-    it (forks of a stream share their frames, and a chunk opens with turns of the one before). None:
-    not to be kept.
+    `frames` says whose pictures they are: the same objects are encoded once, however many streams
+    show them (forks of a stream share their frames, and a chunk opens with turns of the one
+    before). None: not to be kept.
     """
 
     tensors: Mapping[str, Tensor]
@@ -48,7 +48,7 @@ class VisionFeatures:
         self.encoded = 0
         self._model = model
         self._kept = kept
-        self._memory: OrderedDict[int, tuple[object, _Features]] = OrderedDict()
+        self._memory: OrderedDict[tuple[int, ...], tuple[object, _Features]] = OrderedDict()
         self._bytes = 0
         self._takes = frozenset(inspect.signature(model.get_image_features).parameters)
         self._pooled_list = False
@@ -61,8 +61,11 @@ class VisionFeatures:
     def __call__(self, images: Sequence[Images]) -> SimpleNamespace:
         """The features of all `images` in their order, in the form that the model's forward takes
         as `mm_encoder_outputs["image"]`."""
-        # The kept entry holds its frames, so that their id can't pass to another object.
-        keys = [id(image) if image.frames is None else id(image.frames) for image in images]
+        # The kept entry holds its frames, so that their ids can't pass to other objects.
+        keys = [
+            (id(image),) if image.frames is None else tuple(map(id, image.frames))
+            for image in images
+        ]
         missing = {k: i for k, i in zip(keys, images, strict=True) if k not in self._memory}
         for (key, image), features in zip(
             missing.items(), self._encode(list(missing.values())), strict=True

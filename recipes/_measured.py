@@ -16,7 +16,7 @@ from joyvl_train.run import Run
 from recipes._data import held_out_cases
 from recipes._speaking import (
     SUMMED,
-    check_bias,
+    check_speaker,
     chosen_bias,
     engine_of,
     speaker,
@@ -55,7 +55,7 @@ def evaluate(
     count = max(8, len(cases) // 10)
     apart = [] if own else held_out_cases(config, "test", count, families=HELD_OUT)
     model, renderer = speaker(config, checkpoint)
-    check_bias(config, renderer)
+    check_speaker(config, renderer)
     bias = chosen_bias(config, run, model, renderer)
     run.metrics({"eval/silence_bias": bias})
     seen = stream_model(model, renderer, config, cases, bias)

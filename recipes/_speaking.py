@@ -76,13 +76,24 @@ def stream_model(
         )
 
 
-def check_bias(config: Config, renderer: Renderer) -> None:
-    """Raises `UserError` where a bias is wanted that this model can't be given."""
+def check_speaker(config: Config, renderer: Renderer) -> None:
+    """Raises `UserError` where a bias is wanted that this model can't be given, or a code of frames
+    that it reads at another size."""
     bias, pieces = config.eval.silence_bias, len(renderer.silence_ids)
     if bias and pieces > 1:
         raise UserError(
             f"eval.silence_bias={bias:g}: this model's tokenizer reads silence in {pieces} pieces, "
             "of which the first begins other replies too; take it out"
+        )
+    side, block = config.codec.side, config.codec.block
+    if config.data.codec == "off" or not renderer.processor.mrope:
+        return
+    grid = renderer.shape((side, side)).grid
+    if side % block or grid != (side // block, side // block):
+        raise UserError(
+            f"codec.side={side}: this model reads a picture of that size in {grid} tokens, not one "
+            f"for each {block} pixels; take a multiple of codec.block={block}, which is the patch "
+            f"size times merge of the model, and model.min_pixels={side * side} or less"
         )
 
 

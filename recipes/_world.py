@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from data_pipeline.assets import cache_folder
 from data_pipeline.world import photos
 from data_pipeline.world.backgrounds import footage_clips
 from data_pipeline.world.scene import SceneError
 from data_pipeline.world.splits import SPLITS
 from data_pipeline.world.streams import WorldFrames
+from joyvl_train.codec import CodecSettings
 from joyvl_train.config import Config, UserError
 from joyvl_train.frames import Frames
 from joyvl_train.memory import Limits
@@ -55,7 +58,13 @@ def settings(config: Config) -> StreamSettings:
         pinned_chars=stream.pinned_chars,
         dialogue_tokens=stream.dialogue_tokens,
     )
-    return StreamSettings(stream.chunk_seconds, stream.lead, limits)
+    codec = None
+    if config.data.codec == "predictive":
+        try:
+            codec = CodecSettings(**asdict(config.codec))
+        except ValueError as error:
+            raise UserError(f"codec: {error}") from None
+    return StreamSettings(stream.chunk_seconds, stream.lead, limits, codec=codec)
 
 
 def draw(clip: Clip, side: int) -> Frames:

@@ -37,6 +37,7 @@ from data_pipeline.write import finish, writing
 from joyvl_train.config import Config, UserError
 from joyvl_train.run import Run, write_text
 from recipes import _corpus as own
+from recipes._codec import look as look_at_code
 from recipes._export import export
 from recipes._world import settings
 
@@ -46,12 +47,15 @@ LOOKS = ("inspect",)
 
 def main(config: Config, run: Run) -> None:
     """Source -> plan -> stages -> one look at all -> shards, card and report."""
-    if config.command not in ("run", "convert", "export"):
+    if config.command not in ("run", "convert", "export", "codec"):
         raise UserError(
-            f"command={config.command}: recipe=corpus has run, convert, export and inspect"
+            f"command={config.command}: recipe=corpus has run, convert, export, codec and inspect"
         )
     if config.command == "export":
         export(config, run)
+        return
+    if config.command == "codec":
+        look_at_code(config, run)
         return
     if config.command == "convert":
         annotations_alone(config, run)

@@ -29,7 +29,7 @@ from recipes._clips import APART, mined, plan_of, question, told, training_clips
 from recipes._data import held_out_cases, training_parts
 from recipes._measured import evaluate
 from recipes._served import Sampling, check_served, served
-from recipes._speaking import check_bias, stream_model, trained_type
+from recipes._speaking import check_speaker, stream_model, trained_type
 from recipes._windows import shown_windows
 from recipes._world import settings
 from rl.advantages import Advantages
@@ -197,7 +197,7 @@ def policy(config: Config, source: str) -> tuple[Any, Renderer]:
     freeze(model, config.model.freeze)
     model = with_lora(model, **vars(config.model.lora), seed=config.seed).to(run_device())
     renderer = Renderer(processor)
-    check_bias(config, renderer)
+    check_speaker(config, renderer)
     return model, renderer
 
 

@@ -15,7 +15,7 @@ from joyvl_train.saved_steps import resumed_step
 from joyvl_train.training import fit, freeze, prepare_engine, with_lora
 from recipes._data import held_out_cases, memory_marks, training_parts
 from recipes._measured import evaluate
-from recipes._speaking import check_bias, stream_model, trained_type
+from recipes._speaking import check_speaker, stream_model, trained_type
 
 CURVES = {
     "Training loss": ["train/loss"],
@@ -69,12 +69,17 @@ def train(config: Config, run: Run, source: str) -> None:
     tokens = control_ids(processor.tokenizer)
     model = with_lora(model, **vars(config.model.lora), token_ids=tokens, seed=config.seed)
     renderer = Renderer(processor)
-    check_bias(config, renderer)
+    check_speaker(config, renderer)
     side = config.data.size
     if config.train.marks and renderer.shape((side, side)).grid != (side // CELL, side // CELL):
         raise UserError(
             f"train.marks={config.train.marks:g}: marks cells of {CELL} pixels, but to this model "
             f"a frame of {side} pixels has other ones; take it out"
+        )
+    if config.train.marks and config.data.codec != "off":
+        raise UserError(
+            f"train.marks={config.train.marks:g}: tells of whole frames alone; take it out, or "
+            "data.codec=off"
         )
     rejects = Rejects(run.dir / "rejects.jsonl")
     parts = training_parts(config, renderer, rejects)

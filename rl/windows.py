@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from joyvl_train.actions import Silence
 from joyvl_train.chunks import Summarize
+from joyvl_train.coded_frames import coded, prepared
 from joyvl_train.frames import Frames
 from joyvl_train.heldout import Episode, Step
 from joyvl_train.memory import Memory, Summary, told_summary
@@ -198,9 +199,11 @@ def open_window(
     episode = Episode(timeline, seed, early=early, late=late)
     shown: dict[int, tuple[Any, ...]] = {}
 
+    seen_as = coded(frames, settings, begun)
+
     def show(second: int) -> tuple[Any, ...]:
         if second not in shown:
-            shown[second] = tuple(map(prepare, frames.frames(second)))
+            shown[second] = tuple(prepared(each, prepare) for each in seen_as.frames(second))
         return shown[second]
 
     carried = first - settings.lead if cut else 0

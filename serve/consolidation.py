@@ -64,16 +64,17 @@ def stretches(
     turns: Sequence[Turn], seconds: int, frames: int
 ) -> list[tuple[int, tuple[Any, ...]]]:
     """(first second, frames to be shown) of each stretch of `seconds`; each begins with the last
-    frame of the one before."""
+    frame of the one before. Of coded frames the whole ones are shown; a stretch without any has
+    nothing new to it."""
     found: dict[int, list[Turn]] = {}
     for turn in turns:
-        if turn.frames:
+        if turn.whole:
             found.setdefault(turn.second // seconds, []).append(turn)
     shown = []
     last: list[Turn] = []
     for stretch in found.values():
         stretch[:0], last = last, stretch[-1:]
-        chosen = tuple(stretch[i].frames[-1] for i in _spread(len(stretch), frames))
+        chosen = tuple(stretch[i].whole[-1] for i in _spread(len(stretch), frames))
         shown.append((stretch[0].second, chosen))
     return shown
 

@@ -112,6 +112,7 @@ class Live:
             seed=self._seed,
             snapshot=0,
             tasks=tasks,
+            frame=self.model.frame,
         )
         self._recent: deque[Image.Image] = deque(maxlen=self.settings.snapshot)
         try:
@@ -272,7 +273,7 @@ class Live:
         for lost in (s for s in summaries if s not in kept):
             self._tell("memory", what="summary_lost", second=second, detail=f"{lost.start} s")
         self._recent.extend(given.frames)
-        frames = tuple(self.model.frame(self._small(image)) for image in given.frames)
+        frames = tuple(map(self._small, given.frames))
         due = self.session.stream.due_merge()
         fits = (
             block is not None and due and (block.start, block.stop) == (due[0].start, due[-1].stop)

@@ -7,12 +7,14 @@ it wants done it says in its events; whoever drives it sees to that, at its own 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from joyvl_train.actions import Delegation, Silence
 from joyvl_train.background import Task, task_of
+from joyvl_train.coded_frames import FrameCoder, prepared
 from joyvl_train.heldout import Answer, Step, Streamer, step_of
 from joyvl_train.memory import Memory, MemoryEvent, Summary
 from joyvl_train.stream import Result, Stream, StreamSettings, Turn
@@ -82,9 +84,10 @@ Model = TypeVar("Model", bound=Follower)
 class Session(Generic[Model]):
     """A stream and the handle that `engine` follows it by; `close` it in the end.
 
-    seed: names what is drawn for it. snapshot: how many of the newest frames go out with a
-    delegated task. tasks: the number of the task before its first. A reply outside the grammar
-    stands as silence, with its reason in the step.
+    seed: names what is drawn for it. snapshot: how many of the newest frames, whole, go out with a
+    delegated task. tasks: the number of the task before its first. frame: what the engine takes of
+    a picture. Where the settings have a codec, frames are pictures, and are coded here. A reply
+    outside the grammar stands as silence, with its reason in the step.
     """
 
     def __init__(
@@ -97,10 +100,14 @@ class Session(Generic[Model]):
         seed: int = 0,
         snapshot: int = 4,
         tasks: int = 0,
+        frame: Callable[[Any], Any] = lambda picture: picture,
     ) -> None:
         self.engine = engine
         self.stream = Stream(settings, memory, pins, tasks=tasks)
-        self._snapshot = snapshot
+        coded = self.stream.settings.codec is not None
+        self._coder = FrameCoder(self.stream.settings) if coded else None
+        self._frame = frame
+        self._newest: deque[Any] = deque(maxlen=snapshot)
         self._asked: range | None = None  # the last seconds that a summary was asked for
         self._blocks = 0  # the end of the last block that was asked for
         self._late: list[MemoryEvent] = []  # summaries that came after their boundary
@@ -130,7 +137,11 @@ class Session(Generic[Model]):
         if tick.block is not None:
             self.stream.add_merge(tick.block)
         told = tick.queries, tick.results, tick.notes
-        return self.stream.observe(tick.second, tick.frames, *told) is not None
+        coder = self._coder
+        shown = tick.frames if coder is None else coder.push(tick.second, tick.frames)
+        frames = tuple(prepared(each, self._frame) for each in shown)
+        self._newest.extend(tick.frames)
+        return self.stream.observe(tick.second, frames, *told) is not None
 
     def finish(self, reply: Answer | None) -> list[SessionEvent]:
         """The other half: closes the turn with what the user is shown, and tells what came of it.
@@ -144,8 +155,7 @@ class Session(Generic[Model]):
             number, action = self.stream.act(step.action), step.action
             task = None
             if number is not None and isinstance(action, Delegation):
-                frames = [frame for seen in self.stream.turns for frame in seen.frames]
-                newest = frames[-self._snapshot :] if self._snapshot else []
+                newest = tuple(self._newest)
                 task = task_of(number, turn.second, action, self.stream.memory_text, newest)
             events.append(Stepped(step, task))
         seconds = self.stream.due_summary()

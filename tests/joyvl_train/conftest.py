@@ -24,7 +24,7 @@ from joyvl_train import checkpoint
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.checkpoint import Processor, build_tiny, train_tokenizer
 from joyvl_train.rendering import Renderer
-from joyvl_train.stream import Turn
+from joyvl_train.stream import Predicted, Turn
 from tests import tiny_training
 
 ARCHITECTURES = ("qwen3_vl", "qwen2_5_vl", "idefics3")
@@ -240,7 +240,10 @@ def chats(draw: Any, least: int = 1, most: int = 5) -> list[Turn]:
         )
         queries = tuple(draw(st.lists(texts(), max_size=2)))
         results = tuple(draw(st.lists(st.tuples(st.integers(1, 12), texts()), max_size=1)))
-        turns.append(Turn(second, frames, queries, results, draw(actions())))
+        coded = draw(st.booleans())  # the smaller ones then show a change alone
+        shown = [Predicted(f) if coded and f.size == (32, 32) else f for f in frames]
+        turn = Turn(second, (), queries, results, draw(actions()))
+        turns.append(turn.showing(shown))
         second += draw(st.integers(1, 3))
     return turns
 

@@ -84,7 +84,7 @@ def test_any_video_keeps_the_bounds_and_is_coded_alike_from_a_copy(data: st.Data
     for place, frame in enumerate(frames):
         if place == len(frames) // 2:
             encoder, left = encoder.copy(), encoder
-            left.force()  # what becomes of the first is nothing to the other
+            # What becomes of the first is nothing to the other.
             left.push(Image.fromarray(texture(9, 64, 48)))
         found.append(encoder.push(Image.fromarray(frame)))
     assert all(same(one, other) for one, other in zip(whole, found, strict=True))
@@ -110,14 +110,6 @@ def test_costs_come_of_whole_numbers() -> None:
         rough = roughness(each.motion)
         assert each.cost == (sums[-1] - min(sums)) / each.residual.size + 0.4 * rough
         assert np.isclose(each.costs.mean(), sums[-1] / each.residual.size)
-
-
-def test_what_was_lost_or_late_forces_a_reference_once() -> None:
-    encoder = Encoder(SMALL)
-    frame = Image.fromarray(texture(5))
-    encoder.push(frame)
-    encoder.force()
-    assert [encoder.push(frame).why for _ in range(3)] == ["forced", "", ""]
 
 
 def test_the_future_changes_nothing() -> None:

@@ -1,0 +1,45 @@
+"""The keys of how streams are cut, and of how their frames are coded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from joyvl_train.config_key import key as _key
+
+
+@dataclass
+class StreamConfig:
+    chunk_seconds: int = _key(100, "seconds after which a prompt starts anew", low=2, high=86_400)
+    lead: int = _key(10, "seconds of turns that the next chunk opens with", low=1, high=3_600)
+    mid: int = _key(5, "summaries that become one long-term block", low=1, high=1_000)
+    long: int = _key(15, "long-term blocks kept", low=0, high=1_000)
+    summary_chars: int = _key(
+        1200,
+        "characters of a long-term block, and of a summary that a record brings; one that a stream "
+        "makes itself has at most 1000, whatever this says",
+        low=64,
+        high=10**6,
+    )
+    pinned: int = _key(8, "standing instructions kept", low=0, high=1_000)
+    pinned_chars: int = _key(600, "characters of the standing instructions", low=16, high=10**6)
+    dialogue_tokens: int = _key(400, "tokens of other dialogue kept", low=0, high=10**6)
+
+
+@dataclass
+class CodecConfig:
+    block: int = _key(
+        32, "side of a block of a frame in pixels: patch size times merge", low=8, high=64
+    )
+    search: int = _key(64, "pixels to each side in which a block is looked for", low=8, high=512)
+    cut: float = _key(14.0, "grey levels of cost above which a frame is whole", low=0.1, high=255)
+    drift: float = _key(
+        24.0, "grey levels that the costs since the last whole one may add up to", low=0.1, high=1e6
+    )
+    gap: int = _key(2, "frames after a whole one before these are looked at", low=1, high=10**6)
+    longest: int = _key(30, "frames after which one is whole, at most", low=1, high=10**6)
+    noise: int = _key(
+        8, "frames of which the least cost is taken for the sensor's noise", low=1, high=10**4
+    )
+    side: int = _key(
+        64, "side in pixels of the picture that shows a change; 128: 16 tokens", low=8, high=1024
+    )
