@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +35,8 @@ class Arms:
     """Of training, of all arms."""
     score: Sequence[str] = ()
     """Of scoring, of all arms."""
+    views: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of training and of scoring, of an arm: how it sees its streams."""
     recipe: str = "sft"
     start: str = ""
 
@@ -51,12 +53,14 @@ class Arms:
         for seed in self.seeds:
             for arm, own in self.arms.items():
                 trained, scored = (self.place(what, arm, seed) for what in ("trained", "scored"))
+                view = self.views.get(arm, ())
                 if own is not None:
-                    given = [self.root, f"seed={seed}", *self.train, *own, f"run.dir={trained}"]
+                    keys = [*self.train, *view, *own, f"run.dir={trained}"]
+                    given = [self.root, f"seed={seed}", *keys]
                     yield [f"recipe={self.recipe}", *given, "train.eval_every=0"]
                 source = self.start if own is None else trained
                 from_it = ["command=evaluate", f"checkpoint={source}", f"run.dir={scored}"]
-                yield ["recipe=sft", self.root, f"seed={seed}", *self.score, *from_it]
+                yield ["recipe=sft", self.root, f"seed={seed}", *self.score, *view, *from_it]
 
     def runs(self) -> dict[str, list[Finished]]:
         """The scored runs of each arm, by seed, with the figures of their training."""
