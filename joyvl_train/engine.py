@@ -306,7 +306,9 @@ class Engine:
         for index in range(row.turns, len(turns)):
             turn = turns[index]
             parts.append((self.renderer.user(turn, first=index == 0), turn.frames))
-            if turn.action is not None:
+            # The last turn was open when it was asked about; whoever gave up waiting for the answer
+            # may have closed it since.
+            if index + 1 < len(turns) and turn.action is not None:
                 parts.append((self.renderer.assistant(turn.action, turn.second), None))
         ids: list[int] = []
         positions: list[np.ndarray] = []

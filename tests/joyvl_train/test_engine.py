@@ -20,9 +20,9 @@ from joyvl_train.actions import (
 )
 from joyvl_train.checkpoint import build_tiny, train_tokenizer
 from joyvl_train.engine import Engine
-from joyvl_train.rendering import Renderer
+from joyvl_train.rendering import Renderer, Segment
 from joyvl_train.sampling import Draw, Sampling, choose
-from joyvl_train.stream import Stream
+from joyvl_train.stream import Stream, Turn
 from joyvl_train.vision_features import Images, VisionFeatures
 
 from .conftest import build
@@ -209,6 +209,34 @@ def test_fork_goes_on_from_what_is_encoded(qwen3: Any) -> None:
     for reply, one in zip(engine.step([handle, *forks]), [handle, *forks], strict=True):
         assert list(reply.tokens) == full_generate(model, renderer, engine.stream(one), 8)
     assert engine.vision.encoded == encoded + 1
+
+
+def test_a_turn_that_is_closed_while_its_batch_is_read_stands_once(
+    qwen3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, renderer = qwen3
+    engine = Engine(model, renderer, max_new_tokens=8)
+    rng = random.Random(7)
+    streams = [Stream(), Stream()]
+    handles = [engine.open(stream) for stream in streams]
+    for stream in streams:
+        stream.observe(0, [picture(rng)], ["fire now"])
+    rendered = renderer.user
+
+    def user(turn: Turn, *, first: bool) -> Segment:
+        if streams[1].open_turn is not None:  # given up on, while another's prompt is made
+            streams[1].act(Silence())
+        return rendered(turn, first=first)
+
+    monkeypatch.setattr(renderer, "user", user)
+    engine.step(handles)
+    monkeypatch.undo()
+    streams[0].act(Silence())
+    for stream in streams:
+        stream.observe(1, [picture(rng)], ["seconds"])
+    for reply, stream in zip(engine.step(handles), streams, strict=True):
+        assert list(reply.tokens) == full_generate(model, renderer, stream, 8)
+        assert reply.prompt_tokens == len(renderer.render(stream.memory_text, stream.turns))
 
 
 def test_closed_rows_are_used_again(qwen3: Any) -> None:
