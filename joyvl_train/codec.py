@@ -54,7 +54,7 @@ class CodecSettings:
     block: int = 32
     search: int = 64
     cut: float = 14.0
-    drift: float = 24.0
+    drift: float = 36.0
     gap: int = 2
     longest: int = 30
     noise: int = 8

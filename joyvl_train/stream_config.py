@@ -33,7 +33,7 @@ class CodecConfig:
     search: int = _key(64, "pixels to each side in which a block is looked for", low=8, high=512)
     cut: float = _key(14.0, "grey levels of cost above which a frame is whole", low=0.1, high=255)
     drift: float = _key(
-        24.0, "grey levels that the costs since the last whole one may add up to", low=0.1, high=1e6
+        36.0, "grey levels that the costs since the last whole one may add up to", low=0.1, high=1e6
     )
     gap: int = _key(2, "frames after a whole one before these are looked at", low=1, high=10**6)
     longest: int = _key(30, "frames after which one is whole, at most", low=1, high=10**6)
