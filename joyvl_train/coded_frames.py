@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -89,6 +90,12 @@ class FrameCoder:
             self._encoder, self._before = Encoder(self._codec), None
         self._stretch, self._last = stretch, second
         return tuple(map(self._coded, frames))
+
+    def copy(self) -> FrameCoder:
+        """Another coder that goes on from here by itself."""
+        twin = copy(self)
+        twin._encoder, twin.codes = self._encoder.copy(), []
+        return twin
 
     def _coded(self, frame: Image.Image) -> Shown:
         code = self._encoder.push(frame)

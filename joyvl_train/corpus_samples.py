@@ -192,11 +192,11 @@ def corpus_parts(
 ) -> list[Part]:
     """The sources that `data.path` gives: "streams" and "questions", as far as it holds any.
 
-    Every record is looked at once, so that lengths are known; no stream is decoded for it. What
-    can't be used is counted in `corpus.rejects`, samples of more than `most_tokens` tokens among it
-    (reason "too long") and those that are for evaluation alone ("evaluation only"). turn_share: the
-    questions' share of the samples drawn, where there are both kinds; one kind alone is all that is
-    drawn. Raises `UserError` where nothing is left to train on, or nothing but the kind that
+    Every record is looked at once, so that lengths are known; no stream is decoded for it, unless
+    its frames are coded. What can't be used is counted in `corpus.rejects`, samples of more than
+    `most_tokens` tokens among it (reason "too long") and those that are for evaluation alone
+    ("evaluation only"). turn_share: the questions' share of the samples drawn, where there are both
+    kinds; one kind alone is all that is drawn. Raises `UserError` where nothing is left to train on, or nothing but the kind that
     turn_share=0 or 1 rules out.
     """
     streams = array("q")

@@ -137,11 +137,14 @@ class Session(Generic[Model]):
         if tick.block is not None:
             self.stream.add_merge(tick.block)
         told = tick.queries, tick.results, tick.notes
-        coder = self._coder
+        # A tick that is refused changes nothing.
+        coder = None if self._coder is None else self._coder.copy()
         shown = tick.frames if coder is None else coder.push(tick.second, tick.frames)
         frames = tuple(prepared(each, self._frame) for each in shown)
+        turn = self.stream.observe(tick.second, frames, *told)
+        self._coder = coder
         self._newest.extend(tick.frames)
-        return self.stream.observe(tick.second, frames, *told) is not None
+        return turn is not None
 
     def finish(self, reply: Answer | None) -> list[SessionEvent]:
         """The other half: closes the turn with what the user is shown, and tells what came of it.

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from PIL import Image
 
 from data_pipeline.world.streams import WorldFrames, stream
 from joyvl_train.actions import Action, Delegation, Response, Silence
 from joyvl_train.background import Task
 from joyvl_train.chunks import queries_by_second
+from joyvl_train.codec import CodecSettings
+from joyvl_train.coded_frames import coded, prepared
 from joyvl_train.heldout import free_run
 from joyvl_train.memory import Summary
 from joyvl_train.stream import Stream, StreamSettings
@@ -174,3 +177,33 @@ def test_a_session_does_what_the_free_run_does() -> None:
         tick = Tick(second, frames.frames(second), queries.get(second, ()))
         found += steps(session.step(tick))
     assert tuple(found) == trace.steps
+
+
+def test_coded_frames_are_shown_and_whole_ones_handed_over() -> None:
+    timeline = stream("chat", 2, "train", seconds=12)
+    frames = WorldFrames(timeline, 64)
+    hard = Delegation("One moment.", "How many?")
+    taken = []
+
+    def frame(picture: Image.Image) -> bytes:
+        taken.append(picture.size)
+        return picture.tobytes()
+
+    settings = StreamSettings(codec=CodecSettings(side=32))
+    session = Session(Script({9: hard}), settings, snapshot=3, frame=frame)
+    found = []
+    for second in range(12):
+        if second == 6:
+            with pytest.raises(ValueError, match="not pending"):
+                session.step(Tick(second, frames.frames(second), results=((5, "144"),)))
+        found += session.step(Tick(second, frames.frames(second)))
+    shown = coded(frames, settings)
+    for turn in session.stream.turns:
+        again = turn.showing(prepared(f, frame) for f in shown.frames(turn.second))
+        assert (turn.frames, turn.predicted) == (again.frames, again.predicted)
+    assert taken[0] == (64, 64) and (32, 32) in taken
+    assert [len(turn.frames[0]) == 3 * 32 * 32 for turn in session.stream.turns] == [
+        turn.predicted == (True,) for turn in session.stream.turns
+    ]
+    (task,) = [event.task for event in found if isinstance(event, Stepped) and event.task]
+    assert [f.tobytes() for f in task.frames] == [frames.frames(t)[0].tobytes() for t in (7, 8, 9)]
