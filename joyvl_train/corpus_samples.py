@@ -196,8 +196,8 @@ def corpus_parts(
     its frames are coded. What can't be used is counted in `corpus.rejects`, samples of more than
     `most_tokens` tokens among it (reason "too long") and those that are for evaluation alone
     ("evaluation only"). turn_share: the questions' share of the samples drawn, where there are both
-    kinds; one kind alone is all that is drawn. Raises `UserError` where nothing is left to train on, or nothing but the kind that
-    turn_share=0 or 1 rules out.
+    kinds; one kind alone is all that is drawn. Raises `UserError` where nothing is left to train
+    on, or nothing but the kind that turn_share=0 or 1 rules out.
     """
     streams = array("q")
     without = array("q")
