@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from joyvl_train.chat_request import name_of
 from joyvl_train.checkpoint import load_for_inference
+from joyvl_train.codec import CodecSettings
 from joyvl_train.engine import Engine
 from joyvl_train.llm import Client, Endpoint
 from joyvl_train.rendering import Renderer
@@ -36,9 +38,14 @@ def seconds(count: int) -> list[Second]:
     ]
 
 
-async def lived(model: Any, count: int = 20, mode: str = "default") -> list[str]:
+CODED = replace(SETTINGS, stream=StreamSettings(12, 3, codec=CodecSettings(side=32)))
+
+
+async def lived(
+    model: Any, count: int = 20, mode: str = "default", settings: LiveSettings = SETTINGS
+) -> list[str]:
     """What is said second by second, asked something now and then."""
-    live = Live("a", model, SETTINGS, mode=mode)
+    live = Live("a", model, settings, mode=mode)
     for second in seconds(count):
         if second.second % 5 == 1:
             live.ask(ASKS[1 + second.second // 5 % 3])
@@ -83,7 +90,10 @@ def test_a_server_that_has_lost_a_picture_gets_it_again(server: str) -> None:
     asyncio.run(main())
 
 
-def test_a_session_says_what_it_says_in_process(server: str, folder: Path) -> None:
+@pytest.mark.parametrize("settings", [SETTINGS, CODED], ids=["whole", "coded"])
+def test_a_session_says_what_it_says_in_process(
+    server: str, folder: Path, settings: LiveSettings
+) -> None:
     """The same checkpoint, pictures as JPEG in both."""
 
     async def main() -> None:
@@ -91,7 +101,8 @@ def test_a_session_says_what_it_says_in_process(server: str, folder: Path) -> No
         engine = Engine(loaded, Renderer(processor), max_new_tokens=12)
         remote = model_at(server, names=True)
         async with InProcess(engine) as here:
-            mine, there = await lived(here), await lived(remote)
+            mine = await lived(here, settings=settings)
+            there = await lived(remote, settings=settings)
         same = sum(a == b for a, b in zip(mine, there, strict=True))
         assert same >= len(mine) - 2, list(zip(mine, there, strict=True))
         await remote.end()
