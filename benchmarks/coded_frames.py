@@ -87,7 +87,7 @@ class Plan:
             views[arm] = (*view, f"train.row_tokens={tokens}")
         score = (*self.train, "data.footage=true") if self.footage else self.train
         arms: dict[str, Sequence[str]] = dict.fromkeys(views, ())
-        return Arms(self.out, arms, self.seeds, self.train, score, views)
+        return Arms(self.out, arms, self.seeds, self.train, score, views=views)
 
 
 @lru_cache

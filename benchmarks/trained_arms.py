@@ -35,10 +35,10 @@ class Arms:
     """Of training, of all arms."""
     score: Sequence[str] = ()
     """Of scoring, of all arms."""
-    views: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Of training and of scoring, of an arm: how it sees its streams."""
     recipe: str = "sft"
     start: str = ""
+    views: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of training and of scoring, of an arm: how it sees its streams."""
 
     def place(self, what: str, arm: str, seed: int | None = None) -> Path:
         folder = self.out.absolute() / what / arm.replace(" ", "-")

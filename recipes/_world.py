@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from data_pipeline.assets import cache_folder
 from data_pipeline.world import photos
 from data_pipeline.world.backgrounds import footage_clips
@@ -61,7 +59,7 @@ def settings(config: Config) -> StreamSettings:
     codec = None
     if config.data.codec == "predictive":
         try:
-            codec = CodecSettings(**asdict(config.codec))
+            codec = CodecSettings(**vars(config.codec))
         except ValueError as error:
             raise UserError(f"codec: {error}") from None
     return StreamSettings(stream.chunk_seconds, stream.lead, limits, codec=codec)
