@@ -31,7 +31,7 @@ CORPUS_ROWS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "unknown command of a corpus": (
         lambda p: corpus(p, "command=evaluate"),
-        r"command=evaluate: recipe=corpus has run, convert, export and inspect",
+        r"command=evaluate: recipe=corpus has run, convert, export, codec and inspect",
     ),
     "a corpus of a corpus": (
         lambda p: corpus(p, "data.path=x"),
