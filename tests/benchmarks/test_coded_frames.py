@@ -43,9 +43,9 @@ def test_tokens_are_counted_as_they_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_arms_are_trained_scored_and_compared(tmp_path: Path) -> None:
-    smoke = ["setting=smoke", "run.threads=1", "data.workers=0", "data.test_streams=18"]
+    smoke = ["setting=smoke", "run.threads=1", "data.workers=0", "data.test_streams=9"]
     given = ["--out", str(tmp_path), "--samples", "20", "--train", *smoke]
     assert main(given, lambda command: command_line(list(command), ROOT)) == 0
     text = (tmp_path / "coded_frames.md").read_text()
-    assert f"| {CODED} − {WHOLE} |" in text and "18 clips" in text
+    assert f"| {CODED} − {WHOLE} |" in text and "9 clips" in text
     assert f"| {WHOLE} | 36.0 | 2.0 |" in text and "Recall by the size" in text
