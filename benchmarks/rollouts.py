@@ -194,7 +194,11 @@ def measure(
         f"{windows} windows with {group} rollouts each, {rounds} rounds, on {device}. A window's",
         "pictures are prepared once in all three ways; rendering them is part of each.",
     ]
-    command = f"rollouts.py --windows {windows} --group {group} --side {side}"
+    listed = " ".join(map(str, sizes))
+    command = (
+        f"rollouts.py --checkpoint CHECKPOINT --windows {windows} --group {group} "
+        f"--sizes {listed} --rounds {rounds} --side {side}"
+    )
     return page("Rollouts a second", command, versions("torch", "transformers"), lines, note)
 
 

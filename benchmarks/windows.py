@@ -51,6 +51,7 @@ def command(arm: str, seed: int, given: argparse.Namespace) -> list[str]:
         f"seed={seed}",
         f"train.minutes={given.minutes}",
         "grpo.steps=100000",
+        "grpo.supervised=0",  # what is rolled out is all that either learns from
         *CLIPS,
         *ARMS[arm],
         *given.set,
