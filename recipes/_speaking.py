@@ -35,7 +35,9 @@ def speaker(config: Config, path: str) -> tuple[Any, Renderer]:
         min_pixels=config.model.min_pixels,
         max_pixels=config.model.max_pixels,
     )
-    return model, Renderer(processor)
+    renderer = Renderer(processor)
+    check_codec(config, renderer)
+    return model, renderer
 
 
 def trained_type(config: Config) -> torch.dtype:
@@ -85,6 +87,11 @@ def check_speaker(config: Config, renderer: Renderer) -> None:
             f"eval.silence_bias={bias:g}: this model's tokenizer reads silence in {pieces} pieces, "
             "of which the first begins other replies too; take it out"
         )
+    check_codec(config, renderer)
+
+
+def check_codec(config: Config, renderer: Renderer) -> None:
+    """Raises `UserError` for a code of frames that this model reads at another size."""
     side, block = config.codec.side, config.codec.block
     if config.data.codec == "off" or not renderer.processor.mrope:
         return
