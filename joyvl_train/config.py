@@ -219,7 +219,11 @@ class TrainConfig:
     max_grad_norm: float = _key(
         1.0, "gradients are clipped to this norm; 0: not at all", low=0, high=10**6
     )
-    precision: str = _key("auto", "of the arithmetic; auto: bf16", choices=("auto", "bf16", "fp32"))
+    precision: str = _key(
+        "auto",
+        "of the arithmetic; auto: bf16 where the device has it",
+        choices=("auto", "bf16", "fp32"),
+    )
     pack: bool = _key(True, "several samples share a row, kept apart")
     row_tokens: int = _key(4096, "tokens of a row; a longer sample is refused", low=64, high=10**7)
     rows_per_step: int = _key(1, "rows of a batch on each device", low=1, high=4096)

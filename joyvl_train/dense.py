@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from joyvl_train.attention import use_packed
 from joyvl_train.checkpoint import Processor, run_device
+from joyvl_train.parts import arithmetic
 
 Item = tuple[Image.Image, Any]
 """A frame, and its labels [heads, tokens] as integers."""
@@ -62,7 +63,7 @@ def teach_tower(
     batch: int,
     learning_rate: float,
     seed: int,
-    precision: str = "bf16",
+    precision: str = "auto",
     workers: int = 0,
     save_every: int = 250,
     log: Callable[[int, dict[str, float]], None] = lambda step, values: None,
@@ -71,8 +72,8 @@ def teach_tower(
 
     item(n) gives the n-th frame with labels [len(classes), tokens of a frame]; classes are the
     numbers of labels of each head, label 0 meaning "nothing here", shares the heads' shares of the
-    loss (1 each where none are given), precision the arithmetic's, bf16 or fp32. Every frame must
-    have the same size. Logged: dense/loss,
+    loss (1 each where none are given), precision as `train.precision`. Every frame must have the
+    same size. Logged: dense/loss,
     and the accuracy over what shows something: dense/accuracy of the first head's labels,
     dense/accuracy_rest of all others. With steps=0 nothing is done.
     """
@@ -88,6 +89,7 @@ def teach_tower(
         heads = nn.ModuleList(nn.Linear(width, sum(classes)) for _ in range(levels)).to(device)
     trained = [*tower.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.02)
+    half = arithmetic(precision) == "bf16"
     warmup = min(60, max(1, steps // 10))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -104,7 +106,7 @@ def teach_tower(
     bar = tqdm(batches, initial=start, total=steps, desc="vision tower", unit="step")
     for step, found in enumerate(bar, start + 1):
         pixels, grid, labels = (part.to(device) for part in found)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             seen = tower(pixels, grid_thw=grid)
             features = [seen.pooler_output, *seen.deepstack_features]
             loss, right = _loss(heads, features, labels, classes, shares or [1.0] * len(classes))

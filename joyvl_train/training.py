@@ -35,6 +35,7 @@ from joyvl_train.marks import Marks
 from joyvl_train.model_weights import load_weights, plain_model
 from joyvl_train.parts import (
     adamw,
+    arithmetic,
     freeze,
     in_bf16,
     parameter_groups,
@@ -146,7 +147,7 @@ def arguments(
         adam_beta1=train.betas[0],
         adam_beta2=train.betas[1],
         weight_decay=train.weight_decay,
-        bf16=train.precision in ("auto", "bf16"),
+        bf16=arithmetic(train.precision) == "bf16",
         use_cpu=not on_gpu,
         seed=seed,
         data_seed=seed,
@@ -346,7 +347,8 @@ def fit(
     """Train `model` in place on the mixed `parts`; saved steps go to `folder` and are resumed from.
 
     What is trained is held in float32 from here on, whatever it was loaded in, and computed with in
-    bf16 (train.precision). DeepSpeed keeps float32 copies itself and leaves the model in bf16.
+    `arithmetic(train.precision)`. Under bf16 DeepSpeed keeps float32 copies itself and leaves the
+    model in bf16.
 
     What `log` was given after `resumed_step(folder)` is given again. A run that is complete is
     loaded and its figures are returned as they were. reuse_vision: keep the features of a frozen
@@ -364,7 +366,7 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
         drop_partial(folder)
     wait_for_all()
-    if not engine.deepspeed or train.precision == "fp32":
+    if not engine.deepspeed or arithmetic(train.precision) == "fp32":
         use_master_weights(model, train.precision)
     resumed = last_step(folder)
     state = read_state(resumed) if resumed else None
@@ -392,7 +394,7 @@ def fit(
 
         def scored(step: int) -> Mapping[str, float]:
             assert validate is not None
-            with in_bf16(model) if train.precision != "fp32" else nullcontext():
+            with in_bf16(model) if arithmetic(train.precision) == "bf16" else nullcontext():
                 return validate(step)
 
         watch = Watch(

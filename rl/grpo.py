@@ -31,7 +31,7 @@ from joyvl_train.branching import BranchingEngine
 from joyvl_train.collate import Batch
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.memory import Summary
-from joyvl_train.parts import adamw, in_bf16, use_master_weights
+from joyvl_train.parts import adamw, arithmetic, in_bf16, use_master_weights
 from joyvl_train.ranks import is_first, of_all, wait_for_all
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import drop_partial, last_step, read_state, write_state
@@ -94,7 +94,7 @@ class Grpo:
         self._plan, self._renderer, self._folder, self._seed = plan, renderer, folder, seed
         self._summarize, self._summaries, self._judge = summarize, summaries, judge
         self._questions = questions
-        if not engine.deepspeed or train.precision == "fp32":
+        if not engine.deepspeed or arithmetic(train.precision) == "fp32":
             use_master_weights(model, train.precision)
         # Before the model is spread over the ranks.
         self._reference = Reference(model, settings.policy) if settings.policy.kl else None
@@ -382,7 +382,8 @@ class Grpo:
 
     def validating(self) -> AbstractContextManager[None]:
         """The arithmetic that validation is done in."""
-        return in_bf16(self._raw.model) if self.train.precision != "fp32" else nullcontext()
+        half = arithmetic(self.train.precision) == "bf16"
+        return in_bf16(self._raw.model) if half else nullcontext()
 
     # Steps that are kept
 

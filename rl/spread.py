@@ -14,6 +14,7 @@ from accelerate.utils import DeepSpeedPlugin  # type: ignore[import-untyped]
 from joyvl_train.config import EngineConfig, TrainConfig
 from joyvl_train.frozen_vision import FrozenVision, is_frozen
 from joyvl_train.model_weights import plain_model
+from joyvl_train.parts import arithmetic
 
 _FEATURE_BYTES = 2 << 30
 
@@ -36,7 +37,7 @@ def accelerator_of(train: TrainConfig, engine: EngineConfig) -> Accelerator:
         plugin = DeepSpeedPlugin(hf_ds_config=filled)
     # A process may hold the state of an earlier run, of another precision; Trainer forgets it, too.
     AcceleratorState._reset_state(reset_partial_state=True)
-    half = train.precision in ("auto", "bf16")
+    half = arithmetic(train.precision) == "bf16"
     return Accelerator(
         mixed_precision="bf16" if half else "no",
         cpu=not torch.cuda.is_available(),

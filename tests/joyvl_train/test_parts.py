@@ -17,7 +17,7 @@ from joyvl_train.collate import collate, model_inputs
 from joyvl_train.config import EngineConfig, LoraConfig, TrainConfig
 from joyvl_train.engine import Engine
 from joyvl_train.model_weights import load_weights, save_final, whole_weights
-from joyvl_train.parts import freeze, with_lora
+from joyvl_train.parts import arithmetic, freeze, part_of, with_lora
 from joyvl_train.rendering import Renderer
 from joyvl_train.trainer import generating
 from joyvl_train.training import fit
@@ -105,6 +105,28 @@ def test_fp32_arithmetic_takes_all_weights_along(tmp_path: Path) -> None:
     freeze(model, ["vision"])
     train(model, processor, tmp_path, precision="fp32")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_auto_is_what_the_cpu_has_instructions_for(
+    half: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("joyvl_train.parts._cpu_has_bf16", lambda: half)
+    assert (arithmetic("bf16"), arithmetic("fp32")) == ("bf16", "fp32")
+    assert arithmetic("auto") == ("bf16" if half else "fp32")
+    model, processor = tiny()
+    freeze(model, ["vision"])
+    train(model.to(torch.bfloat16), processor, tmp_path)
+    kept = {part_of(name): p.dtype for name, p in model.named_parameters()}["vision"]
+    assert kept == (torch.bfloat16 if half else torch.float32)
+
+
+def test_a_cpu_is_asked_what_it_has() -> None:
+    told = torch.cpu.get_capabilities()
+    if told.get("amx_bf16") or told.get("avx512_bf16"):
+        assert arithmetic("auto") == "bf16"
+    elif told.get("architecture") == "x86_64" and not told.get("avx512_f"):
+        assert arithmetic("auto") == ("bf16" if told.get("avx_ne_convert") else "fp32")
 
 
 class Stopped(Exception):
