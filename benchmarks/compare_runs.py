@@ -72,12 +72,12 @@ class Finished:
             )
         return float(found[-1])
 
-    def scores(self) -> Run:
+    def scores(self, name: str = "traces.jsonl") -> Run:
         """(family, clip) -> counts, from the stored traces."""
-        traces = read_traces(self.folder / "traces.jsonl")
+        traces = read_traces(self.folder / name)
         scores = {(trace.family, trace.clip): trace.score() for trace in traces}
         if len(scores) != len(traces):
-            raise CompareError(f"{self.folder / 'traces.jsonl'} holds a clip twice")
+            raise CompareError(f"{self.folder / name} holds a clip twice")
         return scores
 
 

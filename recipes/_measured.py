@@ -68,6 +68,7 @@ def evaluate(
         biased = chosen_bias(config, run, before, renderer, "start")
         run.metrics({"baseline/start/silence_bias": biased})
         rows["baseline/start"] = stream_model(before, renderer, config, cases, biased)
+        write_traces(run.dir / "start.jsonl", rows["baseline/start"])
         del before
     window = {"early": config.eval.early, "late": config.eval.late}
     timelines = [timeline for timeline, _ in cases]

@@ -93,7 +93,8 @@ def test_frozen_weights_stay_small_and_the_model_still_speaks(
             prompt = renderer.render_question("the red ball", [picture(1)])
             return {"validation/tokens": len(engine.generate_batch([prompt])[0].tokens)}
 
-    train(model, processor, tmp_path, validate, eval_every=1, learning_rate=1e-4)
+    changes = {"eval_every": 1, "learning_rate": 1e-4, "precision": "bf16"}
+    train(model, processor, tmp_path, validate, **changes)
     for name, parameter in model.named_parameters():
         wanted = torch.float32 if parameter.requires_grad else torch.bfloat16
         assert parameter.dtype == wanted, name

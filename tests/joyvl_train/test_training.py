@@ -313,7 +313,7 @@ def test_two_ranks_share_features_and_stop_together(tmp_path: Path) -> None:
 def test_weights_loaded_in_bf16_under_deepspeed(name: str, tmp_path: Path) -> None:
     """DeepSpeed keeps float32 copies: small updates add up, over a restart too."""
     pytest.importorskip("deepspeed")
-    options = {**RANKED, "precision": "auto", "dtype": "bfloat16", "schedule": "constant"}
+    options = {**RANKED, "precision": "bf16", "dtype": "bfloat16", "schedule": "constant"}
     options |= {"warmup": 0, "steps": 40, "eval_every": 20, "save_every": 20, "learning_rate": 4e-6}
     launch(tmp_path, engine=engine(name), stop=20, **options)
     launch(tmp_path, engine=engine(name), **options)

@@ -70,6 +70,7 @@ def test_trained_measured_and_shown(tmp_path: Path) -> None:
     told = json.loads((folder / "metrics.json").read_text())
     assert told["train/steps"] == 2 and told["train/collapsed"] == 0
     assert "eval/silence_accuracy" in told and "baseline/start/silence_accuracy" in told
+    assert (folder / "start.jsonl").exists()
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "grpo/reward" in line] == [1, 2]
     assert [line["step"] for line in lines if "validation/silence_accuracy" in line] == [0, 1, 2]
