@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -188,13 +189,15 @@ def _coarse_search(
     height, width = now.shape
     rows, columns = height // block, width // block
     padded = np.pad(before, reach, mode="edge")
-    every = np.lib.stride_tricks.sliding_window_view(padded, (height, width))
+    every = sliding_window_view(padded, (height, width))
     side = 2 * reach + 1
-    apart = np.abs(every - now)
-    # Sums by slices: numpy adds long rows far faster than many short ones.
-    across = sum((apart[..., i::block] for i in range(1, block)), apart[..., 0::block])
-    sums = sum((across[..., i::block, :] for i in range(1, block)), across[..., 0::block, :])
-    sums = sums.astype(np.int32)
+    sums = np.empty((side, side, rows, columns), np.int32)
+    apart = np.empty((side, height, width), np.int16)
+    for down, shifted in enumerate(every):  # a row of places at a time stays in the cache
+        np.abs(np.subtract(shifted, now, out=apart), out=apart)
+        # Sums by slices: numpy adds long rows far faster than many short ones.
+        lines = sum((apart[:, i::block] for i in range(1, block)), apart[:, 0::block])
+        sums[down] = sum((lines[..., i::block] for i in range(1, block)), lines[..., 0::block])
     # Ties, and near ties, are for the smaller vector: a still picture does not move.
     away = np.abs(np.arange(side) - reach)
     sums += ((away[:, None] + away[None]) * block)[:, :, None, None]
@@ -214,34 +217,39 @@ def _refined(
     height, width = now.shape
     rows, columns = height // block, width // block
     own = now.reshape(rows, block, columns, block).transpose(0, 2, 1, 3)
-    tops = (np.arange(rows) * block)[:, None, None] + vectors[..., 0, None]
-    lefts = (np.arange(columns) * block)[None, :, None] + vectors[..., 1, None]
-    inside = np.arange(block)
-    ys = np.clip((tops + _AROUND[:, 0])[..., None] + inside, 0, height - 1)
-    xs = np.clip((lefts + _AROUND[:, 1])[..., None] + inside, 0, width - 1)
-    found = before.ravel().take(ys[..., :, None] * width + xs[..., None, :])
-    apart = np.abs(found - own[:, :, None]).reshape(rows, columns, len(_AROUND), block * block)
-    best = apart.sum(axis=3, dtype=np.int32).argmin(axis=2)
-    refined: NDArray[np.int32] = vectors + _AROUND[best]
+    near = _moved(before, vectors, block, margin=1)
+    sums = np.empty((len(_AROUND), rows, columns), np.int32)
+    apart = np.empty((rows, columns, block, block), np.int16)
+    for number, (down, right) in enumerate(_AROUND + 1):
+        there = near[..., down : down + block, right : right + block]
+        np.abs(np.subtract(there, own, out=apart), out=apart)
+        apart.reshape(rows, columns, -1).sum(axis=2, dtype=np.int32, out=sums[number])
+    refined: NDArray[np.int32] = vectors + _AROUND[sums.argmin(axis=0)]
     return refined
+
+
+def _moved(
+    picture: NDArray[np.int16], vectors: NDArray[np.integer[Any]], block: int, margin: int = 0
+) -> NDArray[np.int16]:
+    """What lies where each block's vector points, with `margin` pixels around it: [rows, columns,
+    block + 2 margin, block + 2 margin]. Beyond its edge the picture goes on as it ends."""
+    reach = int(np.abs(vectors).max(initial=0)) + margin
+    padded = np.pad(picture, reach, mode="edge")
+    every = sliding_window_view(padded, (block + 2 * margin, block + 2 * margin))
+    rows, columns = vectors.shape[:2]
+    tops = (np.arange(rows) * block)[:, None] + vectors[..., 0] + (reach - margin)
+    lefts = (np.arange(columns) * block)[None, :] + vectors[..., 1] + (reach - margin)
+    found: NDArray[np.int16] = every[tops, lefts]
+    return found
 
 
 def compensated(
     before: NDArray[np.int16], motion: NDArray[np.int16], block: int
 ) -> NDArray[np.int16]:
     """The picture that `motion` predicts from the one before, both [H, W]."""
-    found = before.copy()
-    height, width = before.shape
-    reach = int(np.abs(motion).max(initial=0))
-    if not reach:
-        return found
-    padded = np.pad(before, reach, mode="edge")
-    for row, column in zip(*np.nonzero(motion.any(axis=2)), strict=True):
-        down, right = motion[row, column]
-        top, left = row * block, column * block
-        y, x = top + reach + down, left + reach + right
-        found[top : top + block, left : left + block] = padded[y : y + block, x : x + block]
-    return found
+    if not motion.any():
+        return before.copy()
+    return _moved(before, motion, block).transpose(0, 2, 1, 3).reshape(before.shape)
 
 
 def _padded(grey: Image.Image, block: int) -> Image.Image:
