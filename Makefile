@@ -33,8 +33,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(RUN) -m joyvl_train recipe=sft setting=short
 
+test: export OMP_NUM_THREADS = 1
 test: $(READY)
-	$(RUN) -m pytest -m "not slow and not gpu"
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 8 -m "not slow and not gpu"
 
 slow: $(READY)
 	$(RUN) -m pytest -m "slow and not gpu"
