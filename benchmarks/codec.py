@@ -93,7 +93,7 @@ def fixed(streams: Iterable[list[Image.Image]], settings: CodecSettings) -> int:
     """The largest n for which every n-th frame as a reference leaves no stretch between two whose
     costs, as the code reckons them, add up to more than it allows (drift) or pass its bound (cut);
     1 where only every frame will do."""
-    free = CodecSettings(settings.block, settings.search, 1e9, 1e9, 1, 10**9, settings.noise)
+    free = CodecSettings(settings.block, settings.search, 1e9, 1e9, 1, 10**9)
     n = settings.longest + 1
     for frames in streams:
         encoder = Encoder(free)

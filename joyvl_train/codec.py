@@ -9,18 +9,21 @@ come to, or has gone on for long, the frame is a reference, which a model sees w
 (arXiv 2606.02569); its thresholds, search and form of residual are not published: these are ours.
 
 All sums over a frame are of whole numbers, and only what they come to is divided, so that a frame
-is coded alike on every machine, live, offline and after a state was put back. The cost of a frame
-is the mean absolute residual, in grey levels:
+is coded alike on every machine, live, offline and after a state was put back. The cost of a frame,
+in grey levels:
 
-    cost = mean |frame - predicted| - noise + 0.4 roughness of the motion
+    r = frame - predicted
+    a = mean |r|, b = mean |mean of r over a box of 8 x 8 pixels|
+    cost = max(0, 8 b - a) / 7 + 0.4 roughness of the motion
 
-Noise of a sensor is in every frame alike, and predicted by nothing: the least cost of late is taken
-for it, and taken off.
+What a residual has in common over a box is change: of such b = a, and its cost is a. What goes up
+and down from pixel to pixel, as a sensor's noise does and an edge that is found a pixel off, comes
+to b = a / 8 in the mean, and costs nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -39,6 +42,12 @@ looks much alike, but those of neighbours then lie in all directions."""
 _CELLS = 4
 """The search begins on pictures so small that a block has so many pixels to a side."""
 
+_BOX = 8
+"""Pixels to a side over which noise is averaged; a block has whole boxes."""
+
+_MOST_PLACES = 4096
+"""Places that a block is looked for in, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class CodecSettings:
@@ -46,10 +55,10 @@ class CodecSettings:
 
     block: side of a block in pixels, that of a cell of the vision encoder (patch size times merge).
     search: how far a block is looked for, in pixels to each side; wide, for a second lies between
-    two frames. A frame is a reference where its cost is above `cut`; where the costs since the last
-    reference add up to more than `drift`, which is looked at from `gap` frames after it on; and
-    `longest` frames after it. noise: frames of which the least cost is taken for the noise.
-    side: of the picture that shows the change of a frame that is no reference.
+    two frames. A frame is a reference where its cost is above `cut`, or that of more than half of
+    its blocks; where the costs since the last reference add up to more than `drift`, which is
+    looked at from `gap` frames after it on; and `longest` frames after it. side: of the picture
+    that shows the change of a frame that is no reference.
     """
 
     block: int = 32
@@ -58,7 +67,6 @@ class CodecSettings:
     drift: float = 36.0
     gap: int = 2
     longest: int = 30
-    noise: int = 8
     side: int = 64
 
     def __post_init__(self) -> None:
@@ -71,6 +79,11 @@ class CodecSettings:
                 f"block={self.block} and search={self.search}; a block has 8, 16, 32 or 64 pixels, "
                 f"and search is a multiple of its {_CELLS}th part"
             )
+        if (2 * (self.search // (self.block // _CELLS)) + 1) ** 2 > _MOST_PLACES:
+            raise ValueError(
+                f"search={self.search} is too wide for block={self.block}; at most "
+                f"{(math.isqrt(_MOST_PLACES) - 1) // 2 * (self.block // _CELLS)}"
+            )
         if self.gap > self.longest:
             raise ValueError(f"gap={self.gap} is above longest={self.longest}")
 
@@ -82,8 +95,8 @@ class Coded:
     why: of a reference; "" of a predicted frame. motion [rows, columns, 2]: how far each block lies
     in the frame before from where it lies in this one, (down, right) in pixels; residual [H, W]:
     this frame's grey levels less the predicted ones; both None where there is none before. costs
-    [rows, columns]: mean absolute residual of each block. cost: of the frame, less the noise.
-    gathered: costs since the last reference, this one's among them.
+    [rows, columns]: of each block, without roughness. cost: of the frame. gathered: costs since the
+    last reference, this one's among them.
     """
 
     why: Why
@@ -108,7 +121,6 @@ class Encoder:
     _size: tuple[int, int] = (0, 0)
     _since: int = 0  # frames since the last reference
     _gathered: float = 0.0
-    _floor: deque[int] = field(default_factory=deque)  # sums over whole frames
 
     def push(self, frame: Image.Image) -> Coded:
         """The next frame's code. A frame of another size than the one before is a reference."""
@@ -120,13 +132,8 @@ class Encoder:
         motion = search(before, grey, self.settings.block, self.settings.search)
         now = np.asarray(grey, np.int16)
         residual = now - compensated(np.asarray(before, np.int16), motion, self.settings.block)
-        sums = _by_block(np.abs(residual), self.settings.block)
-        costs = (sums / self.settings.block**2).astype(np.float32)
-        whole = int(sums.sum(dtype=np.int64))
-        self._floor.append(whole)
-        if len(self._floor) > self.settings.noise:
-            self._floor.popleft()
-        cost = (whole - min(self._floor)) / residual.size + _ROUGH * roughness(motion)
+        costs, mean = coherent(residual, self.settings.block)
+        cost = mean + _ROUGH * roughness(motion)
         coded = Coded("", motion, residual, costs, cost, self._gathered + cost)
         why = self._why(coded)
         if why:
@@ -137,11 +144,13 @@ class Encoder:
 
     def copy(self) -> Encoder:
         """Another encoder that goes on from here by itself."""
-        return replace(self, _floor=self._floor.copy())
+        return replace(self)
 
     def _why(self, coded: Coded) -> Why:
         settings, since = self.settings, self._since + 1
-        if coded.cost > settings.cut:
+        assert coded.costs is not None
+        changed = int((coded.costs > settings.cut).sum())
+        if coded.cost > settings.cut or 2 * changed > coded.costs.size:
             return "cut"
         if since >= settings.longest:
             return "length"
@@ -149,8 +158,6 @@ class Encoder:
 
     def _refer(self, why: Why, coded: Coded | None = None) -> Coded:
         self._since, self._gathered = 0, 0.0
-        if why in ("first", "size", "cut"):
-            self._floor.clear()  # another picture, with a noise of its own
         return replace(coded or Coded(why), why=why)
 
 
@@ -170,6 +177,16 @@ def search(before: Image.Image, now: Image.Image, block: int, reach: int) -> NDA
             _levels(before, shrink), _levels(now, shrink), vectors * 2, block // shrink
         )
     return (vectors * shrink).astype(np.int16)
+
+
+def coherent(residual: NDArray[np.int16], block: int) -> tuple[NDArray[np.float32], float]:
+    """What a residual [H, W] of whole blocks costs, without roughness: (of each block
+    [rows, columns], of all)."""
+    apart = _sums(np.abs(residual), block)
+    boxes = _sums(_abs(_sums(residual, _BOX)), block // _BOX)
+    above = np.maximum(_BOX * boxes - apart, 0)  # of each block, for none makes up for another
+    part = (_BOX - 1) * block**2
+    return (above / part).astype(np.float32), int(above.sum(dtype=np.int64)) / (part * above.size)
 
 
 def roughness(motion: NDArray[np.int16]) -> float:
@@ -198,9 +215,11 @@ def _coarse_search(
         # Sums by slices: numpy adds long rows far faster than many short ones.
         lines = sum((apart[:, i::block] for i in range(1, block)), apart[:, 0::block])
         sums[down] = sum((lines[..., i::block] for i in range(1, block)), lines[..., 0::block])
-    # Ties, and near ties, are for the smaller vector: a still picture does not move.
+    # Ties, and near ties, are for the smaller vector: neither a still picture moves nor noise.
     away = np.abs(np.arange(side) - reach)
-    sums += ((away[:, None] + away[None]) * block)[:, :, None, None]
+    cost = (away[:, None] + away[None]) * block + block**2
+    cost[reach, reach] = 0
+    sums += cost[:, :, None, None]
     best = sums.reshape(side * side, rows, columns).argmin(axis=0)
     return np.stack([best // side - reach, best % side - reach], axis=-1)
 
@@ -224,6 +243,7 @@ def _refined(
         there = near[..., down : down + block, right : right + block]
         np.abs(np.subtract(there, own, out=apart), out=apart)
         apart.reshape(rows, columns, -1).sum(axis=2, dtype=np.int32, out=sums[number])
+    sums[1:] += block**2  # a level of grey has to be gained
     refined: NDArray[np.int32] = vectors + _AROUND[sums.argmin(axis=0)]
     return refined
 
@@ -261,10 +281,15 @@ def _padded(grey: Image.Image, block: int) -> Image.Image:
     return Image.fromarray(np.pad(np.asarray(grey), ((0, down), (0, right)), mode="edge"))
 
 
-def _by_block(values: NDArray[np.int16], block: int) -> NDArray[np.int32]:
-    """The sum of each block."""
+def _abs(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    found: NDArray[np.int32] = np.abs(values)
+    return found
+
+
+def _sums(values: NDArray[np.signedinteger[Any]], side: int) -> NDArray[np.int32]:
+    """The sum of each square of `side` values."""
     height, width = values.shape
-    lines = values.reshape(height // block, block, width).sum(axis=1, dtype=np.int32)
-    by_column = lines.reshape(height // block, width // block, block)
+    lines = values.reshape(height // side, side, width).sum(axis=1, dtype=np.int32)
+    by_column = lines.reshape(height // side, width // side, side)
     sums: NDArray[np.int32] = by_column.sum(axis=2, dtype=np.int32)
     return sums

@@ -4,9 +4,11 @@ picture of what has changed.
     coder = FrameCoder(settings)
     shown = coder.push(second, pictures)     # Image.Image, or Predicted(Image.Image)
 
-The small picture, `change`, is mid-grey where the frame is as the one before was; elsewhere it is
-as the frame is now, in its place: a thing that came, one that moved, and where one left what is
-there instead. It goes through the vision encoder as any picture does (four tokens for 64 by 64
+The small picture, `change`, is mid-grey where the frame is as was shown before; elsewhere it is as
+the frame is now, in its place: a thing that came, one that moved, and where one left what is there
+instead. What it is compared with is what the last whole frame and the small pictures since have
+shown, not the frame before, so that what changes little by little is shown once it has come to
+something. It goes through the vision encoder as any picture does (four tokens for 64 by 64
 pixels of a Qwen3-VL, where a frame of 192 by 192 has 36), so that no model code has to know of it.
 
 A chunk's first second is coded anew, and so is one after seconds that are missing. So what a
@@ -21,6 +23,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from joyvl_train.codec import Coded, Encoder
@@ -45,21 +48,26 @@ _LOW, _HIGH = 10, 40
 """Levels of change that are none, and that are shown in full: noise is below, things are above."""
 
 _GREY = 128
+_PARTS = 256
 _KEPT_STRETCHES = 3
 
 
-def change(frame: Image.Image, before: Image.Image, side: int) -> Image.Image:
-    """The square RGB picture, `side` pixels wide, of what differs in `frame` from `before`, a frame
-    of the same size. Raises `ValueError` where their sizes differ."""
-    if frame.size != before.size:
-        raise ValueError(f"a frame of {frame.size} after one of {before.size} is a reference")
-    now, was = (
-        np.asarray(each.convert("RGB").resize((side, side), Image.Resampling.BOX), np.int16)
-        for each in (frame, before)
-    )
-    apart = np.abs(now - was).max(axis=2, keepdims=True)
-    shown = np.clip((apart - _LOW).astype(np.int32) * 255 // (_HIGH - _LOW), 0, 255)
-    return Image.fromarray((_GREY + (now - _GREY) * shown // 255).astype(np.uint8))
+Colours = NDArray[np.int32]
+"""[side, side, 3], in 256ths of a level."""
+
+
+def colours(frame: Image.Image, side: int) -> Colours:
+    """The frame's means over `side` by `side` cells."""
+    small = frame.convert("RGB").resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small, np.int32) * _PARTS
+
+
+def change(now: Colours, shown: Colours) -> tuple[Image.Image, Colours]:
+    """(the RGB picture of where `now` differs from what was `shown`, what is shown with it)."""
+    apart = np.abs(now - shown).max(axis=2, keepdims=True) // _PARTS
+    share = np.clip((apart - _LOW) * 255 // (_HIGH - _LOW), 0, 255)
+    levels = _GREY + (now // _PARTS - _GREY) * share // 255
+    return Image.fromarray(levels.astype(np.uint8)), shown + (now - shown) * share // 255
 
 
 class FrameCoder:
@@ -71,23 +79,26 @@ class FrameCoder:
         assert settings.codec is not None, "settings of a stream whose frames are coded"
         self._codec, self._settings, self._begun = settings.codec, settings, begun
         self._encoder = Encoder(self._codec)
-        self._before: Image.Image | None = None
+        self._shown: Colours | None = None
         self._stretch = -1
         self._first = first  # with or without frames
         self._last = -1  # the last second with frames
         self.codes: list[Coded] = []
         """Of the frames of the last second."""
 
-    def push(self, second: int, frames: Sequence[Image.Image]) -> tuple[Shown, ...]:
-        """What is seen of the frames of `second`, which is later than the one before."""
+    def push(
+        self, second: int, frames: Sequence[Image.Image], *, anew: bool = False
+    ) -> tuple[Shown, ...]:
+        """What is seen of the frames of `second`, which is later than the one before. anew: frames
+        are missing before it or in it, which its number does not tell."""
         if self._first is None:
             self._first = second
         self.codes = []
         if not frames:
             return ()
         stretch = stretch_of(second, self._settings, self._first - self._begun)
-        if stretch != self._stretch or second != self._last + 1:
-            self._encoder, self._before = Encoder(self._codec), None
+        if anew or stretch != self._stretch or second != self._last + 1:
+            self._encoder, self._shown = Encoder(self._codec), None
         self._stretch, self._last = stretch, second
         return tuple(map(self._coded, frames))
 
@@ -100,11 +111,13 @@ class FrameCoder:
     def _coded(self, frame: Image.Image) -> Shown:
         code = self._encoder.push(frame)
         self.codes.append(code)
-        before, self._before = self._before, frame
+        now, shown = colours(frame, self._codec.side), self._shown
         if code.reference:
+            self._shown = now
             return frame
-        assert before is not None, "the first frame is a reference"
-        return Predicted(change(frame, before, self._codec.side))
+        assert shown is not None, "the first frame is a reference"
+        picture, self._shown = change(now, shown)
+        return Predicted(picture)
 
 
 def stretch_of(second: int, settings: StreamSettings, origin: int) -> int:

@@ -37,9 +37,6 @@ class CodecConfig:
     )
     gap: int = _key(2, "frames after a whole one before these are looked at", low=1, high=10**6)
     longest: int = _key(30, "frames after which one is whole, at most", low=1, high=10**6)
-    noise: int = _key(
-        8, "frames of which the least cost is taken for the sensor's noise", low=1, high=10**4
-    )
     side: int = _key(
         64, "side in pixels of the picture that shows a change; 128: 16 tokens", low=8, high=1024
     )

@@ -14,7 +14,7 @@ from data_pipeline.world.streams import WorldFrames, stream
 from joyvl_train.checkpoint import Processor
 from joyvl_train.chunks import queries_by_second, results_by_second
 from joyvl_train.codec import CodecSettings
-from joyvl_train.coded_frames import CodedFrames, FrameCoder, Shown, change, coded
+from joyvl_train.coded_frames import CodedFrames, FrameCoder, Shown, change, coded, colours
 from joyvl_train.frames import Frames
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import StreamSamples, chunks_of
@@ -38,30 +38,70 @@ def scene(*things: tuple[int, int, str], noise: int = 0) -> Image.Image:
     )
 
 
+def changed(frame: Image.Image, before: Image.Image) -> np.ndarray:
+    """What is shown of a frame after one that was seen whole."""
+    return np.asarray(change(colours(frame, 64), colours(before, 64))[0])
+
+
 def test_what_is_as_it_was_is_grey_and_what_came_is_in_its_place() -> None:
     before, now = scene((96, 96, "blue")), scene((96, 96, "blue"), (0, 48, "red"))
-    shown = np.asarray(change(now, before, 64))
+    shown = changed(now, before)
     assert shown.shape == (64, 64, 3)
     assert (shown[16:32, 0:16] == (255, 0, 0)).all()
     rest = shown.copy()
     rest[16:32, 0:16] = 128
     assert (rest == 128).all()
     # Where it leaves, what is there instead.
-    assert (np.asarray(change(before, now, 64))[16:32, 0:16] == (90, 120, 90)).all()
+    assert (changed(before, now)[16:32, 0:16] == (90, 120, 90)).all()
 
 
 def test_noise_is_no_change() -> None:
-    assert (np.asarray(change(scene(noise=7), scene(noise=8), 64)) == 128).all()
+    assert (changed(scene(noise=7), scene(noise=8)) == 128).all()
+
+
+@pytest.mark.parametrize("levels", [2, 5, 9])
+def test_what_comes_little_by_little_is_shown(levels: int) -> None:
+    """By steps of which each alone would be taken for noise."""
+    start = scene((48, 48, "black"))
+    steps = range(0, 200, levels)
+    shown = told_so_far = colours(start, 64)
+    for level in steps:
+        now = colours(scene((48, 48, f"rgb({level},{level},{level})")), 64)
+        _, shown = change(now, shown)
+        apart = np.abs(now - shown) // 256
+        assert apart.max() <= 10 + 3 * levels
+    assert np.abs(shown - told_so_far).max() // 256 > 160
+
+
+def test_a_thing_that_fades_in_is_seen() -> None:
+    coder = FrameCoder(StreamSettings(codec=CodecSettings()))
+    seen = 0.0
+    for second in range(15):
+        mixed = Image.blend(scene(), scene((48, 48, "red")), second / 14)
+        for each in coder.push(second, [mixed]):
+            if isinstance(each, Predicted):
+                reds = np.asarray(each.frame, int)[17:31, 17:31, 0] - 128
+                seen += np.abs(reds).mean()
+    assert seen > 60
 
 
 def test_another_size_is_a_reference() -> None:
-    with pytest.raises(ValueError, match="is a reference"):
-        change(scene(), scene().resize((96, 96)), 64)
+    coder = FrameCoder(StreamSettings(codec=CodecSettings()))
+    for second, frame in enumerate([scene(), scene(), scene().resize((96, 96))]):
+        (shown,) = coder.push(second, [frame])
+        assert isinstance(shown, Predicted) == (second == 1)
+
+
+def test_frames_after_some_that_are_missing_are_seen_whole() -> None:
+    coder = FrameCoder(StreamSettings(codec=CodecSettings()))
+    coder.push(0, [scene()])
+    (shown,) = coder.push(1, [scene()], anew=True)
+    assert not isinstance(shown, Predicted)
 
 
 def test_it_has_the_tokens_that_its_size_says() -> None:
     processor: Processor = tiny()[1]
-    grid = processor.images([change(scene(), scene(), 64)])["image_grid_thw"]
+    grid = processor.images([Image.fromarray(changed(scene(), scene()))])["image_grid_thw"]
     whole = processor.images([scene()])["image_grid_thw"]
     assert int(grid.prod()) * 9 == int(whole.prod())
 
