@@ -16,6 +16,7 @@ from eval.served import Served
 from eval.systems import TRIVIAL, Fixed, Streaming, System, TurnBased
 from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.chunks import Summarize
+from joyvl_train.codec import CodecSettings
 from joyvl_train.engine import Engine
 from joyvl_train.llm import Client, Endpoint
 from joyvl_train.memory import Limits, log_summary
@@ -28,16 +29,18 @@ from serve.consolidation import ModelSummary
 
 @dataclass(frozen=True)
 class Cutting:
-    """How a stream is cut into chunks, and what tells of those that are over."""
+    """How a stream is cut into chunks, what tells of those that are over, and how its frames are
+    coded."""
 
     chunk_seconds: int = 100
     lead: int = 10
     limits: Limits = field(default_factory=Limits)
     summaries: Literal["said", "model"] = "said"
+    codec: CodecSettings | None = None
 
     @property
     def settings(self) -> StreamSettings:
-        return StreamSettings(self.chunk_seconds, self.lead, self.limits)
+        return StreamSettings(self.chunk_seconds, self.lead, self.limits, codec=self.codec)
 
 
 @dataclass(frozen=True)

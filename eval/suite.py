@@ -45,10 +45,12 @@ Transcripts = dict[str, dict[str, Played | Unscored]]
 
 @dataclass(frozen=True)
 class View:
-    """How cases are shown: the longest side of pictures, and where decoded videos are kept."""
+    """How cases are shown: the longest side of pictures, where decoded videos are kept, and of what
+    the sides of their pictures are multiples."""
 
     side: int
     cache_dir: str
+    multiple: int = 1
 
 
 def frames_of(case: Case, view: View) -> Frames:
@@ -66,7 +68,9 @@ def frames_of(case: Case, view: View) -> Frames:
                 f"{case.path.name}: {path} is another file than the case was made of (its SHA-256 "
                 "is not the one that is given); get that one"
             )
-        whole = open_video(path, 1, cache_dir=Path(view.cache_dir), size=view.side)
+        whole = open_video(
+            path, 1, cache_dir=Path(view.cache_dir), size=view.side, multiple=view.multiple
+        )
     except (FrameError, OSError) as error:
         raise CaseError(f"{case.path.name}: {error}") from None
     _check_length(case, whole.seconds if wanted is None else wanted)
@@ -138,6 +142,7 @@ def key_of(case: Case, system: str, view: View, seed: int) -> str:
     """What a transcript hangs on; `system` is the key of its `Spec`."""
     shown = [case.digest, str(view.side)]
     if case.video is not None:
+        shown += [str(view.multiple)] if view.multiple > 1 else []
         shown.append(file_hash(video_path(case)))
     for name in case.footage:
         clip = next(clip for clip in CLIPS if clip.name == name)

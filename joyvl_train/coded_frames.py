@@ -94,10 +94,12 @@ class FrameCoder:
         if self._first is None:
             self._first = second
         self.codes = []
+        if anew:
+            self._stretch = -1
         if not frames:
             return ()
         stretch = stretch_of(second, self._settings, self._first - self._begun)
-        if anew or stretch != self._stretch or second != self._last + 1:
+        if stretch != self._stretch or second != self._last + 1:
             self._encoder, self._shown = Encoder(self._codec), None
         self._stretch, self._last = stretch, second
         return tuple(map(self._coded, frames))

@@ -238,7 +238,8 @@ class StreamSamples:
         return self._ends[-1] if self._ends else 0
 
     def length(self, index: int) -> int:
-        """The number of tokens of sample `index`; no picture is drawn for it."""
+        """The number of tokens of sample `index`. No picture is drawn for it, unless frames are
+        coded: which of them are whole only their pictures tell, and some clips' are kept."""
         _, _, chunk, start = self._chunk(index)
         return chunk_length(moved(chunk, start), self._renderer, self._system)
 

@@ -15,8 +15,12 @@ from eval.opening import Cutting, Spec
 from eval.pinned import FOLDER
 from eval.recorded import read_recorded
 from eval.suite import Transcripts, View, frames_of, lacking, play_all, slug
+from joyvl_train.checkpoint import load_processor
 from joyvl_train.config import Config, UserError, nearest
+from joyvl_train.rendering import Renderer
 from joyvl_train.run import Run, cores
+from recipes._made import tell_codec
+from recipes._speaking import check_codec
 from recipes._world import settings
 
 MINE = "model"
@@ -91,7 +95,12 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
     }
     stream = settings(config)
     summaries: Any = config.cases.summaries
-    cutting = Cutting(stream.chunk_seconds, stream.lead, stream.limits, summaries)
+    parts = stream.chunk_seconds, stream.lead, stream.limits
+    cutting = Cutting(*parts, summaries, stream.codec)
+    if trained:
+        tell_codec(config, run, trained)
+    if trained and config.data.codec != "off":
+        check_codec(config, Renderer(load_processor(trained)))
     period = config.cases.poll_seconds
     specs = []
     streaming = [n for n in (MINE, *HANDING) if n.replace(" ", "_") in config.cases.systems]

@@ -36,13 +36,15 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A frame with its code. before: the frame before it; shown: what stands for it."""
+    """A frame with its code. before: the frame before it; shown: what stands for it. Of frames that
+    the report does not show, the figures alone are kept: a video may have hours."""
 
     second: int
-    frame: Image.Image
-    before: Image.Image | None
     code: Coded
-    shown: Image.Image | None
+    size: tuple[int, int]
+    frame: Image.Image | None = None
+    before: Image.Image | None = None
+    shown: Image.Image | None = None
 
 
 def look(config: Config, run: Run) -> None:
@@ -65,18 +67,24 @@ def look(config: Config, run: Run) -> None:
     coder = FrameCoder(run_settings)
     looks: list[_Look] = []
     before = None
+    step = max(1, -(-frames.seconds * int(rate(config)) // _SHOWN))
     for second in range(frames.seconds):
         pictures = frames.frames(second)
         shown = coder.push(second, pictures)
         for picture, code, seen in zip(pictures, coder.codes, shown, strict=True):
             small = seen.frame if isinstance(seen, Predicted) else None
-            looks.append(_Look(second, picture, before, code, small))
+            if len(looks) % step:
+                bare = replace(code, motion=None, residual=None, costs=None)
+                looks.append(_Look(second, bare, picture.size))
+            else:
+                looks.append(_Look(second, code, picture.size, picture, before, small))
             before = picture
     if not looks:
         raise UserError(f"video={config.video}: holds no frame")
     figures = _figures(looks, codec)
     run.metrics(figures)
-    page(run.report, "The code of frames", _parts(looks, codec, figures), Path(config.video).name)
+    parts = _parts(looks, codec, figures, step)
+    page(run.report, "The code of frames", parts, Path(config.video).name)
     run.say(
         f"{figures['codec/references']:.0f} of {len(looks)} frames whole, "
         f"{figures['codec/tokens_per_frame']:.1f} tokens a frame of "
@@ -86,7 +94,7 @@ def look(config: Config, run: Run) -> None:
 
 
 def _figures(looks: Sequence[_Look], codec: CodecSettings) -> dict[str, float]:
-    width, height = looks[0].frame.size
+    width, height = looks[0].size
     whole = (width // codec.block) * (height // codec.block)
     small = (codec.side // codec.block) ** 2
     references = sum(each.code.reference for each in looks)
@@ -103,7 +111,9 @@ def _figures(looks: Sequence[_Look], codec: CodecSettings) -> dict[str, float]:
     }
 
 
-def _parts(looks: Sequence[_Look], codec: CodecSettings, figures: dict[str, float]) -> list[Html]:
+def _parts(
+    looks: Sequence[_Look], codec: CodecSettings, figures: dict[str, float], step: int
+) -> list[Html]:
     told = [
         ("Frames", f"{len(looks):,}", ""),
         ("Whole", f"{figures['codec/references']:,.0f}", "references"),
@@ -117,8 +127,7 @@ def _parts(looks: Sequence[_Look], codec: CodecSettings, figures: dict[str, floa
     bound = [(at[0], codec.cut), (at[-1], codec.cut)]
     drift = [(at[0], codec.drift), (at[-1], codec.drift)]
     why = Counter(each.code.why for each in looks if each.code.reference)
-    step = max(1, -(-len(looks) // _SHOWN))
-    rows = [_row(each, codec) for each in looks[::step]]
+    rows = [_row(each, each.frame, codec) for each in looks if each.frame is not None]
     heads = ["second", "frame", "predicted from the one before", "what the model sees", "cost", ""]
     return [
         section("In short", headline(told)),
@@ -129,8 +138,9 @@ def _parts(looks: Sequence[_Look], codec: CodecSettings, figures: dict[str, floa
                 plot({"gathered": gathered, "drift": drift}, "Since the last whole frame", "frame"),
             ),
             table(["Whole because it is", "frames"], [[_WHY[w], n] for w, n in why.most_common()]),
-            intro="In grey levels. A frame is whole where its cost is above cut, or where the "
-            "costs since the last whole one have gathered above drift.",
+            intro="In grey levels. A frame is whole where its cost is above cut, or that of more "
+            "than half of its blocks, or where the costs since the last whole one have gathered "
+            "above drift.",
         ),
         section(
             "Frames",
@@ -140,13 +150,13 @@ def _parts(looks: Sequence[_Look], codec: CodecSettings, figures: dict[str, floa
     ]
 
 
-def _row(each: _Look, codec: CodecSettings) -> list[str | float | Html]:
+def _row(each: _Look, shown: Image.Image, codec: CodecSettings) -> list[str | float | Html]:
     predicted = Html("")
     if each.code.motion is not None and each.before is not None:
         predicted = _image(_prediction(each, codec.block), "prediction")
     seen = Html("the whole frame") if each.shown is None else _image(each.shown, "change")
     note = _WHY[each.code.why] if each.code.reference else ""
-    frame = _image(each.frame, f"second {each.second}")
+    frame = _image(shown, f"second {each.second}")
     return [f"{each.second} s", frame, predicted, seen, Html(number(each.code.cost)), note]
 
 

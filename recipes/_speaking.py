@@ -91,11 +91,22 @@ def check_speaker(config: Config, renderer: Renderer) -> None:
 
 
 def check_codec(config: Config, renderer: Renderer) -> None:
-    """Raises `UserError` for a code of frames that this model reads at another size."""
-    side, block = config.codec.side, config.codec.block
-    if config.data.codec == "off" or not renderer.processor.mrope:
+    """Raises `UserError` for a code of frames that this model reads at another size, or that saves
+    nothing."""
+    side, block, whole = config.codec.side, config.codec.block, config.data.size
+    if config.data.codec == "off":
         return
+    change, frame = (
+        len(renderer.tokenizer.encode(renderer.shape((of, of)).expansion)) for of in (side, whole)
+    )
+    if change >= frame:
+        raise UserError(
+            f"codec.side={side}: this model reads such a picture in {change} tokens and a frame of "
+            f"data.size={whole} in {frame}: nothing is saved; lower codec.side, or raise data.size"
+        )
     grid = renderer.shape((side, side)).grid
+    if not renderer.processor.mrope:
+        return
     if side % block or grid != (side // block, side // block):
         raise UserError(
             f"codec.side={side}: this model reads a picture of that size in {grid} tokens, not one "

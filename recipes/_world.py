@@ -65,6 +65,12 @@ def settings(config: Config) -> StreamSettings:
     return StreamSettings(stream.chunk_seconds, stream.lead, limits, codec=codec)
 
 
+def cells(config: Config) -> int:
+    """Of what number of pixels the sides of real pictures are multiples, where cases and live
+    streams show them; in training they always are of the model's cells."""
+    return 1 if config.data.codec == "off" else config.codec.block
+
+
 def draw(clip: Clip, side: int) -> Frames:
     """The pictures of a clip of the world, `side` pixels wide and high; `FrameError` where its
     scene is none."""

@@ -29,6 +29,7 @@ from recipes._cases import MINE, check_cases, chosen_cases, play_cases
 from recipes._judged import aggregate, compare, model_judge, rate, write_entries
 from recipes._live import live
 from recipes._public import public
+from recipes._world import cells
 from serve.source import SourceError
 
 GOES_ON = True
@@ -41,7 +42,7 @@ def main(config: Config, run: Run) -> None:
     """Cases -> each system's transcripts -> verdicts -> win, tie and loss -> report."""
     if config.command not in COMMANDS:
         raise UserError(f"command={config.command}: recipe=eval has {', '.join(COMMANDS)}")
-    view = View(config.data.size, config.data.cache_dir)
+    view = View(config.data.size, config.data.cache_dir, cells(config))
     try:
         if config.command == "validate":
             validate(config, run, view)

@@ -27,6 +27,7 @@ from joyvl_train.training import prepare_engine
 from recipes._client import client_of
 from recipes._clips import APART, mined, plan_of, question, told, training_clips
 from recipes._data import held_out_cases, training_parts
+from recipes._made import tell_codec
 from recipes._measured import evaluate
 from recipes._served import Sampling, check_served, served
 from recipes._speaking import check_speaker, stream_model, trained_type
@@ -63,6 +64,7 @@ def main(config: Config, run: Run) -> None:
     run.use_threads()
     prepare_engine(config.engine)
     start = run.find_checkpoint(["sft"])
+    tell_codec(config, run, start.path)
     if config.command == "windows":
         windows(config, run, start.path)
         run.finish(latest=False)

@@ -15,19 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from joyvl_train.checkpoint import load_processor
 from joyvl_train.config import Config, UserError
 from joyvl_train.llm import Client as Asks
 from joyvl_train.llm import Endpoint
+from joyvl_train.rendering import Renderer
 from joyvl_train.run import Run
 from recipes._background import check_background, modules_of, solver_of
 from recipes._cases import silence_bias
+from recipes._made import made_with, tell_codec
 from recipes._sample import sample
 from recipes._serve_report import tell
-from recipes._speaking import engine_of, speaker
+from recipes._speaking import check_codec, engine_of, speaker
 from recipes._speech import speech_of
-from recipes._world import rate, settings
+from recipes._world import cells, rate, settings
 from serve.chat_model import ChatModel, cached, control_ids
 from serve.client import Client
 from serve.guard import TOKEN, Guard, is_loopback
@@ -98,6 +99,11 @@ def check(config: Config) -> None:
         raise UserError(
             f"serve.vllm_python={serve.vllm_python}: is not there; `make vllm-env` makes one for "
             "CPUs, or take serve.engine=in_process"
+        )
+    if serve.every > 1 and config.data.codec != "off":
+        raise UserError(
+            f"serve.every={serve.every}: data.codec={config.data.codec} tells a frame by the one a "
+            "second before; leave it at 1"
         )
     if "default" not in serve.modes:
         raise UserError("serve.modes: there must be one that is called default")
@@ -197,11 +203,14 @@ async def replicas(
     serve = config.serve
     async with AsyncExitStack() as stack:
         if serve.engine == "url":
+            if config.data.codec != "off":
+                run.say(f"data.codec={config.data.codec}: what serve.urls read was not looked at")
             models = [await remote(config, url, stack) for url in serve.urls]
             yield models, config.eval.silence_bias, ""
             return
         start = run.find_checkpoint(["grpo", "sft", "base", "kept"])
         bias = silence_bias(config, run, start.path)
+        tell_codec(config, run, start.path)
         warning = "" if trained(config, run, Path(start.path)) else UNTRAINED
         if warning:
             run.say(f"warning: {warning}")
@@ -209,6 +218,8 @@ async def replicas(
             engine = engine_of(*speaker(config, start.path), config)
             yield [await stack.enter_async_context(InProcess(engine))], bias, warning
             return
+        if config.data.codec != "off":
+            check_codec(config, Renderer(load_processor(start.path)))
         vllm = Vllm(
             Path(serve.vllm_python).absolute(),
             Path(start.path).absolute(),
@@ -231,12 +242,7 @@ def trained(config: Config, run: Run, checkpoint: Path) -> bool:
     """Whether this model was taught when to speak: the kept base and those of recipe=base, which
     name what they see and know nothing of when, were not."""
     kept = (run.home / config.model.kept).resolve()
-    try:
-        made = yaml.safe_load((checkpoint.parent / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        made = None  # it comes from elsewhere
-    of_base = isinstance(made, dict) and made.get("recipe") == "base"
-    return checkpoint.resolve() != kept and not of_base
+    return checkpoint.resolve() != kept and made_with(checkpoint).get("recipe") != "base"
 
 
 async def remote(config: Config, url: str, stack: AsyncExitStack) -> ChatModel:
@@ -283,6 +289,7 @@ def live_settings(config: Config, bias: float) -> LiveSettings:
     return LiveSettings(
         stream=settings(config),
         side=config.data.size,
+        multiple=cells(config),
         modes={name: value + bias for name, value in serve.modes.items()},
         step_timeout=serve.step_timeout,
         say=say,

@@ -64,8 +64,7 @@ def stretches(
     turns: Sequence[Turn], seconds: int, frames: int
 ) -> list[tuple[int, tuple[Any, ...]]]:
     """(first second, frames to be shown) of each stretch of `seconds`; each begins with the last
-    frame of the one before. Of coded frames the whole ones are shown; a stretch without any has
-    nothing new to it."""
+    frame of the one before. Frames that show a change alone are passed over."""
     found: dict[int, list[Turn]] = {}
     for turn in turns:
         if turn.whole:

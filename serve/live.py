@@ -103,7 +103,7 @@ class Live:
         self._block: Summary | None = None
         self._last_query: int | None = None
         self._second = -1
-        self._offset = 0
+        self._offset, self._anew = 0, False
         self.session: Session[Model] = Session(
             self.model,
             self.settings.stream,
@@ -254,6 +254,7 @@ class Live:
         if placed <= self._second:
             self._offset += self._second + 1 - placed
             placed = self._second + 1
+            self._anew = True
         self._second = placed
         return placed
 
@@ -278,13 +279,16 @@ class Live:
         fits = (
             block is not None and due and (block.start, block.stop) == (due[0].start, due[-1].stop)
         )
-        return Tick(second, frames, queries, results, kept, block if fits else None, notes)
+        told = queries, results, kept, block if fits else None, notes
+        anew, self._anew = given.anew or self._anew, False
+        return Tick(second, frames, *told, anew)
 
     def _small(self, image: Image.Image) -> Image.Image:
         if self.settings.side is None:
             return image
         width, height = image.size
-        return resized(image, target_size(width, height, self.settings.side))
+        side, multiple = self.settings.side, self.settings.multiple
+        return resized(image, target_size(width, height, side, multiple))
 
     def _remembered(self) -> int:
         """The first second that the stream's own memory still tells of."""

@@ -48,7 +48,8 @@ def unfiltered(text: str, asked: bool) -> str:
 class LiveSettings:
     """How a stream is lived. modes: name -> what is added to silence. Times are in seconds.
 
-    side: the longest that the model sees pictures at; modules, background tasks and viewers have
+    side: the longest that the model sees pictures at, of sides that are multiples of `multiple`;
+    modules, background tasks and viewers have
     them as the source gives them. step_timeout: how long a second may take the model. waiting:
     queries that may wait for a second with frames. asked_for: seconds after a query for which a
     response counts as asked for, which `say` is told.
@@ -56,6 +57,7 @@ class LiveSettings:
 
     stream: StreamSettings = field(default_factory=StreamSettings)
     side: int | None = None
+    multiple: int = 1
     modes: dict[str, float] = field(default_factory=lambda: {"default": 0.0})
     step_timeout: float = 5.0
     module_timeout: float = 0.5

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from joyvl_train.actions import Delegation, Silence
@@ -26,7 +26,7 @@ class Tick:
     of or left out.
 
     `results` are (task number, digest); `notes` are of modules that look on; `summaries` and
-    `block` answer `SummaryDue` and `BlockDue`.
+    `block` answer `SummaryDue` and `BlockDue`. anew: the frames do not follow on those before.
     """
 
     second: int
@@ -36,6 +36,7 @@ class Tick:
     summaries: tuple[Summary, ...] = ()
     block: Summary | None = None
     notes: tuple[str, ...] = ()
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Stepped:
 
 @dataclass(frozen=True, slots=True)
 class SummaryDue:
-    """A text that tells of `turns`, those of `seconds`, is wanted before the chunk ends."""
+    """A text that tells of `turns`, those of `seconds`, is wanted before the chunk ends. Of a
+    second of which the model saw a change alone they hold the last frame, whole."""
 
     seconds: range
     turns: tuple[Turn, ...]
@@ -108,6 +110,7 @@ class Session(Generic[Model]):
         self._coder = FrameCoder(self.stream.settings) if coded else None
         self._frame = frame
         self._newest: deque[Any] = deque(maxlen=snapshot)
+        self._whole: dict[int, Any] = {}  # second -> its last picture, of those shown as changes
         self._asked: range | None = None  # the last seconds that a summary was asked for
         self._blocks = 0  # the end of the last block that was asked for
         self._late: list[MemoryEvent] = []  # summaries that came after their boundary
@@ -139,12 +142,31 @@ class Session(Generic[Model]):
         told = tick.queries, tick.results, tick.notes
         # A tick that is refused changes nothing.
         coder = None if self._coder is None else self._coder.copy()
-        shown = tick.frames if coder is None else coder.push(tick.second, tick.frames)
+        shown: Sequence[Any] = tick.frames
+        if coder is not None:
+            shown = coder.push(tick.second, tick.frames, anew=tick.anew)
         frames = tuple(prepared(each, self._frame) for each in shown)
         turn = self.stream.observe(tick.second, frames, *told)
         self._coder = coder
         self._newest.extend(tick.frames)
+        if turn is not None and all(turn.predicted or (False,)):
+            self._keep_whole(tick.second, tick.frames[-1])
         return turn is not None
+
+    def _keep_whole(self, second: int, picture: Any) -> None:
+        self._whole[second] = picture
+        settings = self.stream.settings
+        while second - next(iter(self._whole)) > settings.chunk_seconds + settings.lead:
+            del self._whole[next(iter(self._whole))]
+
+    def _to_tell(self) -> tuple[Turn, ...]:
+        """The turns that a summary is due of, with whole frames."""
+        return tuple(
+            replace(turn, frames=(self._frame(self._whole[turn.second]),), predicted=())
+            if turn.second in self._whole
+            else turn
+            for turn in self.stream.due_turns()
+        )
 
     def finish(self, reply: Answer | None) -> list[SessionEvent]:
         """The other half: closes the turn with what the user is shown, and tells what came of it.
@@ -164,7 +186,7 @@ class Session(Generic[Model]):
         seconds = self.stream.due_summary()
         if seconds is not None and seconds != self._asked:
             self._asked = seconds
-            events.append(SummaryDue(seconds, self.stream.due_turns()))
+            events.append(SummaryDue(seconds, self._to_tell()))
         block = self.stream.due_merge()
         if block and block[-1].stop > self._blocks:
             self._blocks = block[-1].stop

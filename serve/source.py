@@ -55,12 +55,14 @@ class SourceError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Second:
     """The pictures of a whole second of a stream, and when its last one was there: seconds since
-    the first picture, by this machine's clock. queries: what the source itself has the user say."""
+    the first picture, by this machine's clock. queries: what the source itself has the user say.
+    anew: its clock was set before it, so that nobody knows how long after the one before it is."""
 
     second: int
     frames: tuple[Image.Image, ...]
     arrived: float
     queries: tuple[str, ...] = ()
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Sampler:
         self._start = start
         self._open = start
         self._last = 0.0
+        self._anew = False
 
     @property
     def second(self) -> int:
@@ -111,18 +114,20 @@ class Sampler:
     def add(self, at: float, picture: Picture) -> list[Second]:
         """The second that this picture ends, if it holds pictures. at: seconds, from anywhere;
         picture: makes the image, and is called only if it is the last of its share."""
-        now = time.monotonic()
+        now, jumped = time.monotonic(), False
         if self._first is None:
             self._first, self._begun, self._last = at, now, at
         if at - self._last > self._jump or self._last - at > _BACK:
             # The clock was set: the picture comes a second after the last one.
             self._first += at - self._last - 1
+            jumped = True
         self._last = at
         place = max(at - self._first, 0.0) + self._start + _SLACK
         over: list[Second] = []
         if int(place) > self._open:
             over = self.end(now)
             self._open = int(place)
+        self._anew |= jumped
         if self._open % self._every == 0:
             self._shares[int((place - self._open) * self._rate)] = picture
         return over
@@ -134,7 +139,8 @@ class Sampler:
         shares, self._shares = self._shares, {}
         arrived = (time.monotonic() if now is None else now) - self._begun
         frames = tuple(self._kept(shares[i]()) for i in sorted(shares))
-        return [Second(self._open, frames, arrived)]
+        anew, self._anew = self._anew, False
+        return [Second(self._open, frames, arrived, anew=anew)]
 
     def _kept(self, image: Image.Image) -> Image.Image:
         if self._side is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 from eval.case import Case, CaseError, read_case
 from eval.fetched import fetch
 from eval.grades import Unscored
-from eval.opening import Spec, content_key
+from eval.opening import Cutting, Spec, content_key
 from eval.play import Played
 from eval.suite import View, frames_of, key_of, lacking, play_all, video_path
+from joyvl_train.codec import CodecSettings
 from joyvl_train.heldout import Trace
 from tests.eval.made_cases import FIRE, made
 from tests.joyvl_train.videos import make_video
@@ -201,9 +203,11 @@ def test_a_key_tells_systems_and_their_files_apart(tmp_path: Path, view: View) -
         key_of(case, TALK.key, view, 0),
     }
     keys.add(key_of(case, spec.key, View(64, view.cache_dir), 0))
+    coded = replace(spec, cutting=Cutting(codec=CodecSettings()))
+    keys.add(key_of(case, coded.key, view, 0))
     (tmp_path / "said.jsonl").write_text('{"case": "fire", "time": 4, "text": "Hi."}\n')
     keys.add(key_of(case, Spec("app", "recorded", path=str(tmp_path / "said.jsonl")).key, view, 0))
-    assert len(keys) == 5
+    assert len(keys) == 6
     # A name is no part of it: the same weights under another one are the same system.
     named = Spec("other", "recorded", path=str(tmp_path / "said.jsonl"))
     assert key_of(case, named.key, view, 0) in keys

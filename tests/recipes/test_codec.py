@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from joyvl_train.cli import main
+from joyvl_train.engine import Engine
 from tests.joyvl_train.videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +66,7 @@ def test_what_a_user_gets_wrong(
     ("overrides", "message"),
     [
         (["codec.side=40"], "codec.side=40: this model reads a picture of that size"),
+        (["codec.side=96"], "in 9 tokens and a frame of data.size=96 in 9: nothing is saved"),
         (["train.marks=0.5"], "train.marks=0.5: tells of whole frames alone"),
     ],
 )
@@ -90,3 +95,26 @@ def test_a_checkpoint_is_trained_rolled_out_and_evaluated_on_coded_frames(tmp_pa
     assert gaps and max(gaps) < 0.02
     given = ["recipe=eval", "setting=smoke", f"checkpoint={tmp_path / 'grpo'}", *coded]
     assert run(tmp_path, *given, name="eval") == 0
+
+
+def test_cases_are_played_on_coded_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they would be live; and a model that was not trained so is told of."""
+    shown: list[bool] = []
+    step = Engine.step
+
+    def seen(self: Engine, handles: Sequence[int]) -> list[Any]:
+        shown.extend(any(self.stream(handle).turns[-1].predicted) for handle in handles)
+        return step(self, handles)
+
+    monkeypatch.setattr(Engine, "step", seen)
+    made = tmp_path / "made"
+    shutil.copytree(ROOT / "models" / "tiny", made / "checkpoint")
+    (made / "config.yaml").write_text("recipe: sft\ndata: {codec: 'off'}\n")
+    given = ["recipe=eval", "setting=smoke", f"checkpoint={made}", "data.codec=predictive"]
+    given += ["cases.only=[turtles-come]", "cases.systems=[model]"]
+    assert run(tmp_path, *given) == 0
+    assert any(shown) and not all(shown)
+    told = capsys.readouterr().out
+    assert "was trained with data.codec=off, this run has predictive" in told

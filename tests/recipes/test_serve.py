@@ -46,6 +46,7 @@ ALL = ("0.0.0.0", "0", "0.0", "::", "::0", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0")
         (["serve.background=[model]"], "agents.url is empty"),
         (["serve.background=[calculater]"], "Did you mean calculator"),
         (["serve.background=[client,search]"], "=[client,search]: what stands behind client"),
+        (["serve.every=2", "data.codec=predictive"], "serve.every=2: data.codec=predictive tells"),
         (["serve.modules=[ocrr]"], "Did you mean ocr"),
         (["serve.mute=['(']"], "is no regular expression"),
         (["serve.port=99999"], "serve.port=99999: takes"),

@@ -34,6 +34,9 @@ def test_whole_seconds_of_pictures_with_times() -> None:
     # A clock that is set, ahead or back: time goes on by a second.
     assert seconds_of(Sampler(), [0.0, 1.0, 5000.0, 5001.0]) == [0, 1, 2, 3]
     assert seconds_of(Sampler(), [100.0, 101.0, 3.0, 4.0]) == [0, 1, 2, 3]
+    sampler = Sampler()
+    found = [s for at in (0.0, 1.0, 5000.0, 5001.0) for s in sampler.add(at, lambda: GREY)]
+    assert [s.anew for s in [*found, *sampler.end()]] == [False, False, True, False]
     with pytest.raises(ValueError, match="1 or more"):
         Sampler(0)
 

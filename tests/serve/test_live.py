@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from joyvl_train.actions import Delegation, Response, Silence
 from joyvl_train.background import Task
+from joyvl_train.codec import CodecSettings
 from joyvl_train.memory import Limits, Summary
 from joyvl_train.stream import StreamSettings, Turn
 from serve.bridge import Backend, BackgroundError, Bridge, Solved
@@ -19,6 +21,7 @@ from serve.in_process import EngineError
 from serve.live import Live
 from serve.live_settings import LiveSettings
 from serve.memory import Said
+from serve.source import Second
 from tests.serve.lived import Scripted, second, settled
 
 
@@ -430,6 +433,31 @@ def test_a_source_that_is_too_fast_loses_seconds_and_one_that_begins_anew_goes_o
         again.end()
         await live.run(again)
         assert [e["second"] for e in kinds(live, "step")] == [3, 4, 5, 6, 7]
+        await live.close()
+
+    run(main())
+
+
+def test_what_follows_on_nothing_is_seen_whole() -> None:
+    """Another source, and one whose clock was set."""
+
+    async def main() -> None:
+        codec = CodecSettings(block=8, search=16, side=8)
+        live = Live("a", Scripted(), LiveSettings(StreamSettings(codec=codec)))
+        for number, anew in ((0, False), (1, False), (2, True), (3, False), (0, False), (1, False)):
+            await live.step(replace(second(number), anew=anew))
+        shown = [any(turn.predicted) for turn in live.session.stream.turns]
+        assert shown == [False, True, False, True, False, True]
+        await live.close()
+
+    run(main())
+
+
+def test_pictures_are_made_of_whole_cells_where_these_are_coded() -> None:
+    async def main() -> None:
+        live = Live("a", Scripted(), LiveSettings(side=192, multiple=32))
+        await live.step(Second(0, (Image.new("RGB", (640, 480)),), 0.0))
+        assert live.session.stream.turns[0].frames[0].size == (192, 128)
         await live.close()
 
     run(main())

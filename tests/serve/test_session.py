@@ -207,3 +207,30 @@ def test_coded_frames_are_shown_and_whole_ones_handed_over() -> None:
     ]
     (task,) = [event.task for event in found if isinstance(event, Stepped) and event.task]
     assert [f.tobytes() for f in task.frames] == [frames.frames(t)[0].tobytes() for t in (7, 8, 9)]
+
+
+def test_a_summary_is_made_of_whole_frames() -> None:
+    """Of what came and went between two of them, too."""
+    timeline = stream("counting", 2, "train", seconds=50)
+    frames = WorldFrames(timeline, 96)
+    session = Session(Script(), StreamSettings(20, 4, codec=CodecSettings(drift=1e6)))
+    due, changes = [], 0
+    for second in range(50):
+        found = session.step(Tick(second, frames.frames(second)))
+        due += [event for event in found if isinstance(event, SummaryDue)]
+    assert len(due) >= 2
+    for event in due:
+        for turn in event.turns:
+            assert not turn.predicted and turn.frames[0].size == (96, 96)
+            (seen,) = frames.frames(turn.second)
+            assert turn.frames[0].tobytes() == seen.tobytes()
+    changes = sum(any(turn.predicted) for turn in session.stream.turns)
+    assert changes > 10 and len(session._whole) <= 25
+
+
+def test_a_source_that_begins_anew_is_seen_whole() -> None:
+    frames = WorldFrames(stream("chat", 2, "train", seconds=8), 64)
+    session = Session(Script(), StreamSettings(codec=CodecSettings(side=32)))
+    for second, anew in enumerate((False, False, True, False)):
+        session.step(Tick(second, frames.frames(1), anew=anew))
+    assert [any(turn.predicted) for turn in session.stream.turns] == [False, True, False, True]
