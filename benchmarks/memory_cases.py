@@ -1,0 +1,99 @@
+"""What each tier of the memory is worth on the cases that ask about minutes ago.
+
+    python benchmarks/memory_cases.py RUN [NAME=RUN ...] --out outputs/memory [--set KEY=VALUE ...]
+
+The nine memory cases of `recipe=eval`, of two to thirty minutes, are played to each run with its
+whole memory and with a part of it taken away, beside the base asked when it is spoken to
+(`ask only`). The table tells how often the model was better, as good and worse than that, and its
+points. What is played already is not played again. What hours of a stream leave is told by
+`live_recall.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.eval_results import share
+from benchmarks.result_page import keep, named_runs, page, row, versions
+from benchmarks.trained_arms import Start, run_all, started
+
+RESULTS = Path(__file__).parent / "results" / "memory_cases.md"
+RIVAL = "ask_only"
+ARMS: Mapping[str, Sequence[str]] = {
+    "three tiers": (),
+    "what was said alone": ("cases.summaries=said",),
+    "no long-term blocks": ("stream.long=0",),
+    "the last chunk's summary alone": ("stream.long=0", "stream.mid=1"),
+    "what was said in the last chunk": ("stream.long=0", "stream.mid=1", "cases.summaries=said"),
+}
+
+
+def folder(out: Path, name: str, arm: str) -> Path:
+    return out.absolute() / name / arm.replace(" ", "-").replace("'", "")
+
+
+def commands(runs: Mapping[str, Path], out: Path, given: Sequence[str]) -> list[list[str]]:
+    """Command lines of the package, of each arm of each run."""
+    shared = ["recipe=eval", "cases.only=[memory]", f"cases.systems=[model,{RIVAL}]", *given]
+    return [
+        [*shared, f"checkpoint={run.absolute()}", f"run.dir={folder(out, name, arm)}", *keys]
+        for name, run in runs.items()
+        for arm, keys in ARMS.items()
+    ]
+
+
+def line(name: str, arm: str, metrics: Mapping[str, float]) -> str:
+    """An arm's row."""
+    ends = [share(metrics, f"{end}_rate/{RIVAL}") for end in ("win", "tie", "loss")]
+    span = [share(metrics, f"win_rate/{RIVAL}.{end}") for end in ("low", "high")]
+    ends[0] += f" [{span[0]}, {span[1]}]"
+    points = [f"{metrics[f'{kind}/model']:.2f}" for kind in ("score", "quality", "timing")]
+    return row([name, arm, *ends, *points])
+
+
+def table(runs: Mapping[str, Path], out: Path) -> list[str]:
+    """All arms, once they are played."""
+    head = ["run", "memory", "wins", "ties", "loses", "points", "quality", "timing"]
+    lines = [row(head), row(["---"] * len(head))]
+    for name in runs:
+        for arm in ARMS:
+            path = folder(out, name, arm) / "metrics.json"
+            lines.append(line(name, arm, json.loads(path.read_text(encoding="utf-8"))))
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("runs", nargs="+", help="folders of runs, or NAME=FOLDER")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--set", nargs="*", default=[], help="further keys, of all arms")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args(arguments)
+    runs = named_runs(given.runs)
+    open_arms = [
+        command
+        for command in commands(runs, given.out, given.set)
+        if not (
+            Path(next(k for k in command if k.startswith("run.dir="))[8:]) / "finished"
+        ).exists()
+    ]
+    if code := run_all(open_arms, start):
+        return code
+    note = [
+        "Nine cases: an interval is wide. A chunk has 100 seconds; cases of two or three minutes have",
+        "one boundary, three of ten minutes have six, three of half an hour eighteen.",
+    ]
+    packages = versions("torch", "transformers")
+    title = "The memory's tiers on the memory cases"
+    keep(given.results, page(title, "memory_cases.py", packages, table(runs, given.out), note))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
