@@ -38,14 +38,10 @@ def folder(out: Path, name: str, arm: str) -> Path:
     return out.absolute() / name / arm.replace(" ", "-").replace("'", "")
 
 
-def commands(runs: Mapping[str, Path], out: Path, given: Sequence[str]) -> list[list[str]]:
-    """Command lines of the package, of each arm of each run."""
-    shared = ["recipe=eval", "cases.only=[memory]", f"cases.systems=[model,{RIVAL}]", *given]
-    return [
-        [*shared, f"checkpoint={run.absolute()}", f"run.dir={folder(out, name, arm)}", *keys]
-        for name, run in runs.items()
-        for arm, keys in ARMS.items()
-    ]
+def command(path: Path, run: Path, keys: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The command line that plays an arm of a run into `path`."""
+    cases = ["recipe=eval", "cases.only=[memory]", f"cases.systems=[model,{RIVAL}]"]
+    return [*cases, f"checkpoint={run.absolute()}", f"run.dir={path}", *given, *keys]
 
 
 def line(name: str, arm: str, metrics: Mapping[str, float]) -> str:
@@ -76,18 +72,17 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     runs = named_runs(given.runs)
-    open_arms = [
-        command
-        for command in commands(runs, given.out, given.set)
-        if not (
-            Path(next(k for k in command if k.startswith("run.dir="))[8:]) / "finished"
-        ).exists()
+    due = [
+        command(path, run, keys, given.set)
+        for name, run in runs.items()
+        for arm, keys in ARMS.items()
+        if not ((path := folder(given.out, name, arm)) / "finished").exists()
     ]
-    if code := run_all(open_arms, start):
+    if code := run_all(due, start):
         return code
     note = [
-        "Nine cases: an interval is wide. A chunk has 100 seconds; cases of two or three minutes have",
-        "one boundary, three of ten minutes have six, three of half an hour eighteen.",
+        "Nine cases, so intervals are wide. A chunk has 100 seconds: the cases of two or three",
+        "minutes have one boundary, three of ten minutes six, three of half an hour eighteen.",
     ]
     packages = versions("torch", "transformers")
     title = "The memory's tiers on the memory cases"
