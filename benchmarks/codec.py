@@ -8,14 +8,19 @@ of a sensor, a picture that pans, one that changes altogether every ten frames, 
 rendered world. Of each: references among its frames, the vision tokens of a frame where the others
 have 4 of 36, as in small runs, and how many frames of a fixed rate, every n-th a reference, would
 be needed so that no frame is further from what its last reference shows than the code lets it be.
+
+Then the prompt and the time of a second by the length of a stream, for how often its picture
+changes altogether: frames of 192x192, whole, coded, and every fourth whole, to the kept base in
+process, the three in turn. What coded frames cost in F1 is told by `coded_frames.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -26,9 +31,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.result_page import finish, page, row, versions
 from data_pipeline.world.corpus import WorldStreams, family_weights
+from joyvl_train.checkpoint import load_for_inference
 from joyvl_train.codec import CodecSettings, Encoder
+from joyvl_train.engine import Engine
 from joyvl_train.pictures import decode, encode
+from joyvl_train.rendering import Renderer
+from joyvl_train.stream import StreamSettings
+from serve.session import Session, Tick
 
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "codec.md"
 WHOLE, SMALL = 36, 4  # tokens of a frame of 192x192, and of a predicted one
 
@@ -146,9 +157,61 @@ def table(count: int) -> list[str]:
     return lines
 
 
+WAYS: Mapping[str, CodecSettings | None] = {
+    "whole": None,
+    "coded": CodecSettings(),
+    "every 4th whole": CodecSettings(cut=1e9, drift=1e9, gap=1, longest=4),
+}
+
+
+def scene(change: int, second: int) -> Image.Image:
+    """A second of a stream whose picture is another every `change` seconds."""
+    return noisy(plain(second // change, (192, 192)), second)
+
+
+def lengths(engine: Engine, changes: Sequence[int], seconds: int) -> list[str]:
+    """Rows: tokens of the prompt and time of a second, at some seconds of a chunk."""
+    marks = [n for n in (10, 25, 50, 100) if n <= seconds]
+    heads = ["a cut every", "seconds", *(f"{way}: tokens" for way in WAYS)]
+    heads += [f"{way}: ms" for way in WAYS]
+    lines = [row(heads), row(["---"] * len(heads))]
+    for change in changes:
+        streams = {
+            way: Session(engine, StreamSettings(seconds + 20, 10, codec=codec))
+            for way, codec in WAYS.items()
+        }
+        took: dict[str, list[float]] = {way: [] for way in WAYS}
+        for second in range(seconds):
+            for way, session in streams.items():
+                begun = time.perf_counter()
+                session.step(Tick(second, (scene(change, second),)))
+                took[way].append(time.perf_counter() - begun)
+            if second + 1 in marks:
+                tokens = [f"{prompt(engine, session)}" for session in streams.values()]
+                middle = [f"{1e3 * statistics.median(took[way][-10:]):.1f}" for way in WAYS]
+                often = f"{change} s" if change < 10**6 else "never"
+                lines.append(row([often, str(second + 1), *tokens, *middle]))
+        for session in streams.values():
+            session.close()
+    return lines
+
+
+def prompt(engine: Engine, session: Session[Engine]) -> int:
+    """Tokens of the session's prompt as it stands."""
+    stream = session.stream
+    return len(engine.renderer.render(stream.memory_text, stream.turns, system=engine.system).ids)
+
+
+def kept() -> Engine:
+    """The kept base, of whose replies the first token alone is taken: seconds cost alike."""
+    model, processor = load_for_inference(ROOT / "models" / "tiny")
+    return Engine(model, Renderer(processor), max_new_tokens=1)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--frames", type=int, default=200, help="of each source, at most")
+    parser.add_argument("--seconds", type=int, default=100, help="of streams that are stepped")
     parser.add_argument("--results", action="store_true", help="keep the page under results/")
     given = parser.parse_args(arguments)
     own, decoding = speed(list(islice(panning(given.frames), 100)))
@@ -157,6 +220,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{decoding:.0f}.",
         "",
         *table(given.frames),
+        "",
+        *lengths(kept(), (10**6, 20, 5), given.seconds),
     ]
     text = page("The code of frames", "codec.py", versions("numpy", "pillow"), lines, [])
     finish(RESULTS, text, given.results)

@@ -55,10 +55,10 @@ class CodecSettings:
 
     block: side of a block in pixels, that of a cell of the vision encoder (patch size times merge).
     search: how far a block is looked for, in pixels to each side; wide, for a second lies between
-    two frames. A frame is a reference where its cost is above `cut`, or that of more than half of
-    its blocks; where the costs since the last reference add up to more than `drift`, which is
-    looked at from `gap` frames after it on; and `longest` frames after it. side: of the picture
-    that shows the change of a frame that is no reference.
+    two frames. A frame is a reference where its cost is above `cut`; where the costs since the last
+    reference add up to more than `drift`, which is looked at from `gap` frames after it on; and
+    `longest` frames after it. side: of the picture that shows the change of a frame that is no
+    reference.
     """
 
     block: int = 32
@@ -148,9 +148,7 @@ class Encoder:
 
     def _why(self, coded: Coded) -> Why:
         settings, since = self.settings, self._since + 1
-        assert coded.costs is not None
-        changed = int((coded.costs > settings.cut).sum())
-        if coded.cost > settings.cut or 2 * changed > coded.costs.size:
+        if coded.cost > settings.cut:
             return "cut"
         if since >= settings.longest:
             return "length"

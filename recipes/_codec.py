@@ -138,9 +138,8 @@ def _parts(
                 plot({"gathered": gathered, "drift": drift}, "Since the last whole frame", "frame"),
             ),
             table(["Whole because it is", "frames"], [[_WHY[w], n] for w, n in why.most_common()]),
-            intro="In grey levels. A frame is whole where its cost is above cut, or that of more "
-            "than half of its blocks, or where the costs since the last whole one have gathered "
-            "above drift.",
+            intro="In grey levels. A frame is whole where its cost is above cut, or where the "
+            "costs since the last whole one have gathered above drift.",
         ),
         section(
             "Frames",
