@@ -18,8 +18,8 @@ def test_references_are_counted_with_their_reasons_beside_a_fixed_rate(
     assert "| the rendered world | 21 | " in text
     still = next(line for line in text.splitlines() if line.startswith("| never | 10 | "))
     whole, coded, fourth = (int(cell) for cell in still.split("|")[3:6])
-    # Nine frames of ten have 4 tokens of 36 and a mark; of every fourth way seven have.
-    assert whole - coded == 9 * (36 - 4 - 1) and whole - fourth == 7 * (36 - 4 - 1)
+    # Nine frames of ten have 4 tokens of 36, and a mark of two; every fourth whole, seven have.
+    assert whole - coded == 9 * (36 - 4 - 2) and whole - fourth == 7 * (36 - 4 - 2)
 
 
 def test_where_every_frame_is_another_only_all_will_do() -> None:
