@@ -129,13 +129,13 @@ def test_ten_kills_with_dropout_and_reused_vision(tmp_path: Path) -> None:
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "unbroken")
 
 
-STEPS = 80
+STEPS = 48
 
 
 def sft(folder: Path) -> subprocess.Popen[bytes]:
-    """`recipe=sft` from the command line, some two minutes of it on one thread."""
+    """`recipe=sft` from the command line, a minute or two of it on one thread."""
     words = ["recipe=sft", "setting=smoke", f"run.dir={folder}", f"run.root={folder.parent}"]
-    words += [f"train.steps={STEPS}", "train.eval_every=30", "train.log_every=5"]
+    words += [f"train.steps={STEPS}", "train.eval_every=20", "train.log_every=5"]
     words += ["train.save_every=4", "data.train_streams=500", "data.test_hours=0.03"]
     words += ["run.threads=1"]
     return subprocess.Popen(

@@ -6,13 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import coded_frames
 from benchmarks.coded_frames import CODED, SMALL, WHOLE, Plan, main
 from joyvl_train.cli import compose
 from joyvl_train.cli import main as command_line
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_counted")
+
+
+@pytest.fixture
+def few_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are counted on a few clips."""
+    monkeypatch.setattr(coded_frames, "_COUNTED", 12)
 
 
 def test_arms_see_as_they_are_told_in_training_and_scoring(tmp_path: Path) -> None:
