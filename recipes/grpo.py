@@ -40,6 +40,7 @@ from rl.plan import Plan
 from rl.policy_loss import Policy
 from rl.rewards import PARTS
 from rl.settings import Settings
+from rl.spread import gathered
 from rl.supervised import Supervised
 
 CURVES = {
@@ -186,7 +187,7 @@ def streamed(
     own = list(cases)[grpo.rank :: grpo.ranks]
     bias = config.eval.silence_bias
     traces = stream_model(plain, renderer, config, own, bias, progress=False)
-    return grpo.gathered(list(traces))
+    return gathered(list(traces))
 
 
 def policy(config: Config, source: str) -> tuple[Any, Renderer]:

@@ -196,9 +196,9 @@ def test_gold_streams_have_the_gradient_of_sft_beside_that_of_the_rollouts(tmp_p
             named = grpo.model.named_parameters()
             found.update({n: p.grad.clone() for n, p in named if p.grad is not None})
 
-        grpo._optimizer.optimizer.register_step_pre_hook(kept)
-        grpo._loss.train()
-        grpo._optimized(rows, shown)
+        grpo._passes.optimizer.optimizer.register_step_pre_hook(kept)
+        grpo._passes.loss.train()
+        grpo._passes.optimized(rows, shown, 0)
         return found
 
     def fresh() -> Grpo:
