@@ -130,6 +130,12 @@ class CorpusClips:
         labels, frames = self._load(index)
         return labels.timeline, frames
 
+    def reject(self, index: int, error: TimelineError) -> None:
+        """Counts clip `index` among the corpus' rejects, where a picture turned out to be broken
+        after it was opened."""
+        number = self._numbers[index]
+        self._corpus.rejects.add(self._corpus.where(number), error.reason, error.detail)
+
     def summaries(self, index: int) -> Sequence[Summary]:
         """What the record says in its own words of stretches of its seconds."""
         return self._load(index)[0].summaries

@@ -131,7 +131,7 @@ def train(config: Config, run: Run, source: str) -> None:
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    plan = plan_of(config, clips, alarms)
+    plan = plan_of(config, run, clips, alarms)
     with (
         served(config, run, renderer, source) as draws,
         closing(trainer(config, run, model, renderer, plan, clips, draws)) as grpo,
@@ -278,7 +278,7 @@ def windows(config: Config, run: Run, source: str) -> None:
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    plan = plan_of(config, clips, alarms)
+    plan = plan_of(config, run, clips, alarms)
     with (
         served(config, run, renderer, source) as draws,
         closing(trainer(config, run, model, renderer, plan, clips, draws)) as grpo,

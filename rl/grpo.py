@@ -185,11 +185,12 @@ class Grpo:
         )
 
     def _opened(self, window: Window, step: int) -> Opened | None:
-        """The window just before its first second; None, counted, where its record is broken."""
+        """The window just before its first second; None, counted, where its record is broken, or a
+        picture that it needs."""
         tell = self._summarize
         try:
             timeline, frames = self._plan.clip(window)
-            return open_window(
+            opened = open_window(
                 window,
                 timeline,
                 frames,
@@ -202,9 +203,14 @@ class Grpo:
                 late=self.settings.late,
                 draw_gold=self.settings.draw_gold,
             )
+            # Rollouts advance together: one that meets a broken picture would end them all.
+            for second in range(window.first, window.stop):
+                opened.show(second)
         except TimelineError as error:
             self.left_out[error.reason] += 1
+            self._plan.reject(window.clip, error)
             return None
+        return opened
 
     def _prepare(self, picture: Any) -> Any:
         if self._served is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from joyvl_train.config import UserError
@@ -19,6 +19,9 @@ from rl.questions import question_window
 from rl.windows import KINDS, Kind, Lures, Sizes, Window, nothing, windows_of
 
 _TRIES = 400
+Reject = Callable[[int, TimelineError], None]
+"""Takes down, once, that clip number so-and-so can't be used."""
+
 _FIRST = 3
 """Of a clip's silence windows, which come hardest first, one of so many is taken."""
 
@@ -30,7 +33,7 @@ class Plan:
     are to draw from. mix: kind -> weight. alarms: clip -> seconds in which the policy spoke before
     training though nothing was due; half of the silence windows are of such clips, where there are
     some. most: seconds of a window; longer ones are passed over. early, late: of onsets that name
-    no window.
+    no window. reject: is told of clips that can't be used.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class Plan:
         most: int = 10**6,
         early: int = 0,
         late: int = 1,
+        reject: Reject = lambda clip, error: None,
     ) -> None:
+        self.reject = reject
         unknown = sorted(set(mix) - set(KINDS))
         if unknown:
             raise UserError(f"windows.mix.{unknown[0]}: there are {', '.join(KINDS)}")
@@ -141,6 +146,7 @@ class Plan:
             )
         except TimelineError as error:
             self.passed_over[error.reason] += 1
+            self.reject(clip, error)
             return []
         own = [window for window in found if window.kind == kind]
         kept = [window for window in own if window.stop - window.first <= self._most]

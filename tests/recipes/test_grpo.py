@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from joyvl_train.cli import compose, main
 from joyvl_train.config import UserError
+from joyvl_train.heldout import Trace
+from joyvl_train.run import Run
+from joyvl_train.video import FrameError
+from recipes import _clips
 from recipes._clips import lures
 from tests.rl.policies import world
 
@@ -29,6 +34,40 @@ def test_lures_are_what_comes_and_goes() -> None:
     timeline, _ = world("alerting", 3)
     tracks = timeline.clip.scene["tracks"]
     assert set(lures(timeline)) >= {int(track["start"]) for track in tracks}
+
+
+def test_streams_with_broken_pictures_are_not_mined_but_named(tmp_path: Path, monkeypatch) -> None:
+    class Frames:
+        seconds = 12
+
+        def __init__(self, broken: int) -> None:
+            self.broken = broken
+
+        def frames(self, second: int) -> tuple[int, ...]:
+            if second == self.broken:
+                raise FrameError("damaged", f"second {second}")
+            return (second,)
+
+    clips = [(world("alerting", n)[0], Frames(11 if n == 1 else 99)) for n in range(3)]
+    asked: list[Any] = []
+
+    def streamed(model, renderer, config, cases):
+        asked.extend(cases)
+        return [Trace(t.clip.id, t.family, "test", "model", (), ()) for t, _ in cases]
+
+    monkeypatch.setattr(_clips, "stream_model", streamed)
+    corpus = tmp_path / "corpus.json"
+    corpus.write_text("[]")
+    given = [f"run.dir={tmp_path / 'run'}", "data.kind=path", f"data.path={corpus}"]
+    with Run(compose(ROOT, ["recipe=grpo", *given]), ROOT) as run:
+        assert _clips.mined(run.config, run, None, None, clips) == {}
+    assert [timeline.clip.id for timeline, _ in asked] == [clips[n][0].clip.id for n in (0, 2)]
+    (line,) = (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "item": "training clip 1",
+        "reason": "damaged",
+        "detail": "second 11",
+    }
 
 
 def test_windows_longer_than_a_chunk_are_refused() -> None:

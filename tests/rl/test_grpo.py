@@ -20,6 +20,7 @@ from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.timeline import TimelineError
 from joyvl_train.trainer import WeightedLoss, generating
+from joyvl_train.video import FrameError
 from rl.advantages import Advantages
 from rl.fit import fit_policy
 from rl.grpo import Grpo
@@ -258,6 +259,50 @@ def test_gold_streams_that_are_broken_are_counted_over_a_resume(
     all_met = set(again._supervised.left_out)
     assert met < all_met
     assert again.left_out_of_all()["gold stream: frames are gone"] == len(all_met)
+
+
+class Torn(Clips):
+    """Clips that end in pictures which can't be read, from a second on."""
+
+    def __init__(self, *families: str, since: int) -> None:
+        super().__init__(*families)
+        self._since = since
+
+    def __getitem__(self, index: int) -> Any:
+        timeline, frames = super().__getitem__(index)
+        return timeline, TornFrames(frames, self._since)
+
+
+class TornFrames:
+    def __init__(self, frames: Any, since: int) -> None:
+        self._frames, self._since = frames, since
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._frames, name)
+
+    def frames(self, second: int) -> Any:
+        if second >= self._since:
+            raise FrameError("damaged", f"second {second}")
+        return self._frames.frames(second)
+
+
+@pytest.mark.parametrize("gold", [False, True])
+def test_a_window_with_a_broken_picture_is_dropped_and_named(tmp_path: Path, gold: bool) -> None:
+    """It opens, for the picture is of its own seconds; the other windows are rolled out."""
+    clips = Torn("alerting", "delegation", "qa", since=20)
+    windows = {w.key: w for n in range(3) for w in windows_of(n, clips[n][0], Sizes(3, 2, 4, 5))}
+    met: list[tuple[int, str]] = []
+    grpo = trainer(
+        tmp_path,
+        settings=Settings(**{**tiny_grpo.SMALL, "windows": 12, "group": 2}, gold=gold),
+        clips=clips,
+        reject=lambda clip, error: met.append((clip, error.reason)),
+    )
+    groups, _ = grpo.groups(0)
+    assert groups and all(group.window.stop <= 20 for group in groups)
+    assert any(w.first <= 20 < w.stop for w in windows.values())
+    assert grpo.left_out["damaged"] == len(met) == 12 - len(groups) > 0
+    assert {reason for _, reason in met} == {"damaged"} and {clip for clip, _ in met} <= {0, 1, 2}
 
 
 def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:
