@@ -18,6 +18,7 @@ class Group:
     """A window's rollouts, what each came to, and the advantages, where they differ.
 
     gold: the gold actions, compared with them but none of them; `advantages` ends with its own.
+    part: which of a pass' optimizer steps learns from it.
     """
 
     window: Window
@@ -26,6 +27,7 @@ class Group:
     rewards: list[Reward]
     advantages: list[dict[int, float]] | None
     gold: Rollout | None = None
+    part: int = 0
 
     @property
     def learnt_from(self) -> list[Rollout]:

@@ -7,8 +7,9 @@ smuggle them past the collator, recompute what the engine knows, and override th
 log-probabilities: more code than this module, tied to private methods. What is kept of the usual
 trainers is theirs: accelerate spreads, accumulates and saves; the loss is one module.
 
-Every draw is named by (seed, step, window, rollout), windows are dealt to ranks in turn, and each
-token's weight is its share of the whole global batch. So one rank and several do the same.
+Every draw is named by (seed, step, window, rollout), windows are dealt to ranks in turn and to
+optimizer steps by their numbers (`rl.passes`), and each token's weight is its share of the whole
+global batch. So one rank and several do the same.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from joyvl_train.trainer import generating
 from joyvl_train.training import prepare_engine, schedule
 from rl.groups import Group, judged, of_groups, told
 from rl.judge import Judge
-from rl.passes import Passes, evened, rows_of
+from rl.passes import Passes, evened, part_of, rows_of
 from rl.plan import Plan
 from rl.policy_loss import PolicyLoss, Reference
 from rl.questions import Question, ask
@@ -139,6 +140,10 @@ class Grpo:
             teaching = self._sum(sum(g.advantages is not None for g in found))
             if teaching >= self.settings.windows or not windows:
                 break
+        numbers = {window.key: number for number, window in enumerate(drawn)}
+        for group in found:
+            number = numbers[group.window.key]
+            group.part = part_of(number, len(drawn), self.settings.updates)
         told_of = [(g.window.key, g.pass_rate, g.advantages is not None) for g in found]
         for key, passed, taught in gathered(told_of):
             self._plan.note(step, key, passed, taught)
@@ -226,19 +231,23 @@ class Grpo:
             rollouts[0].window, rollouts, weights, settings.advantages, brief(right), gold
         )
 
-    def batches(self, groups: Sequence[Group]) -> list[Batch]:
-        """The rows of this rank's sequences, as many as every rank has. Collective."""
+    def batches(self, groups: Sequence[Group]) -> list[list[Batch]]:
+        """The rows of this rank's sequences by optimizer step, as many as every rank has.
+        Collective."""
         settings, train = self.settings, self.train
-        made, lost = rows_of(
-            groups,
-            self._renderer,
-            system=settings.system,
-            room=train.row_tokens,
-            pack=train.pack,
-            aggregate=settings.policy.aggregate,
-        )
-        self.left_out += lost
-        return evened(made)
+        parts: list[list[Batch]] = []
+        for part in range(settings.updates):
+            made, lost = rows_of(
+                [g for g in groups if g.part == part and g.advantages is not None],
+                self._renderer,
+                system=settings.system,
+                room=train.row_tokens,
+                pack=train.pack,
+                aggregate=settings.policy.aggregate,
+            )
+            self.left_out += lost
+            parts.append(made)
+        return evened(parts)
 
     def update(self, step: int) -> dict[str, float]:
         """One step: rollouts, and the optimizer steps on them. The figures of it. Collective."""
@@ -247,17 +256,18 @@ class Grpo:
         rolled = time.monotonic() - begun
         figures = self.figures_of(groups)
         figures |= {"grpo/groups_teaching": float(teaching), "grpo/rollout_seconds": rolled}
-        batches = self.batches([g for g in groups if g.advantages is not None])
-        figures["grpo/tokens"] = float(self._sum(sum(b["input_ids"].numel() for b in batches)))
-        if teaching and not batches:
+        parts = self.batches(groups)
+        tokens = sum(row["input_ids"].numel() for rows in parts for row in rows)
+        figures |= {"grpo/tokens": float(self._sum(tokens)), "grpo/updates": 0.0}
+        if teaching and not parts:
             raise UserError(
                 f"train.row_tokens={self.train.row_tokens}: no rollout of step {step} fits a row; "
                 "raise it, or make windows shorter"
             )
         shown = self._supervised.next() if self._supervised is not None else []
-        if batches or shown:
+        if parts or shown:
             rate = schedule(self.train, lambda: self.share)(step)
-            figures |= self._passes.take(batches, shown, step, rate)
+            figures |= self._passes.take(parts, shown, step, rate)
         figures["grpo/train_seconds"] = time.monotonic() - begun - rolled
         return figures
 

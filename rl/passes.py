@@ -1,4 +1,10 @@
-"""The optimizer steps of a step of GRPO: rows of its rollouts, and of gold streams beside them."""
+"""The optimizer steps of a step of GRPO: rows of its rollouts, and of gold streams beside them.
+
+A step's windows are dealt to parts by their numbers in its draw, each an optimizer step in each
+pass, before anything is packed. So how many steps there are, and what each learns from, hangs
+neither on the ranks nor on how sequences fill rows. A part in which no rank has anything to learn
+is no step. Gold rows are dealt to the steps there are by their numbers, too.
+"""
 
 from __future__ import annotations
 
@@ -57,18 +63,50 @@ def rows_of(
     return [row_batch([scored[i] for i in row], aggregate) for row in rows], lost
 
 
-def evened(rows: list[Batch]) -> list[Batch]:
-    """This rank's rows, as many as every rank has. Collective.
+def part_of(number: int, windows: int, parts: int) -> int:
+    """The part that window `number` of a draw of so many windows is dealt to: parts are runs of
+    numbers, so that ranks, which take windows in turn, have equally many in each."""
+    return number * parts // windows
+
+
+def evened(parts: Sequence[list[Batch]]) -> list[list[Batch]]:
+    """This rank's rows of each part, as many as every rank has; of parts in which no rank has any,
+    none. Collective.
 
     A rank that has fewer repeats one whose tokens weigh nothing.
     """
-    counts = of_all(len(rows))
-    if not max(counts):
-        return []
+    counts = of_all([len(rows) for rows in parts])
+    most = [max(of_part) for of_part in zip(*counts, strict=True)]
+    own = [row for rows in parts for row in rows]
     # A rank without rows of its own takes another's, as a filler.
-    filler = rows[0] if min(counts) else gathered(rows[:1])[0]
-    nothing = {**filler, "token_weights": torch.zeros_like(filler["token_weights"])}
-    return rows + [nothing] * (max(counts) - len(rows))
+    others = own if all(map(sum, counts)) else gathered(own[:1])
+    return [
+        rows + [_nothing(others[0], "token_weights") for _ in range(count - len(rows))]
+        for rows, count in zip(parts, most, strict=True)
+        if count
+    ]
+
+
+def gold_dealt(shown: Sequence[Batch], steps: int, rank: int, ranks: int) -> list[list[Batch]]:
+    """This rank's gold rows of each optimizer step, as many as every rank has; of steps that get
+    none, none. Of all ranks' rows, `rank` has the run of numbers that follows those before it."""
+    size = len(shown)
+    takes = [[number % steps for number in range(r * size, (r + 1) * size)] for r in range(ranks)]
+    found: list[list[Batch]] = []
+    for step in range(steps):
+        own = [row for row, to in zip(shown, takes[rank], strict=True) if to == step]
+        most = max(of_rank.count(step) for of_rank in takes)
+        fillers = [
+            {**_nothing(shown[0], "weights"), "denominator": torch.zeros_like(row["denominator"])}
+            for row in shown[:1] * (most - len(own))
+        ]
+        found.append(own + fillers)
+    return found
+
+
+def _nothing(row: Batch, weights: str) -> Batch:
+    """The row, its tokens without weight: for ranks that must call the model in step."""
+    return {**row, weights: torch.zeros_like(row[weights])}
 
 
 class Passes:
@@ -99,16 +137,15 @@ class Passes:
         self._reference = reference
 
     def take(
-        self, batches: Sequence[Batch], shown: Sequence[Batch], step: int, rate: float
+        self, parts: Sequence[Sequence[Batch]], shown: Sequence[Batch], step: int, rate: float
     ) -> dict[str, float]:
-        """The optimizer steps on these rows of rollouts, and on `shown`, rows of gold streams; the
-        figures of them. rate: the factor on the learning rates. Collective."""
-        passes = [
-            batches[number :: self._settings.updates]
-            for _ in range(self._settings.epochs)
-            for number in range(self._settings.updates)
-        ]
-        passes = [rows for rows in passes if rows] or [[]]
+        """An optimizer step on each of these parts, in each pass, beside its share of `shown`, rows
+        of gold streams; where there is no part one on those alone. The figures of them. rate: the
+        factor on the learning rates. Collective."""
+        accelerator = self._accelerator
+        passes = list(parts) * self._settings.epochs or [[]]
+        gold = gold_dealt(shown, len(passes), accelerator.process_index, accelerator.num_processes)
+        batches = [row for rows in parts for row in rows]
         self.loss.train()
         if len(passes) > 1:
             for batch in batches:
@@ -122,17 +159,18 @@ class Passes:
             group["lr"] = peak * rate
         total = torch.zeros(len(STATS), dtype=torch.float64)
         norm = supervised = 0.0
-        for number, rows in enumerate(passes):
-            stats, loss, norm = self.optimized(rows, shown[number :: len(passes)], step)
+        for rows, gold_rows in zip(passes, gold, strict=True):
+            stats, loss, norm = self.optimized(rows, gold_rows, step)
             total += stats
-            supervised += loss / len(passes)
+            supervised += loss
         sums = dict(zip(STATS, reduced(self._accelerator, total).tolist(), strict=True))
         count = max(sums.pop("tokens"), 1.0)
         found = {f"grpo/{name}": value / count for name, value in sums.items() if name != "loss"}
         if self._reference is None:
             del found["grpo/kl"]
         if shown:
-            found["grpo/supervised_loss"] = supervised
+            found["grpo/supervised_loss"] = supervised / sum(map(bool, gold))
+        found["grpo/updates"] = float(len(passes))
         return {**found, "train/learning_rate": self._rates[0] * rate, "train/grad_norm": norm}
 
     def optimized(
