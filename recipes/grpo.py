@@ -115,6 +115,13 @@ def check(config: Config) -> None:
             f"train.eval_every={config.train.eval_every}: there is nothing to choose the best step "
             "on, with data.validation_streams=0; raise it, or set train.eval_every=0"
         )
+    own = {part: getattr(config.reward, part) for part in PARTS}
+    every = [own, *config.reward.families.values()]
+    if not any(weight for weights in every for weight in weights.values()):
+        raise UserError(
+            "reward: every part has the weight 0, so that all rollouts earn the same; raise one of "
+            f"reward.{', '.join(PARTS)}"
+        )
     for family, weights in config.reward.families.items():
         for part, weight in weights.items():
             if part not in PARTS:

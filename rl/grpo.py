@@ -52,6 +52,9 @@ from rl.spread import accelerator_of, gathered, kept_vision, reduced, synchroniz
 from rl.supervised import Supervised
 from rl.windows import Opened, Window, open_window
 
+_AGAIN = 4
+"""More rounds of draws, while no window could be rolled out."""
+
 Summaries = Callable[[int], Sequence[Summary]]
 """Clip -> summaries that its record holds."""
 
@@ -126,20 +129,28 @@ class Grpo:
 
     def groups(self, step: int) -> tuple[list[Group], int]:
         """This rank's groups of a step, all that were rolled out, and how many of all ranks'
-        teach something. Collective."""
+        teach something. Collective.
+
+        Raises `UserError` where no window can be drawn, though none rests, or none rolled out.
+        """
         found: list[Group] = []
         drawn: list[Window] = []
-        teaching = 0
+        teaching = rolled = 0
+        resting = self._plan.resting
         if self._served is not None:
             self._served.take(self.model)
             wait_for_all()
-        for _ in range(self.settings.rounds):
+        for round_ in range(self.settings.rounds + _AGAIN):
             windows = self._plan.windows(step, self.settings.windows, drawn)
             drawn += windows
             found += self._rolled(windows[self.rank :: self.ranks], step)
             teaching = self._sum(sum(g.advantages is not None for g in found))
-            if teaching >= self.settings.windows or not windows:
+            rolled = self._sum(len(found))
+            done = round_ + 1 >= self.settings.rounds and rolled
+            if teaching >= self.settings.windows or not windows or done:
                 break
+        if not rolled and (drawn or self._plan.resting == resting):
+            raise self._nothing_to_learn_from(step, len(drawn))
         numbers = {window.key: number for number, window in enumerate(drawn)}
         for group in found:
             number = numbers[group.window.key]
@@ -148,6 +159,20 @@ class Grpo:
         for key, passed, taught in gathered(told_of):
             self._plan.note(step, key, passed, taught)
         return found, teaching
+
+    def _nothing_to_learn_from(self, step: int, drawn: int) -> UserError:
+        """Collective."""
+        if not drawn:
+            why = _counts(self._plan.passed_over)
+            return UserError(
+                f"windows.mix: step {step} finds no window to draw ({why}); give a kind that these "
+                "clips hold a weight, or take other clips"
+            )
+        why = _counts(self._sum_of_left_out())
+        return UserError(
+            f"none of {drawn} windows of step {step} could be rolled out ({why}); the run's "
+            "rejects.jsonl names the clips: mend them, or take others"
+        )
 
     def _rolled(self, windows: Sequence[Window], step: int) -> list[Group]:
         asked = [window for window in windows if window.kind == "question"]
@@ -387,3 +412,8 @@ class Grpo:
         """Gold streams that any rank met and could not learn from, by name, with the reason."""
         mine = {} if self._supervised is None else self._supervised.left_out
         return {name: why for each in gathered([mine]) for name, why in each.items()}
+
+
+def _counts(why: Mapping[str, int]) -> str:
+    """`3 damaged, 1 missing file`."""
+    return ", ".join(f"{n} {reason}" for reason, n in Counter(why).most_common() if n) or "no draw"

@@ -19,6 +19,7 @@ from rl.questions import question_window
 from rl.windows import KINDS, Kind, Lures, Sizes, Window, nothing, windows_of
 
 _TRIES = 400
+_RESTS = "all passed or none"
 Reject = Callable[[int, TimelineError], None]
 """Takes down, once, that clip number so-and-so can't be used."""
 
@@ -93,6 +94,11 @@ class Plan:
         self._known[key] = step, passed, taught
 
     @property
+    def resting(self) -> int:
+        """How many draws so far were of windows that rest, for they teach nothing now."""
+        return self.passed_over[_RESTS]
+
+    @property
     def pass_rates(self) -> Mapping[str, float]:
         """Window -> the share of its rollouts that passed when it was last measured."""
         return {key: passed for key, (_, passed, _) in self._known.items()}
@@ -113,9 +119,12 @@ class Plan:
             kind = rng.choices(list(self._mix), list(self._mix.values()))[0]
             if kind == "question":
                 window = question_window(rng.randrange(self._questions))
-                if window.key not in drawn and not self._taught_nothing(window.key, step):
-                    return window
-                continue
+                if window.key in drawn:
+                    continue
+                if self._taught_nothing(window.key, step):
+                    self.passed_over[_RESTS] += 1
+                    continue
+                return window
             alarmed = kind == "silence" and self._alarmed and rng.random() < 0.5
             clip = rng.choice(self._alarmed) if alarmed else rng.randrange(len(self._clips))
             found = self._of(clip, kind)
@@ -126,7 +135,7 @@ class Plan:
             if window.key in drawn:
                 continue
             if self._taught_nothing(window.key, step):
-                self.passed_over["all passed or none"] += 1
+                self.passed_over[_RESTS] += 1
                 continue
             return window
         return None

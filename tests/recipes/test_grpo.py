@@ -15,6 +15,7 @@ from joyvl_train.run import Run
 from joyvl_train.video import FrameError
 from recipes import _clips
 from recipes._clips import lures
+from rl.rewards import PARTS
 from tests.rl.policies import world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,7 @@ def test_windows_longer_than_a_chunk_are_refused() -> None:
         (["+windows.mix.late=1"], "windows.mix.late: there are answer, silence, pending"),
         (["reward.judge=true"], "agents.url is empty"),
         (["reward.timing=-1"], "takes number, 0 to 100"),
+        ([f"reward.{part}=0" for part in PARTS], "reward: every part has the weight 0"),
         (["grpo.level=word"], "takes token or sequence"),
     ],
 )

@@ -358,6 +358,33 @@ def test_a_window_with_a_broken_picture_is_dropped_and_named(tmp_path: Path, gol
     assert {reason for _, reason in met} == {"damaged"} and {clip for clip, _ in met} <= {0, 1, 2}
 
 
+def test_where_there_is_nothing_to_learn_from_the_run_ends(tmp_path: Path) -> None:
+    clips = Clips("alerting", "alerting")
+    grpo = trainer(tmp_path, clips=clips, mix={"pending": 1.0}, shown=1)
+    with pytest.raises(UserError, match=r"windows.mix: step 0 finds no window .*no pending window"):
+        grpo.update(0)
+    grpo = trainer(tmp_path, clips=Torn("alerting", since=0), shown=1)
+    with pytest.raises(UserError, match=r"none of \d+ windows of step 0 .*\d+ damaged"):
+        grpo.update(0)
+
+
+def test_where_all_windows_rest_a_step_goes_by(tmp_path: Path) -> None:
+    clips = Clips("alerting")
+    grpo = trainer(tmp_path, clips=clips, mix={"answer": 1.0})
+    for window in windows_of(0, clips[0][0], Sizes(3, 2, 4, 5)):
+        grpo._plan.note(0, window.key, 1.0)
+    figures = grpo.update(1)
+    assert figures["grpo/rollouts"] == figures["grpo/updates"] == 0
+    assert grpo.collapsed(figures) == "" and grpo.left_out_of_all()
+
+
+def test_one_broken_draw_is_drawn_again(tmp_path: Path) -> None:
+    settings = Settings(windows=1, group=2, rounds=1, max_new_tokens=6)
+    clips = Torn("alerting", "delegation", "qa", since=20)
+    grpo = trainer(tmp_path, settings=settings, clips=clips)
+    assert all(grpo.groups(step)[0] for step in range(12)) and grpo.left_out["damaged"]
+
+
 def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:
     grpo = trainer(tmp_path, row_tokens=64)
     with pytest.raises(UserError, match="train.row_tokens=64: no rollout of step 0 fits a row"):
