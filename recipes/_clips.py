@@ -159,5 +159,7 @@ def mined(
             write_text(note, json.dumps({n: found[n] for n in sorted(found) if found[n]}))
         wait_for_all()
     told = json.loads(note.read_text(encoding="utf-8"))
-    run.say(f"{sum(map(len, told.values()))} false alarms of the starting model are windows")
+    run.say(
+        f"{sum(map(len, told.values()))} false alarms of the starting model are in silence windows"
+    )
     return {int(number): seconds for number, seconds in told.items()}

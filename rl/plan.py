@@ -16,15 +16,15 @@ from joyvl_train.config import UserError
 from joyvl_train.samples import Streams
 from joyvl_train.timeline import Timeline, TimelineError
 from rl.questions import question_window
-from rl.windows import KINDS, Kind, Lures, Sizes, Window, nothing, windows_of
+from rl.windows import KINDS, Kind, Lures, Sizes, Tempts, Window, nothing, windows_of
 
 _TRIES = 400
 _RESTS = "all passed or none"
 Reject = Callable[[int, TimelineError], None]
 """Takes down, once, that clip number so-and-so can't be used."""
 
-_FIRST = 3
-"""Of a clip's silence windows, which come hardest first, one of so many is taken."""
+_TEMPTS: Mapping[Tempts, float] = {"alarm": 2.0, "lure": 1.0, "onset": 1.0, "": 1.0}
+"""How often a silence window of each class is drawn of a clip that has windows of several."""
 
 
 class Plan:
@@ -131,7 +131,7 @@ class Plan:
             if not found:
                 self.passed_over[f"no {kind} window"] += 1
                 continue
-            window = rng.choice(found[:_FIRST] if kind == "silence" else found)
+            window = rng.choice(_of_a_class(found, rng))
             if window.key in drawn:
                 continue
             if self._taught_nothing(window.key, step):
@@ -167,3 +167,10 @@ class Plan:
             return False
         when, passed, taught = self._known[key]
         return passed in (0.0, 1.0) and not taught and step - when < self._remeasure
+
+
+def _of_a_class(found: Sequence[Window], rng: random.Random) -> list[Window]:
+    """The windows of one class, drawn by weight: a clip's many of one leave the others theirs."""
+    classes = sorted({window.tempts for window in found})
+    drawn = rng.choices(classes, [_TEMPTS[each] for each in classes])[0]
+    return [window for window in found if window.tempts == drawn]
