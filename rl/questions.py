@@ -102,6 +102,7 @@ def ask(
                     reply.action is None,
                     tuple(episode.gold),
                     prompts[place * group],
+                    (0,),
                 )
             )
         found.append(answers)

@@ -8,7 +8,8 @@ share: of what was due in the window, or of its seconds; so it does not grow wit
     format       -1 where the rollout ended at a malformed turn
     timing       1 for each onset met in its second, less `SLACK` for each second off
     content      1 for each onset met by a right text; None where a judge failed
-    silence      seconds outside every window and state, kept silent
+    silence      seconds outside every window and state, kept silent; a malformed one is not, nor
+                 are those after it
     delegation   1 for what is hard, handed over; 1 for a result that is told rightly; -1 for
                  anything else handed over
     false_alarm  -1 for each thing said that nothing called for
@@ -43,8 +44,9 @@ class Examined:
     window, or more where more came due, so that nothing is won by owing less. hits: (onset,
     emission, is its text right) of what it met; None: there is nothing to score, or a judge failed.
     handed: its delegations of what is hard. results: ids of the onsets that tell of what came back.
-    wanted: seconds in which gold speaks. seconds: those that it decided; quiet: those of them
-    outside every window and state. malformed: the second in which it broke.
+    wanted: seconds in which gold speaks. seconds: those that it decided. quiet: those of the
+    window, decided or not, that have frames and lie outside every window and state. malformed: the
+    second in which it broke.
     """
 
     due: tuple[Onset, ...]
@@ -128,7 +130,7 @@ def examine(rollout: Rollout, right: Right = said_right) -> Examined:
         ),
         wanted=frozenset({o.second for o in due} | repeated),
         seconds=tuple(step.second for step in steps),
-        quiet=tuple(step.second for step in steps if step.second not in busy),
+        quiet=tuple(t for t in rollout.seconds if t not in busy),
         malformed=next((s.second for s in steps if s.malformed is not None), None),
     )
 
@@ -180,8 +182,10 @@ def content_part(seen: Examined) -> Credits | None:
 def silence_part(seen: Examined) -> Credits | None:
     if not seen.quiet:
         return None
-    spoken = {said.second for said in seen.said}
-    return {t: 1 / len(seen.quiet) for t in seen.quiet if t not in spoken}
+    # A malformed turn ends its rollout, and stands as a silence that was not chosen.
+    broken = set() if seen.malformed is None else {seen.malformed}
+    silent = set(seen.seconds) - {said.second for said in seen.said} - broken
+    return {t: 1 / len(seen.quiet) for t in seen.quiet if t in silent}
 
 
 def false_alarm_part(seen: Examined) -> Credits | None:

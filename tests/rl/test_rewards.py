@@ -96,6 +96,24 @@ def test_each_fault_by_hand() -> None:
     assert not examine(broken).passed
 
 
+def test_breaking_off_earns_no_silence() -> None:
+    def broken(at: int) -> dict[str, float | None]:
+        return values(done(lambda turn, number: None if turn.second == at else Silence(), 12, 20))
+
+    assert broken(12)["silence"] == 0 and broken(13)["silence"] == pytest.approx(1 / 8)
+    assert broken(19)["silence"] == pytest.approx(7 / 8)
+    assert values(done(saying(), 12, 20))["silence"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("breaks", "share"), [(-1, 1.0), (16, 2 / 6)])
+def test_seconds_without_frames_are_not_kept_silent_nor_missed(breaks: int, share: float) -> None:
+    frames = Pictures(40, missing=(14, 15))
+    opened = open_window(Window(0, "silence", 12, 20, 12), DUE, frames, SETTINGS)
+    script = Scripted(lambda turn, number: None if turn.second == breaks else Silence())
+    ((found,),) = roll(script, [opened], 1)
+    assert len(examine(found).quiet) == 6 and values(found)["silence"] == pytest.approx(share)
+
+
 def test_only_what_the_policy_decided_counts() -> None:
     """The gold past is not earned anew, and what can't be met in the window is not missed."""
     told = examine(done(saying(), 12, 18))
