@@ -62,7 +62,7 @@ def _rewards(group: Group) -> Html:
     rows: list[list[Cell]] = []
     for number, (reward, seen) in enumerate(zip(group.rewards, group.seen, strict=True)):
         values = [reward.value(part) for part in parts]
-        passed = "passed" if seen.passed else ""
+        passed = "unscored" if seen.passed is None else "passed" if seen.passed else ""
         rows.append([f"rollout {number}", reward.total, *values, passed])
     if group.advantages is None:
         return paragraph("All rollouts earned the same: nothing is learnt from them.")

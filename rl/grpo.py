@@ -157,7 +157,8 @@ class Grpo:
             group.part = part_of(number, len(drawn), self.settings.updates)
         told_of = [(g.window.key, g.pass_rate, g.advantages is not None) for g in found]
         for key, passed, taught in gathered(told_of):
-            self._plan.note(step, key, passed, taught)
+            if passed is not None:
+                self._plan.note(step, key, passed, taught)
         return found, teaching
 
     def _nothing_to_learn_from(self, step: int, drawn: int) -> UserError:

@@ -65,8 +65,9 @@ class Examined:
     malformed: int | None
 
     @property
-    def passed(self) -> bool:
-        """All that was due was done, in time and rightly, and nothing else."""
+    def passed(self) -> bool | None:
+        """All that was due was done, in time and rightly, and nothing else. None where nothing is
+        known to be wrong, and of some text nobody knows whether it is right."""
         handed = {id(onset) for onset, _ in self.handed}
         met = {
             id(onset)
@@ -75,7 +76,9 @@ class Examined:
         }
         wrong = self.false_alarms or self.late or self.malformed is not None
         asked = all(onset.repeat for onset, _ in self.repeats)
-        return not wrong and asked and all(id(onset) in met for onset in self.due)
+        if wrong or not asked or any(id(onset) not in met for onset in self.due):
+            return False
+        return None if self.unscored else True
 
     @property
     def unscored(self) -> int:
@@ -210,7 +213,7 @@ def delegation_part(seen: Examined) -> Credits | None:
     each = 1 / max(1, len(hard) + len(told))
     found = dict.fromkeys(kept, -each) | dict.fromkeys(handed, each)
     for onset, said, right in seen.hits:
-        if onset.id in seen.results and right is not False:
+        if onset.id in seen.results and (right or not _has_content(onset)):
             found[said.second] = found.get(said.second, 0.0) + each
     return found
 

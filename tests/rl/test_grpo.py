@@ -26,6 +26,7 @@ from rl.fit import fit_policy
 from rl.grpo import Grpo
 from rl.passes import gold_dealt
 from rl.policy_loss import Policy, PolicyLoss
+from rl.rewards import Examined
 from rl.rollout import Rollout, roll
 from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
@@ -376,6 +377,14 @@ def test_where_all_windows_rest_a_step_goes_by(tmp_path: Path) -> None:
     figures = grpo.update(1)
     assert figures["grpo/rollouts"] == figures["grpo/updates"] == 0
     assert grpo.collapsed(figures) == "" and grpo.left_out_of_all()
+
+
+def test_windows_that_nobody_judges_are_not_noted(tmp_path: Path, monkeypatch) -> None:
+    grpo = trainer(tmp_path)
+    monkeypatch.setattr(Examined, "passed", None)
+    assert grpo.groups(0)[0] and not grpo._plan.pass_rates
+    monkeypatch.setattr(Examined, "passed", False)
+    assert grpo.groups(0)[0] and set(grpo._plan.pass_rates.values()) == {0.0}
 
 
 def test_one_broken_draw_is_drawn_again(tmp_path: Path) -> None:
