@@ -14,7 +14,9 @@ from joyvl_train.heldout import Trace
 from joyvl_train.run import Run
 from joyvl_train.video import FrameError
 from recipes import _clips
+from recipes import grpo as recipe
 from recipes._clips import lures
+from rl.grpo import Grpo
 from rl.rewards import PARTS
 from tests.rl.policies import world
 
@@ -102,6 +104,54 @@ def test_nothing_to_start_from(tmp_path: Path, capsys) -> None:
     assert "nothing to start from: there is not the latest run of recipe=sft" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.slow
+def test_a_run_that_is_broken_off_goes_on_with_its_best_step_and_its_alarms(
+    tmp_path: Path, monkeypatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    scores = iter([0.1, 0.4, 0.3, 0.2])  # before training, of step 1, 2 and 3
+    begun: list[Any] = []
+    fit, save = recipe.fit_policy, Grpo.save
+
+    def fitted(*arguments, **options):
+        begun.append(options["best"])
+        validated = lambda step: {"validation/onset_f1": next(scores)}  # noqa: E731
+        return fit(*arguments, **{**options, "validate": validated})
+
+    def killed(grpo: Grpo, state) -> None:
+        save(grpo, state)
+        if grpo.step == 1:
+            raise Killed
+
+    monkeypatch.setattr(recipe, "fit_policy", fitted)
+    monkeypatch.setattr(recipe, "evaluate", lambda *arguments, **options: None)
+    given = ["grpo.steps=3", "train.eval_every=1", "train.save_every=1", "eval.max_new_tokens=8"]
+    monkeypatch.setattr(Grpo, "save", killed)
+    with pytest.raises(Killed):
+        run(tmp_path, "torn", *given)
+    monkeypatch.setattr(Grpo, "save", save)
+    folder = tmp_path / "torn"
+    assert json.loads((folder / "best.json").read_text()) == [0.4, 1]
+    best = (folder / "best" / "model.safetensors").read_bytes()
+    (folder / "alarms.json").write_text(json.dumps({"3": [2]}))
+
+    def plan(config, run, clips, alarms):
+        begun.append(alarms)
+        return planned(config, run, clips, alarms)
+
+    planned = recipe.plan_of
+    monkeypatch.setattr(recipe, "plan_of", plan)
+    monkeypatch.setattr(_clips, "stream_model", None)  # nothing is mined anew
+    assert run(tmp_path, "torn", *given) == 0
+    assert begun == [None, {3: [2]}, (0.4, 1)]
+    assert (folder / "checkpoint" / "model.safetensors").read_bytes() == best
+    told = json.loads((folder / "metrics.json").read_text())
+    assert (told["train/best_step"], told["train/best_score"]) == (1, 0.4)
+    assert told["train/steps"] == 3
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from joyvl_train.timeline import TimelineError
 from joyvl_train.trainer import WeightedLoss, generating
 from joyvl_train.video import FrameError
 from rl.advantages import Advantages
-from rl.fit import fit_policy
+from rl.fit import Best, fit_policy
 from rl.grpo import Grpo
 from rl.passes import gold_dealt
 from rl.policy_loss import Policy, PolicyLoss
@@ -407,9 +407,11 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> 
         windows=3, group=3, rounds=1, max_new_tokens=6, advantages=Advantages(level)
     )
     logs: dict[str, list[dict[str, Any]]] = {"whole": [], "torn": []}
+    kept: dict[str, list[Best]] = {"whole": [], "torn": []}
+    figures: dict[str, dict[str, float]] = {}
 
     def run(name: str, folder: Path, steps: int | None = None) -> Grpo:
-        grpo = trainer(folder, settings=settings, shown=2)
+        grpo = trainer(folder, settings=settings, shown=2, eval_every=1)
 
         class Stop(Exception):
             pass
@@ -420,11 +422,13 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> 
                 raise Stop  # killed within the step that follows the last saved one
 
         with suppress(Stop):
-            fit_policy(
+            figures[name] = fit_policy(
                 grpo,
                 grpo.train,
                 log=log,
                 validate=lambda step: {"validation/onset_f1": [0.1, 0.3, 0.2, 0.1][step]},
+                best=kept[name][-1] if kept[name] else None,
+                keep_best=kept[name].append,
             )
         return grpo
 
@@ -441,6 +445,28 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> 
         for of in logs.values()
     ]
     assert told[0] == told[1]
+    # The best step by what was validated, and no other after it.
+    assert kept["whole"] == kept["torn"] == [(0.1, 0), (0.3, 1)]
+    for of in figures.values():
+        assert (of["train/best_step"], of["train/best_score"]) == (1, 0.3)
+
+
+def test_a_collapse_ends_training_for_good(tmp_path: Path, monkeypatch) -> None:
+    settings = Settings(windows=2, group=2, rounds=1, max_new_tokens=6, patience=2)
+    figures = {"grpo/gold_rate": 0.2, "grpo/response_rate": 0.95, "grpo/turns": 4.0}
+    said: list[str] = []
+
+    def fitted() -> dict[str, float]:
+        grpo = trainer(tmp_path, settings=settings, steps=6)
+        monkeypatch.setattr(grpo, "update", lambda step: figures)
+        return fit_policy(grpo, grpo.train, log=lambda line: None, say=said.append)
+
+    told = fitted()
+    assert (told["train/steps"], told["train/collapsed"]) == (2, 1)
+    assert "stopped at step 2: the policy speaks all the time" in said[0]
+    again = fitted()  # a run that goes on stays stopped
+    assert (again["train/steps"], again["train/collapsed"]) == (2, 1) and said[1] == said[0]
+    assert again["train/rollout_turns"] == told["train/rollout_turns"] == 8
 
 
 def test_the_policy_that_falls_silent_or_never_stops_ends_the_run(tmp_path: Path) -> None:
