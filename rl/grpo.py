@@ -122,7 +122,7 @@ class Grpo:
         self.share = 0.0
         """How much of train.minutes is over, on every rank alike."""
         self.left_out: Counter[str] = Counter()
-        """Windows and sequences that could not be trained on, by reason."""
+        """Windows, sequences and verdicts that could not be had or trained on, by reason."""
         self._strange = 0  # steps in a row in which the policy spoke far too seldom or too often
 
     # A step
@@ -198,7 +198,8 @@ class Grpo:
                     items = [self._questions(window.clip) for window in asked]
                     rolled += ask(engine, asked, items, settings.group, side=settings.side, **names)
         if self._judge is not None:
-            self._judge.look([rollout for rollouts in rolled for rollout in rollouts])
+            lost_texts = self._judge.look([each for rollouts in rolled for each in rollouts])
+            self.left_out.update({f"judge: {why}": n for why, n in lost_texts.items()})
         if lost := sum(not rollouts for rollouts in rolled):
             self.left_out["window without frames"] += lost
         return [self._judged(r, gold) for r, gold in zip(rolled, golds, strict=True) if r]
@@ -251,8 +252,7 @@ class Grpo:
     def _judged(self, rollouts: list[Rollout], gold: Rollout | None) -> Group:
         settings = self.settings
         weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
-        clip = rollouts[0].trace.clip
-        right = said_right if self._judge is None else self._judge.right(clip)
+        right = said_right if self._judge is None else self._judge.right(rollouts[0].timeline)
         return judged(
             rollouts[0].window, rollouts, weights, settings.advantages, brief(right), gold
         )

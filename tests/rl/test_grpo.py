@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -385,6 +386,23 @@ def test_windows_that_nobody_judges_are_not_noted(tmp_path: Path, monkeypatch) -
     assert grpo.groups(0)[0] and not grpo._plan.pass_rates
     monkeypatch.setattr(Examined, "passed", False)
     assert grpo.groups(0)[0] and set(grpo._plan.pass_rates.values()) == {0.0}
+
+
+def test_texts_without_a_verdict_are_counted_over_a_resume(tmp_path: Path) -> None:
+    class Down:
+        def look(self, rollouts: list[Rollout]) -> Counter[str]:
+            return Counter({"no answer": len(rollouts)})
+
+        def right(self, timeline: Any) -> Any:
+            return lambda onset, said: None
+
+    grpo = trainer(tmp_path)
+    grpo._judge = Down()
+    one = replace(grpo.train, steps=1)
+    told = fit_policy(grpo, one, log=lambda line: None)
+    assert told["train/left_out/judge/no_answer"] == 9
+    told = fit_policy(trainer(tmp_path), one, log=lambda line: None)  # there is no step left
+    assert told["train/left_out/judge/no_answer"] == 9
 
 
 def test_one_broken_draw_is_drawn_again(tmp_path: Path) -> None:
