@@ -27,6 +27,18 @@ _TEMPTS: Mapping[Tempts, float] = {"alarm": 2.0, "lure": 1.0, "onset": 1.0, "": 
 """How often a silence window of each class is drawn of a clip that has windows of several."""
 
 
+def check_mix(mix: Mapping[str, float], questions: bool) -> None:
+    """Raises `UserError` where windows can't be drawn by these weights. questions: whether there
+    are any."""
+    unknown = sorted(set(mix) - set(KINDS))
+    if unknown:
+        raise UserError(f"windows.mix.{unknown[0]}: there are {', '.join(KINDS)}")
+    if not any(mix.values()):
+        raise UserError("windows.mix: no kind of window has a weight; raise one of them")
+    if mix.get("question") and not questions:
+        raise UserError("windows.mix.question: there are no questions; set it to 0")
+
+
 class Plan:
     """The windows of training clips, by step.
 
@@ -54,13 +66,9 @@ class Plan:
         reject: Reject = lambda clip, error: None,
     ) -> None:
         self.reject = reject
-        unknown = sorted(set(mix) - set(KINDS))
-        if unknown:
-            raise UserError(f"windows.mix.{unknown[0]}: there are {', '.join(KINDS)}")
-        if not any(mix.values()) or not len(clips):
-            raise UserError("windows.mix: no kind of window has a weight, or there is no clip")
-        if mix.get("question") and not questions:
-            raise UserError("windows.mix.question: there are no questions; set it to 0")
+        check_mix(mix, bool(questions))
+        if not len(clips):
+            raise UserError("there is no clip to draw windows from")
         self._clips, self._sizes, self._mix = clips, sizes, dict(mix)
         self._questions = questions
         self._seed, self._remeasure = seed, remeasure

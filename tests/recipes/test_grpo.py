@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from joyvl_train.video import FrameError
 from recipes import _clips
 from recipes import grpo as recipe
 from recipes._clips import lures
+from recipes._grpo_check import check
 from rl.grpo import Grpo
 from rl.rewards import PARTS
 from tests.rl.policies import world
@@ -90,6 +93,10 @@ def test_windows_longer_than_a_chunk_are_refused() -> None:
         (["reward.judge=true"], "agents.url is empty"),
         (["reward.timing=-1"], "takes number, 0 to 100"),
         ([f"reward.{part}=0" for part in PARTS], "reward: every part has the weight 0"),
+        (["reward.judge=true", "agents.url=http://127.0.0.1:1/v1"], "agents.model is empty"),
+        (["train.marks=0.5"], "train.marks=0.5: marks are read by recipe=sft"),
+        (["train.vision_cache=kept"], "train.vision_cache=kept: recipe=grpo keeps"),
+        (["model.lora.rank=4", "model.lora.dropout=0.2"], "model.lora.dropout=0.2: ratios"),
         (["grpo.level=word"], "takes token or sequence"),
     ],
 )
@@ -97,6 +104,24 @@ def test_what_a_user_gets_wrong(tmp_path: Path, capsys, overrides, message) -> N
     assert run(tmp_path, "wrong", "windows.mine=0", *overrides) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error and error.startswith("error: ")
+    # Refused before anything was done: the run is bound to nothing.
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_rows_that_ranks_cannot_share_and_a_wandb_that_is_not_there(monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = compose(ROOT, ["recipe=grpo", "grpo.supervised=3", "run.wandb=offline"])
+    with pytest.raises(UserError, match="grpo.supervised=3: is dealt to 2 ranks"):
+        check(config)
+    config.grpo.supervised = 4
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="run.wandb needs wandb"):
+        check(config)
+
+
+@pytest.mark.parametrize("setting", ["smoke", "short", "full"])
+def test_every_setting_is_one_that_it_can_do(setting: str) -> None:
+    check(compose(ROOT, ["recipe=grpo", f"setting={setting}"]))
 
 
 def test_nothing_to_start_from(tmp_path: Path, capsys) -> None:
@@ -127,6 +152,12 @@ def test_a_run_that_is_broken_off_goes_on_with_its_best_step_and_its_alarms(
         if grpo.step == 1:
             raise Killed
 
+    @contextmanager
+    def lines(mode: str, folder: Path):
+        yield lambda line: told_of.append((mode, folder.name, line["step"]))
+
+    told_of: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(recipe, "wandb_lines", lines)
     monkeypatch.setattr(recipe, "fit_policy", fitted)
     monkeypatch.setattr(recipe, "evaluate", lambda *arguments, **options: None)
     given = ["grpo.steps=3", "train.eval_every=1", "train.save_every=1", "eval.max_new_tokens=8"]
@@ -152,6 +183,9 @@ def test_a_run_that_is_broken_off_goes_on_with_its_best_step_and_its_alarms(
     told = json.loads((folder / "metrics.json").read_text())
     assert (told["train/best_step"], told["train/best_score"]) == (1, 0.4)
     assert told["train/steps"] == 3
+    # What is logged goes to Weights & Biases, too: rollouts and validations.
+    logged = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert told_of == [("off", "steps", step) for step in logged] and len(logged) == 7
 
 
 @pytest.mark.slow
