@@ -31,7 +31,7 @@ class WindowsConfig:
         low=0,
         high=10**6,
     )
-    shown: int = _key(12, "windows that command=windows draws", low=1, high=1000)
+    shown: int = _key(12, "windows that command=windows shows at most", low=1, high=1000)
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 Each part gives its credits by second (their sum is the part's value), or None where it does not
 apply. What was due, matched, late, repeated or false is what `joyvl_train.timing` says of the gold
-past and the policy's seconds together, so that training and evaluation can't disagree. A value is a
-share: of what was due in the window, or of its seconds; so it does not grow with the window.
+past and the policy's seconds together, as in evaluation; that a text is wrong for its length alone
+(`brief`) is said in training only. Timing, content, silence, delegation and talk are shares, of
+what was due in the window or of its seconds, and don't grow with it; the other penalties are
+counts.
 
     format       -1 where the rollout ended at a malformed turn
     timing       1 for each onset met in its second, less `SLACK` for each second off
@@ -15,7 +17,8 @@ share: of what was due in the window, or of its seconds; so it does not grow wit
     false_alarm  -1 for each thing said that nothing called for
     mistimed     -1 for a state told of late
     repetition   -1 for a repeat that was not asked for
-    talk         -1 for each second spoken in past twice as many as gold speaks in
+    talk         -1 for each second spoken in past the first 2 n + 1, where gold speaks in n, by the
+                 seconds decided
 """
 
 from __future__ import annotations
