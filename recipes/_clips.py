@@ -112,6 +112,7 @@ def plan_of(config: Config, run: Run, clips: Streams, alarms: dict[int, list[int
         early=config.eval.early,
         late=config.eval.late,
         reject=rejecting(run, clips),
+        timeline=clips.timeline if isinstance(clips, CorpusClips) else None,
     )
 
 

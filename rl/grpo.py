@@ -50,7 +50,7 @@ from rl.served import ServedSampler
 from rl.settings import Settings
 from rl.spread import accelerator_of, gathered, kept_vision, reduced, synchronize
 from rl.supervised import Supervised
-from rl.windows import Opened, Window, open_window
+from rl.windows import Opened, Window, open_window, within
 
 _AGAIN = 4
 """More rounds of draws, while no window could be rolled out."""
@@ -177,7 +177,9 @@ class Grpo:
 
     def _rolled(self, windows: Sequence[Window], step: int) -> list[Group]:
         asked = [window for window in windows if window.kind == "question"]
-        opened = [o for w in windows if w.kind != "question" if (o := self._opened(w, step))]
+        others = [w for w in windows if w.kind != "question"]
+        pairs = [(window, o) for window in others if (o := self._opened(window, step))]
+        opened, drawn = [each for _, each in pairs], [*(window for window, _ in pairs), *asked]
         settings = self.settings
         golds: list[Rollout | None] = [None] * (len(opened) + len(asked))
         if settings.gold:
@@ -202,7 +204,8 @@ class Grpo:
             self.left_out.update({f"judge: {why}": n for why, n in lost_texts.items()})
         if lost := sum(not rollouts for rollouts in rolled):
             self.left_out["window without frames"] += lost
-        return [self._judged(r, gold) for r, gold in zip(rolled, golds, strict=True) if r]
+        every = zip(drawn, rolled, golds, strict=True)
+        return [self._judged(window, r, gold) for window, r, gold in every if r]
 
     def _engine(self, plain: Any) -> BranchingEngine:
         settings = self.settings
@@ -222,6 +225,7 @@ class Grpo:
         tell = self._summarize
         try:
             timeline, frames = self._plan.clip(window)
+            window = within(window, timeline)
             opened = open_window(
                 window,
                 timeline,
@@ -249,13 +253,11 @@ class Grpo:
             return self._served.prepare(picture)
         return self._renderer.processor.images([picture])
 
-    def _judged(self, rollouts: list[Rollout], gold: Rollout | None) -> Group:
+    def _judged(self, window: Window, rollouts: list[Rollout], gold: Rollout | None) -> Group:
         settings = self.settings
         weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
         right = said_right if self._judge is None else self._judge.right(rollouts[0].timeline)
-        return judged(
-            rollouts[0].window, rollouts, weights, settings.advantages, brief(right), gold
-        )
+        return judged(window, rollouts, weights, settings.advantages, brief(right), gold)
 
     def batches(self, groups: Sequence[Group]) -> list[list[Batch]]:
         """The rows of this rank's sequences by optimizer step, as many as every rank has.

@@ -46,7 +46,8 @@ class Plan:
     are to draw from. mix: kind -> weight. alarms: clip -> seconds in which the policy spoke before
     training though nothing was due; half of the silence windows are of such clips, where there are
     some. most: seconds of a window; longer ones are passed over. early, late: of onsets that name
-    no window. reject: is told of clips that can't be used.
+    no window. reject: is told of clips that can't be used. timeline: gives a clip's, for less than
+    opening it costs.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Plan:
         early: int = 0,
         late: int = 1,
         reject: Reject = lambda clip, error: None,
+        timeline: Callable[[int], Timeline] | None = None,
     ) -> None:
         self.reject = reject
+        self._timeline = timeline or (lambda clip: clips[clip][0])
         check_mix(mix, bool(questions))
         if not len(clips):
             raise UserError("there is no clip to draw windows from")
@@ -151,10 +154,9 @@ class Plan:
     def _of(self, clip: int, kind: Kind | str) -> list[Window]:
         early, late = self._window
         try:
-            timeline, _ = self._clips[clip]
             found = windows_of(
                 clip,
-                timeline,
+                self._timeline(clip),
                 self._sizes,
                 lures=self._lures,
                 alarms=self._alarms.get(clip, ()),

@@ -10,7 +10,7 @@ So no prompt occurs in training that serving could not produce, and none holds a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from joyvl_train.actions import Silence
@@ -162,6 +162,17 @@ def _pendings(clip: int, end: int, timeline: Timeline, sizes: Sizes) -> Iterator
         stop = min(end, back + sizes.after + 1, first + sizes.pending)
         if stop > first:
             yield Window(clip, "pending", first, stop, min(back, stop - 1))
+
+
+def within(window: Window, timeline: Timeline) -> Window:
+    """The window without seconds that its clip does not have after all. Raises `TimelineError`
+    where what it was made for is among them."""
+    end = timeline.clip.seconds
+    if end is None or window.stop <= end:
+        return window
+    if window.focus >= end:
+        raise TimelineError("past the end", f"clip {timeline.clip.id!r}: second {window.focus}")
+    return replace(window, stop=end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from rl.advantages import Advantages
 from rl.fit import Best, fit_policy
 from rl.grpo import Grpo
 from rl.passes import gold_dealt
+from rl.plan import Plan
 from rl.policy_loss import Policy, PolicyLoss
 from rl.rewards import Examined
 from rl.rollout import Rollout, roll
@@ -378,6 +379,31 @@ def test_where_all_windows_rest_a_step_goes_by(tmp_path: Path) -> None:
     figures = grpo.update(1)
     assert figures["grpo/rollouts"] == figures["grpo/updates"] == 0
     assert grpo.collapsed(figures) == "" and grpo.left_out_of_all()
+
+
+def test_a_clip_that_is_shorter_than_its_record_says(tmp_path: Path) -> None:
+    """A window loses the seconds that are not there, or is dropped with what it was made for."""
+    clips = Clips("alerting", "alerting")
+    plan = Plan(
+        clips,
+        Sizes(3, 2, 4, 5),
+        {"silence": 1.0},
+        lures=lambda timeline: (12, 15),
+        timeline=lambda n: replace(
+            clips[n][0], clip=replace(clips[n][0].clip, duration=clips[n][0].clip.seconds + 3.0)
+        ),
+    )
+    grpo = trainer(tmp_path, settings=Settings(**{**tiny_grpo.SMALL, "windows": 12}))
+    grpo._plan = plan
+    groups, _ = grpo.groups(0)
+    ends = [clips[group.window.clip][0].clip.seconds for group in groups]
+    cut = [g for g, end in zip(groups, ends, strict=True) if g.window.stop > end]
+    assert cut and grpo.left_out["past the end"]
+    for group in cut:
+        end = clips[group.window.clip][0].clip.seconds
+        assert {r.window.stop for r in group.rollouts} == {end} and group.window.focus < end
+    # What is known of a window is known by the name that it is drawn by.
+    assert {group.window.key for group in groups} == set(plan.pass_rates)
 
 
 def test_windows_that_nobody_judges_are_not_noted(tmp_path: Path, monkeypatch) -> None:

@@ -114,6 +114,15 @@ def test_every_silence_window_of_a_clip_is_drawn() -> None:
     assert 0.4 < shares["alarm"] / len(drawn) < 0.6 and 0.15 < shares["onset"] / len(drawn) < 0.35
 
 
+def test_windows_are_drawn_without_opening_clips(clips: Clips) -> None:
+    class Closed(Clips):
+        def __getitem__(self, index: int):
+            raise AssertionError("opened")
+
+    made = plan(Closed(), timeline=lambda clip: clips[clip][0])
+    assert made.windows(0, 8) == plan(clips).windows(0, 8)
+
+
 def test_windows_that_no_chunk_holds_are_passed_over(clips: Clips) -> None:
     made = plan(clips, most=5)
     assert all(w.stop - w.first <= 5 for w in made.windows(0, 6))
