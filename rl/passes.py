@@ -91,16 +91,16 @@ def gold_dealt(shown: Sequence[Batch], steps: int, rank: int, ranks: int) -> lis
     """This rank's gold rows of each optimizer step, as many as every rank has; of steps that get
     none, none. Of all ranks' rows, `rank` has the run of numbers that follows those before it."""
     size = len(shown)
+    nothing: Batch = {}
+    if shown:
+        none = torch.zeros_like(shown[0]["denominator"])
+        nothing = {**_nothing(shown[0], "weights"), "denominator": none}
     takes = [[number % steps for number in range(r * size, (r + 1) * size)] for r in range(ranks)]
     found: list[list[Batch]] = []
     for step in range(steps):
         own = [row for row, to in zip(shown, takes[rank], strict=True) if to == step]
         most = max(of_rank.count(step) for of_rank in takes)
-        fillers = [
-            {**_nothing(shown[0], "weights"), "denominator": torch.zeros_like(row["denominator"])}
-            for row in shown[:1] * (most - len(own))
-        ]
-        found.append(own + fillers)
+        found.append(own + [nothing] * (most - len(own)))
     return found
 
 

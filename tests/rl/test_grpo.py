@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -16,19 +15,14 @@ import yaml
 from safetensors.torch import load_file
 
 from joyvl_train.branching import BranchingEngine
-from joyvl_train.config import UserError
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.timeline import TimelineError
 from joyvl_train.trainer import WeightedLoss, generating
-from joyvl_train.video import FrameError
 from rl.advantages import Advantages
 from rl.fit import Best, fit_policy
 from rl.grpo import Grpo
-from rl.passes import gold_dealt
-from rl.plan import Plan
 from rl.policy_loss import Policy, PolicyLoss
-from rl.rewards import Examined
 from rl.rollout import Rollout, roll
 from rl.rows import Weighed, merged, row_batch
 from rl.sequences import packed, sequences
@@ -182,58 +176,6 @@ def test_several_updates_on_one_batch_are_bound_by_the_clip(tmp_path: Path) -> N
     assert figures["grpo/clipped"] > 0 and figures["grpo/kl"] > 0
 
 
-def test_windows_are_dealt_to_optimizer_steps_by_their_numbers(tmp_path: Path) -> None:
-    """However rows are packed; parts that teach nothing are no steps."""
-    settings = Settings(windows=6, group=3, rounds=1, max_new_tokens=6, updates=4)
-    told: list[tuple[float, float, float]] = []
-    for row_tokens, pack in ((1500, True), (8192, True), (1500, False)):
-        grpo = trainer(tmp_path, settings=settings, row_tokens=row_tokens, pack=pack)
-        steps: list[int] = []
-        grpo._passes.optimizer.optimizer.register_step_pre_hook(lambda *_: steps.append(1))  # noqa: B023
-        groups, _ = grpo.groups(0)
-        assert [group.part for group in groups] == [0, 0, 1, 2, 2, 3]
-        teach = {group.part for group in groups if group.advantages is not None}
-        assert len(grpo.batches(groups)) == len(teach) > 1
-        figures = grpo.update(1)
-        assert figures["grpo/updates"] == len(steps) > 1
-        told.append((figures["grpo/updates"], figures["grpo/entropy"], figures["grpo/reward"]))
-    assert told[1] == pytest.approx(told[0], rel=1e-3)
-    assert told[2] == pytest.approx(told[0], rel=1e-3)
-
-
-@pytest.mark.parametrize(("rows", "steps"), [(4, 2), (2, 4), (6, 4), (4, 1)])
-def test_gold_rows_are_dealt_alike_on_one_rank_and_two(rows: int, steps: int) -> None:
-    every = [
-        {"weights": torch.ones(3), "denominator": torch.tensor(1.0), "number": n}
-        for n in range(rows)
-    ]
-
-    def numbers(of: list[Any]) -> list[int]:
-        return sorted(row["number"] for row in of if float(row["denominator"]))
-
-    alone = gold_dealt(every, steps, 0, 1)
-    half = rows // 2
-    two = [gold_dealt(every[half * r : half * (r + 1)], steps, r, 2) for r in (0, 1)]
-    assert sorted(n for part in alone for n in numbers(part)) == list(range(rows))
-    counts = [len(part) for part in alone]
-    assert max(counts) - min(counts) <= 1
-    for whole, first, second in zip(alone, *two, strict=True):
-        assert len(first) == len(second)  # ranks call the model in step
-        assert numbers([*first, *second]) == numbers(whole)
-        assert all(not row["weights"].any() for row in [*first, *second] if not row["denominator"])
-
-
-def test_the_loss_of_gold_rows_is_over_the_steps_that_have_some(tmp_path: Path) -> None:
-    found = []
-    for updates in (1, 2):
-        settings = Settings(**tiny_grpo.SMALL, updates=updates)
-        grpo = trainer(tmp_path, settings=settings, shown=1, learning_rate=0.0)
-        found.append(grpo.update(0))
-    assert [figures["grpo/updates"] for figures in found] == [1, 2]
-    one, several = (figures["grpo/supervised_loss"] for figures in found)
-    assert several == pytest.approx(one, rel=1e-4)
-
-
 def test_where_no_group_differs_nothing_moves(tmp_path: Path) -> None:
     settings = Settings(windows=2, group=2, rounds=2, max_new_tokens=6, weights={"timing": 0.0})
     grpo = trainer(tmp_path, settings=settings)
@@ -315,134 +257,6 @@ def test_gold_streams_that_are_broken_are_counted_over_a_resume(
     all_met = set(again._supervised.left_out)
     assert met < all_met
     assert again.left_out_of_all()["gold stream: frames are gone"] == len(all_met)
-
-
-class Torn(Clips):
-    """Clips that end in pictures which can't be read, from a second on."""
-
-    def __init__(self, *families: str, since: int) -> None:
-        super().__init__(*families)
-        self._since = since
-
-    def __getitem__(self, index: int) -> Any:
-        timeline, frames = super().__getitem__(index)
-        return timeline, TornFrames(frames, self._since)
-
-
-class TornFrames:
-    def __init__(self, frames: Any, since: int) -> None:
-        self._frames, self._since = frames, since
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._frames, name)
-
-    def frames(self, second: int) -> Any:
-        if second >= self._since:
-            raise FrameError("damaged", f"second {second}")
-        return self._frames.frames(second)
-
-
-@pytest.mark.parametrize("gold", [False, True])
-def test_a_window_with_a_broken_picture_is_dropped_and_named(tmp_path: Path, gold: bool) -> None:
-    """It opens, for the picture is of its own seconds; the other windows are rolled out."""
-    clips = Torn("alerting", "delegation", "qa", since=20)
-    windows = {w.key: w for n in range(3) for w in windows_of(n, clips[n][0], Sizes(3, 2, 4, 5))}
-    met: list[tuple[int, str]] = []
-    grpo = trainer(
-        tmp_path,
-        settings=Settings(**{**tiny_grpo.SMALL, "windows": 12, "group": 2}, gold=gold),
-        clips=clips,
-        reject=lambda clip, error: met.append((clip, error.reason)),
-    )
-    groups, _ = grpo.groups(0)
-    assert groups and all(group.window.stop <= 20 for group in groups)
-    assert any(w.first <= 20 < w.stop for w in windows.values())
-    assert grpo.left_out["damaged"] == len(met) == 12 - len(groups) > 0
-    assert {reason for _, reason in met} == {"damaged"} and {clip for clip, _ in met} <= {0, 1, 2}
-
-
-def test_where_there_is_nothing_to_learn_from_the_run_ends(tmp_path: Path) -> None:
-    clips = Clips("alerting", "alerting")
-    grpo = trainer(tmp_path, clips=clips, mix={"pending": 1.0}, shown=1)
-    with pytest.raises(UserError, match=r"windows.mix: step 0 finds no window .*no pending window"):
-        grpo.update(0)
-    grpo = trainer(tmp_path, clips=Torn("alerting", since=0), shown=1)
-    with pytest.raises(UserError, match=r"none of \d+ windows of step 0 .*\d+ damaged"):
-        grpo.update(0)
-
-
-def test_where_all_windows_rest_a_step_goes_by(tmp_path: Path) -> None:
-    clips = Clips("alerting")
-    grpo = trainer(tmp_path, clips=clips, mix={"answer": 1.0})
-    for window in windows_of(0, clips[0][0], Sizes(3, 2, 4, 5)):
-        grpo._plan.note(0, window.key, 1.0)
-    figures = grpo.update(1)
-    assert figures["grpo/rollouts"] == figures["grpo/updates"] == 0
-    assert grpo.collapsed(figures) == "" and grpo.left_out_of_all()
-
-
-def test_a_clip_that_is_shorter_than_its_record_says(tmp_path: Path) -> None:
-    """A window loses the seconds that are not there, or is dropped with what it was made for."""
-    clips = Clips("alerting", "alerting")
-    plan = Plan(
-        clips,
-        Sizes(3, 2, 4, 5),
-        {"silence": 1.0},
-        lures=lambda timeline: (12, 15),
-        timeline=lambda n: replace(
-            clips[n][0], clip=replace(clips[n][0].clip, duration=clips[n][0].clip.seconds + 3.0)
-        ),
-    )
-    grpo = trainer(tmp_path, settings=Settings(**{**tiny_grpo.SMALL, "windows": 12}))
-    grpo._plan = plan
-    groups, _ = grpo.groups(0)
-    ends = [clips[group.window.clip][0].clip.seconds for group in groups]
-    cut = [g for g, end in zip(groups, ends, strict=True) if g.window.stop > end]
-    assert cut and grpo.left_out["past the end"]
-    for group in cut:
-        end = clips[group.window.clip][0].clip.seconds
-        assert {r.window.stop for r in group.rollouts} == {end} and group.window.focus < end
-    # What is known of a window is known by the name that it is drawn by.
-    assert {group.window.key for group in groups} == set(plan.pass_rates)
-
-
-def test_windows_that_nobody_judges_are_not_noted(tmp_path: Path, monkeypatch) -> None:
-    grpo = trainer(tmp_path)
-    monkeypatch.setattr(Examined, "passed", None)
-    assert grpo.groups(0)[0] and not grpo._plan.pass_rates
-    monkeypatch.setattr(Examined, "passed", False)
-    assert grpo.groups(0)[0] and set(grpo._plan.pass_rates.values()) == {0.0}
-
-
-def test_texts_without_a_verdict_are_counted_over_a_resume(tmp_path: Path) -> None:
-    class Down:
-        def look(self, rollouts: list[Rollout]) -> Counter[str]:
-            return Counter({"no answer": len(rollouts)})
-
-        def right(self, timeline: Any) -> Any:
-            return lambda onset, said: None
-
-    grpo = trainer(tmp_path)
-    grpo._judge = Down()
-    one = replace(grpo.train, steps=1)
-    told = fit_policy(grpo, one, log=lambda line: None)
-    assert told["train/left_out/judge/no_answer"] == 9
-    told = fit_policy(trainer(tmp_path), one, log=lambda line: None)  # there is no step left
-    assert told["train/left_out/judge/no_answer"] == 9
-
-
-def test_one_broken_draw_is_drawn_again(tmp_path: Path) -> None:
-    settings = Settings(windows=1, group=2, rounds=1, max_new_tokens=6)
-    clips = Torn("alerting", "delegation", "qa", since=20)
-    grpo = trainer(tmp_path, settings=settings, clips=clips)
-    assert all(grpo.groups(step)[0] for step in range(12)) and grpo.left_out["damaged"]
-
-
-def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:
-    grpo = trainer(tmp_path, row_tokens=64)
-    with pytest.raises(UserError, match="train.row_tokens=64: no rollout of step 0 fits a row"):
-        grpo.update(0)
-    assert grpo.left_out["longer than a row"] >= 1
 
 
 @pytest.mark.parametrize("level", ["trajectory", "turn"])
