@@ -2,8 +2,9 @@
 
     python benchmarks/rollouts.py [--checkpoint DIR] [--windows 8] [--group 8] [--out FILE]
 
-Both roll out the same windows, drawn as recipe=grpo draws those of a step, with the same policy,
-temperature and token limit. The generic way is what a trainer does that knows no streams: at every
+Both roll out the same windows, drawn as recipe=grpo draws those of a step but for the seconds that
+tempt to speak (none are mined, and none are named), with the same policy, temperature and token
+limit. The generic way is what a trainer does that knows no streams: at every
 second the prompts of all rollouts, with all their frames, go through `generate` as one padded
 batch. Ours encodes a window's prompt and each frame once, keeps the cache, and reads a second once
 for all rollouts that have said the same so far. The texts are drawn by different random numbers;
@@ -58,8 +59,8 @@ class Done:
 
 
 def opened(renderer: Renderer, count: int, before: int, side: int, step: int) -> list[Opened]:
-    """The windows of one step, drawn as training draws them from clips as long as its own, answer
-    windows from `before` seconds before what is due."""
+    """The windows of one step, of the kinds that training draws and of clips as long as its own,
+    but without alarms and lures; answer windows from `before` seconds before what is due."""
     weights = family_weights((), {})
     clips = WorldStreams("train", 77, 4000, weights, "drawn", side, longest=LONGEST)
     plan = Plan(clips, Sizes(before, 4), WindowsConfig().mix)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from joyvl_train.frames import (
     FirstSeconds,
@@ -38,7 +38,9 @@ from joyvl_train.shard_reader import CorpusError, Shard, file_hash, read_index
 from joyvl_train.timeline import Clip, Timeline, TimelineError
 from joyvl_train.video import FrameError
 
+Labels = StreamLabels | TurnSample
 Sample = tuple[StreamLabels, Frames] | TurnSample
+T = TypeVar("T")
 
 _OPEN_SHARDS = 32
 
@@ -155,11 +157,23 @@ class Corpus(ABC):
     def survey(self) -> Survey:
         """What there is, from the records' texts alone; worked out once."""
 
+    @abstractmethod
+    def _told(self, number: int) -> Labels:
+        """What the record of a sample says."""
+
     def __getitem__(self, number: int) -> Sample:
+        return self._counted(number, self._load)
+
+    def told(self, number: int) -> Labels:
+        """What the record of a sample says, without a look at its pictures: of a stream not how
+        long it is, where the record says nothing of it or too much. Raises as `corpus[number]`."""
+        return self._counted(number, self._told)
+
+    def _counted(self, number: int, read: Callable[[int], T]) -> T:
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         try:
-            return self._load(number)
+            return read(number)
         except TimelineError as error:
             self.rejects.add(self.where(number), error.reason, error.detail)
             raise RecordError(error.reason, f"{self.where(number)}: {error.detail}") from None
@@ -219,6 +233,10 @@ class ShardCorpus(Corpus):
             return sample
         labels, frames = sample
         return _settled(labels, source.frames(labels.timeline) if frames is None else frames)
+
+    def _told(self, number: int) -> Labels:
+        shard, record = self._place(number)
+        return self._shard(shard).told(record)
 
     def survey(self) -> Survey:
         if self._survey is None:
@@ -297,6 +315,9 @@ class JsonCorpus(Corpus):
             file.seek(self._offsets[number])
             text = file.read(self._lengths[number])
         return timeline_of(parse(text, where), where, self._source.root)
+
+    def _told(self, number: int) -> Labels:
+        return StreamLabels(self.timeline(number))
 
     def _load(self, number: int) -> Sample:
         timeline = self.timeline(number)

@@ -130,6 +130,20 @@ class CorpusClips:
         labels, frames = self._load(index)
         return labels.timeline, frames
 
+    def timeline(self, index: int) -> Timeline:
+        """The timeline without a look at its pictures, which may turn out to be of fewer seconds;
+        with one where the record does not say how long it lasts."""
+        labels = self._corpus.told(self._numbers[index])
+        assert not isinstance(labels, TurnSample), "streams and questions are told apart once"
+        known = labels.timeline.clip.duration is not None
+        return labels.timeline if known else self[index][0]
+
+    def reject(self, index: int, error: TimelineError) -> None:
+        """Counts clip `index` among the corpus' rejects, where a picture turned out to be broken
+        after it was opened."""
+        number = self._numbers[index]
+        self._corpus.rejects.add(self._corpus.where(number), error.reason, error.detail)
+
     def summaries(self, index: int) -> Sequence[Summary]:
         """What the record says in its own words of stretches of its seconds."""
         return self._load(index)[0].summaries

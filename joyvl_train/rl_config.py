@@ -31,7 +31,7 @@ class WindowsConfig:
         low=0,
         high=10**6,
     )
-    shown: int = _key(12, "windows that command=windows draws", low=1, high=1000)
+    shown: int = _key(12, "windows that command=windows shows at most", low=1, high=1000)
 
 
 @dataclass
@@ -64,7 +64,13 @@ class GrpoConfig:
         2, "times that as many windows are drawn while fewer teach something", low=1, high=100
     )
     epochs: int = _key(1, "passes over a step's rollouts", low=1, high=100)
-    updates: int = _key(1, "optimizer steps in each pass", low=1, high=1000)
+    updates: int = _key(
+        1,
+        "parts that a step's windows are dealt to, each an optimizer step in each pass where it "
+        "teaches something",
+        low=1,
+        high=1000,
+    )
     rows: int = _key(256, "rollouts that advance together", low=1, high=10**5)
     sampler: str = _key(
         "own",

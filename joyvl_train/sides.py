@@ -13,10 +13,10 @@ from array import array
 from collections.abc import Collection, Iterator
 from typing import Literal
 
-from joyvl_train.corpus import Corpus, Sample, Survey
+from joyvl_train.corpus import Corpus, Labels, Sample, Survey
 from joyvl_train.frames import Frames
 from joyvl_train.published import EVALUATION_ONLY
-from joyvl_train.records import Rejects, TurnSample
+from joyvl_train.records import Rejects, StreamLabels, TurnSample
 from joyvl_train.timeline import Timeline, TimelineError
 
 SideName = Literal["train", "validation", "test"]
@@ -100,12 +100,19 @@ class Side(Corpus):
 
     def _load(self, number: int) -> Sample:
         sample = self._corpus._load(self._numbers[number])
-        if self._without and not isinstance(sample, TurnSample):
-            family = sample[0].timeline.family
-            if family in self._without:
-                self.met.add(family)
-                raise TimelineError(LEFT_OUT, f"{family}: training does without (data.mix)")
+        self._check_family(sample if isinstance(sample, TurnSample) else sample[0])
         return sample
+
+    def _told(self, number: int) -> Labels:
+        labels = self._corpus._told(self._numbers[number])
+        self._check_family(labels)
+        return labels
+
+    def _check_family(self, labels: Labels) -> None:
+        if isinstance(labels, StreamLabels) and labels.timeline.family in self._without:
+            family = labels.timeline.family
+            self.met.add(family)
+            raise TimelineError(LEFT_OUT, f"{family}: training does without (data.mix)")
 
     def where(self, number: int) -> str:
         return self._corpus.where(self._numbers[number])

@@ -55,6 +55,7 @@ __all__ = [
     "part_of",
     "prepare_engine",
     "schedule",
+    "wandb_lines",
     "with_lora",
 ]
 
@@ -386,7 +387,7 @@ def fit(
     vision = _vision(model, engine, reuse_vision, kept, int(train.vision_cache_gib * 2**30))
     marked = Marks(model, marks, mark_fields) if marks else None
     loss = WeightedLoss(model, vision=vision, marks=marked, in_step=_partitioned(engine))
-    with _wandb(wandb, folder) as tell:
+    with wandb_lines(wandb, folder) as tell:
 
         def line(values: Mapping[str, Any]) -> None:
             log(values)
@@ -461,8 +462,9 @@ def _drop_features(folder: Path) -> None:
 
 
 @contextmanager
-def _wandb(mode: str | bool, folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Tells Weights & Biases each line; `offline` needs no network and writes beside `folder`."""
+def wandb_lines(mode: str | bool, folder: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Tells Weights & Biases each line; `offline` needs no network and writes beside `folder`,
+    which keeps the name of the run for when it goes on."""
     if mode in (False, "off", "") or not is_first():
         yield lambda line: None
         return
@@ -470,6 +472,7 @@ def _wandb(mode: str | bool, folder: Path) -> Iterator[Callable[[Mapping[str, An
         import wandb
     except ImportError as error:
         raise UserError("run.wandb needs wandb: pip install 'joyvl[wandb]'") from error
+    folder.mkdir(parents=True, exist_ok=True)
     note = folder / "wandb_id"
     name = note.read_text() if note.exists() else uuid.uuid4().hex[:12]
     note.write_text(name)

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from data_pipeline.world.corpus import WorldStreams, family_weights
 from data_pipeline.world.summaries import summarize
 from joyvl_train.config import Config, UserError
 from joyvl_train.corpus_samples import CorpusClips
+from joyvl_train.frames import Frames
 from joyvl_train.memory import log_summary
 from joyvl_train.ranks import of_all, wait_for_all
 from joyvl_train.records import Rejects
@@ -26,7 +26,7 @@ from joyvl_train.timing import classify
 from recipes._data import left_out, side_of
 from recipes._speaking import stream_model
 from recipes._world import check_assets, rate
-from rl.plan import Plan
+from rl.plan import Plan, Reject
 from rl.questions import Question
 from rl.windows import Sizes
 
@@ -88,7 +88,15 @@ def lures(timeline: Timeline) -> Iterable[int]:
     return sorted({math.floor(track[key]) for track in tracks for key in ("start", "stop")})
 
 
-def plan_of(config: Config, clips: Streams, alarms: dict[int, list[int]]) -> Plan:
+def rejecting(run: Run, clips: Streams) -> Reject:
+    """What writes down clips that can't be used, in the run's rejects."""
+    if isinstance(clips, CorpusClips):
+        return clips.reject
+    rejects = Rejects(run.dir / "rejects.jsonl")
+    return lambda clip, error: rejects.add(f"training clip {clip}", error.reason, error.detail)
+
+
+def plan_of(config: Config, run: Run, clips: Streams, alarms: dict[int, list[int]]) -> Plan:
     """The windows of these clips."""
     windows = config.windows
     return Plan(
@@ -103,6 +111,8 @@ def plan_of(config: Config, clips: Streams, alarms: dict[int, list[int]]) -> Pla
         most=config.stream.chunk_seconds - 2 * config.stream.lead,
         early=config.eval.early,
         late=config.eval.late,
+        reject=rejecting(run, clips),
+        timeline=clips.timeline if isinstance(clips, CorpusClips) else None,
     )
 
 
@@ -117,22 +127,40 @@ def mined(
         count = min(config.windows.mine, len(clips))
         rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         run.say(f"the starting model's own false alarms are looked for on {count} streams")
-        own, cases = range(rank, count, ranks), []
+        cases: list[tuple[Timeline, Frames]] = []
         kept: list[int] = []
-        for number in own:
-            with suppress(TimelineError):  # a broken record is counted where windows are drawn
-                cases.append(clips[number])
-                kept.append(number)
+        broken = 0
+        reject = rejecting(run, clips)
+        for number in range(rank, count, ranks):
+            try:
+                timeline, frames = clips[number]
+                if config.data.kind == "path":  # all advance together: a broken picture ends all
+                    for second in range(frames.seconds):
+                        frames.frames(second)
+            except TimelineError as error:
+                reject(number, error)
+                broken += 1
+                continue
+            cases.append((timeline, frames))
+            kept.append(number)
         traces = stream_model(model, renderer, config, cases) if cases else []
         found = {
             number: [said.second for said in classify(t.onsets, t.emissions).false_alarms]
             for number, t in zip(kept, traces, strict=True)
         }
-        for part in of_all(found):
+        lost = 0
+        for part, without in of_all((found, broken)):
             found |= part
+            lost += without
+        if lost:
+            run.say(
+                f"{lost} of these streams can't be used: {run.dir / 'rejects.jsonl'} names each"
+            )
         if run.is_main:
             write_text(note, json.dumps({n: found[n] for n in sorted(found) if found[n]}))
         wait_for_all()
     told = json.loads(note.read_text(encoding="utf-8"))
-    run.say(f"{sum(map(len, told.values()))} false alarms of the starting model are windows")
+    run.say(
+        f"{sum(map(len, told.values()))} false alarms of the starting model are in silence windows"
+    )
     return {int(number): seconds for number, seconds in told.items()}

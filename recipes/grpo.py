@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from joyvl_train.checkpoint import load, run_device
-from joyvl_train.config import Config, UserError, nearest
+from joyvl_train.config import Config
 from joyvl_train.corpus_samples import CorpusClips
 from joyvl_train.heldout import Trace, metrics
 from joyvl_train.model_weights import save_final
@@ -23,13 +23,14 @@ from joyvl_train.rendering import Renderer
 from joyvl_train.report import page, section
 from joyvl_train.run import Run, write_text
 from joyvl_train.samples import Streams
-from joyvl_train.training import prepare_engine
+from joyvl_train.training import prepare_engine, wandb_lines
 from recipes._client import client_of
 from recipes._clips import APART, mined, plan_of, question, told, training_clips
 from recipes._data import held_out_cases, training_parts
+from recipes._grpo_check import check
 from recipes._made import tell_codec
 from recipes._measured import evaluate
-from recipes._served import Sampling, check_served, served
+from recipes._served import Sampling, served
 from recipes._speaking import check_speaker, stream_model, trained_type
 from recipes._windows import shown_windows
 from recipes._world import settings
@@ -41,6 +42,7 @@ from rl.plan import Plan
 from rl.policy_loss import Policy
 from rl.rewards import PARTS
 from rl.settings import Settings
+from rl.spread import gathered
 from rl.supervised import Supervised
 
 CURVES = {
@@ -78,13 +80,10 @@ def main(config: Config, run: Run) -> None:
 
 
 def gold_rows(config: Config, run: Run, renderer: Renderer, rank: int, ranks: int) -> Supervised:
-    """The rows of gold streams of each step, of clips that SFT has not drawn."""
+    """The rows of gold streams of each step: of the world's other clips than SFT has drawn, or of
+    all that a corpus has to train on."""
     fresh = replace(config, seed=APART + config.seed)
     parts = training_parts(fresh, renderer, Rejects(run.dir / "rejects.jsonl"))
-    if config.grpo.supervised % ranks:
-        raise UserError(
-            f"grpo.supervised={config.grpo.supervised}: is dealt to {ranks} ranks; take a multiple"
-        )
     return Supervised(
         parts,
         config.grpo.supervised,
@@ -96,43 +95,12 @@ def gold_rows(config: Config, run: Run, renderer: Renderer, rank: int, ranks: in
     )
 
 
-def check(config: Config) -> None:
-    """Raises `UserError` for what this recipe can't do, or would pass over in silence."""
-    if config.command not in ("run", "windows"):
-        raise UserError(f"command={config.command}: recipe=grpo has run and windows")
-    if config.command == "windows" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("command=windows is one process: leave engine.processes out")
-    for name in ("accumulation", "rows_per_step"):
-        if getattr(config.train, name) != 1:
-            raise UserError(
-                f"train.{name}={getattr(config.train, name)}: recipe=grpo takes all rows of a step "
-                "together, or in grpo.updates parts; set it to 1"
-            )
-    check_served(config)
-    if config.grpo.decoupled and config.grpo.advantage == "turn":
-        raise UserError("grpo.decoupled=true: goes with grpo.advantage=trajectory alone")
-    if config.train.eval_every and not config.data.validation_streams:
-        raise UserError(
-            f"train.eval_every={config.train.eval_every}: there is nothing to choose the best step "
-            "on, with data.validation_streams=0; raise it, or set train.eval_every=0"
-        )
-    for family, weights in config.reward.families.items():
-        for part, weight in weights.items():
-            if part not in PARTS:
-                raise UserError(
-                    f"reward.families.{family}.{part}: is no part of the reward."
-                    f"{nearest(part, PARTS)} There are {', '.join(PARTS)}"
-                )
-            if not 0 <= weight <= 100:
-                raise UserError(f"reward.families.{family}.{part}={weight}: takes 0 to 100")
-
-
 def train(config: Config, run: Run, source: str) -> None:
     """GRPO from the checkpoint at `source`; leaves the best step as the run's own."""
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    plan = plan_of(config, clips, alarms)
+    plan = plan_of(config, run, clips, alarms)
     with (
         served(config, run, renderer, source) as draws,
         closing(trainer(config, run, model, renderer, plan, clips, draws)) as grpo,
@@ -162,16 +130,22 @@ def learn(config: Config, run: Run, renderer: Renderer, grpo: Grpo, source: str)
 
     wait_for_all()
     kept = json.loads(note.read_text(encoding="utf-8")) if note.exists() else None
-    figures = fit_policy(
-        grpo,
-        grpo.train,
-        log=lambda line: run.log(int(line["step"]), line),
-        keep_log=run.keep_log,
-        validate=validate if cases else None,
-        best=tuple(kept) if kept else None,
-        keep_best=keep_best,
-        say=run.say,
-    )
+    with wandb_lines(config.run.wandb, run.dir / "steps") as tell:
+
+        def log(line: Mapping[str, Any]) -> None:
+            run.log(int(line["step"]), line)
+            tell(line)
+
+        figures = fit_policy(
+            grpo,
+            grpo.train,
+            log=log,
+            keep_log=run.keep_log,
+            validate=validate if cases else None,
+            best=tuple(kept) if kept else None,
+            keep_best=keep_best,
+            say=run.say,
+        )
     wait_for_all()
     if not note.exists():
         keep_best(None)
@@ -188,7 +162,7 @@ def streamed(
     own = list(cases)[grpo.rank :: grpo.ranks]
     bias = config.eval.silence_bias
     traces = stream_model(plain, renderer, config, own, bias, progress=False)
-    return grpo.gathered(list(traces))
+    return gathered(list(traces))
 
 
 def policy(config: Config, source: str) -> tuple[Any, Renderer]:
@@ -216,8 +190,6 @@ def trainer(
     grpo, reward = config.grpo, config.reward
     judge = None
     if reward.judge:
-        if not config.agents.url:
-            raise UserError("reward.judge=true: agents.url is empty; name the model that judges")
         caps = {"max_cost": config.agents.max_cost or None}
         tokens = config.agents.max_tokens or None
         judge = Judge(client_of(config.agents, **caps, max_tokens=tokens))
@@ -279,7 +251,7 @@ def windows(config: Config, run: Run, source: str) -> None:
     model, renderer = policy(config, source)
     clips = training_clips(config, run)
     alarms = mined(config, run, model, renderer, clips)
-    plan = plan_of(config, clips, alarms)
+    plan = plan_of(config, run, clips, alarms)
     with (
         served(config, run, renderer, source) as draws,
         closing(trainer(config, run, model, renderer, plan, clips, draws)) as grpo,

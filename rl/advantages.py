@@ -3,7 +3,8 @@
 *Trajectory*: all seconds of a rollout share its reward, less the group's mean, by the group's
 standard deviation (GRPO, arXiv 2402.03300) or as it is (Dr. GRPO, 2503.20783). *Turn*: a second has
 what was earned from it on, discounted, less the mean of those that stood where it stood: rollouts
-of the group that had said the same so far, at the same seconds. *Decoupled* (GDPO, 2601.05242):
+of the group that had spoken in the same seconds so far, handing over in the same ones, whatever the
+texts were. *Decoupled* (GDPO, 2601.05242):
 each part is normalized in its group before the parts are summed, so that none drowns another.
 """
 

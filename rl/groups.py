@@ -18,6 +18,7 @@ class Group:
     """A window's rollouts, what each came to, and the advantages, where they differ.
 
     gold: the gold actions, compared with them but none of them; `advantages` ends with its own.
+    part: which of a pass' optimizer steps learns from it.
     """
 
     window: Window
@@ -26,6 +27,7 @@ class Group:
     rewards: list[Reward]
     advantages: list[dict[int, float]] | None
     gold: Rollout | None = None
+    part: int = 0
 
     @property
     def learnt_from(self) -> list[Rollout]:
@@ -33,9 +35,16 @@ class Group:
         return [*self.rollouts, *([self.gold] if self.gold is not None else [])]
 
     @property
-    def pass_rate(self) -> float:
-        """The share of the rollouts that did all that was due and nothing else."""
-        return sum(seen.passed for seen in self.seen) / len(self.seen)
+    def pass_rate(self) -> float | None:
+        """The share of the rollouts that did all that was due and nothing else; None where of one
+        of them nobody knows."""
+        known = self.passed
+        return sum(known) / len(known) if len(known) == len(self.seen) else None
+
+    @property
+    def passed(self) -> list[bool]:
+        """Whether each did, of those of which it is known."""
+        return [seen.passed for seen in self.seen if seen.passed is not None]
 
 
 def judged(
@@ -68,7 +77,8 @@ def told(group: Group) -> dict[str, Any]:
         "rollouts": len(group.rollouts),
         "seconds": sum(len(seen.seconds) for seen in group.seen),
         "reward": sum(one.total for one in group.rewards),
-        "passed": sum(seen.passed for seen in group.seen),
+        "passed": sum(group.passed),
+        "known": len(group.passed),
         "said": sum(len(seen.said) for seen in group.seen),
         "gold": sum(len(seen.wanted) for seen in group.seen),
         "broken": sum(rollout.broken for rollout in group.rollouts),
@@ -93,7 +103,6 @@ def of_groups(every: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "grpo/rollouts": float(count),
         "grpo/turns": float(decided),
         "grpo/reward": mean("reward"),
-        "grpo/passed": mean("passed"),
         "grpo/response_rate": mean("said", decided),
         "grpo/gold_rate": mean("gold", decided),
         "grpo/malformed": mean("broken"),
@@ -101,6 +110,8 @@ def of_groups(every: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "grpo/unscored": mean("unscored", 1),
         "grpo/dropped": sum(not one["teaches"] for one in every) / len(every),
     }
+    if known := sum(one["known"] for one in every):
+        found["grpo/passed"] = mean("passed", known)
     parts: dict[str, list[tuple[float, int]]] = {}
     for one in every:
         for part, value in one["parts"].items():

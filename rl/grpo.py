@@ -7,14 +7,14 @@ smuggle them past the collator, recompute what the engine knows, and override th
 log-probabilities: more code than this module, tied to private methods. What is kept of the usual
 trainers is theirs: accelerate spreads, accumulates and saves; the loss is one module.
 
-Every draw is named by (seed, step, window, rollout), windows are dealt to ranks in turn, and each
-token's weight is its share of the whole global batch. So one rank and several do the same.
+Every draw is named by (seed, step, window, rollout), windows are dealt to ranks in turn and to
+optimizer steps by their numbers (`rl.passes`), and each token's weight is its share of the whole
+global batch. So one rank and several do the same.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from joyvl_train.branching import BranchingEngine
 from joyvl_train.collate import Batch
 from joyvl_train.config import EngineConfig, TrainConfig, UserError
 from joyvl_train.memory import Summary
 from joyvl_train.parts import adamw, arithmetic, in_bf16, use_master_weights
-from joyvl_train.ranks import is_first, of_all, wait_for_all
+from joyvl_train.ranks import is_first, wait_for_all
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import drop_partial, last_step, read_state, write_state
 from joyvl_train.stream import StreamSettings, Turn
@@ -42,18 +40,20 @@ from joyvl_train.trainer import generating
 from joyvl_train.training import prepare_engine, schedule
 from rl.groups import Group, judged, of_groups, told
 from rl.judge import Judge
+from rl.passes import Passes, evened, part_of, rows_of
 from rl.plan import Plan
-from rl.policy_loss import STATS, PolicyLoss, Reference
+from rl.policy_loss import PolicyLoss, Reference
 from rl.questions import Question, ask
 from rl.rewards import brief, routed
 from rl.rollout import Rollout, follow_gold, roll
-from rl.rows import Weighed, merged, row_batch
-from rl.sequences import packed, sequences
 from rl.served import ServedSampler
 from rl.settings import Settings
-from rl.spread import accelerator_of, kept_vision, synchronize
+from rl.spread import accelerator_of, gathered, kept_vision, reduced, synchronize
 from rl.supervised import Supervised
-from rl.windows import Opened, Window, open_window
+from rl.windows import Opened, Window, open_window, within
+
+_AGAIN = 4
+"""More rounds of draws, while no window could be rolled out."""
 
 Summaries = Callable[[int], Sequence[Summary]]
 """Clip -> summaries that its record holds."""
@@ -97,52 +97,89 @@ class Grpo:
         if not engine.deepspeed or arithmetic(train.precision) == "fp32":
             use_master_weights(model, train.precision)
         # Before the model is spread over the ranks.
-        self._reference = Reference(model, settings.policy) if settings.policy.kl else None
+        reference = Reference(model, settings.policy) if settings.policy.kl else None
         spread = engine.deepspeed.get("zero_optimization", {}).get("stage") == 3
         self._copy = copy.deepcopy(model) if spread else None
         loss = PolicyLoss(model, settings.policy, vision=kept_vision(model, spread), in_step=spread)
         if checkpointing:
             loss.gradient_checkpointing_enable({"use_reentrant": False})
         self._accelerator = accelerator_of(train, engine)
-        self._optimizer = adamw(loss, train)
-        self._rates = [group["lr"] for group in self._optimizer.param_groups]
-        self._loss, self._optimizer = self._accelerator.prepare(loss, self._optimizer)
-        self._raw: PolicyLoss = self._accelerator.unwrap_model(self._loss)
+        prepared, optimizer = self._accelerator.prepare(loss, adamw(loss, train))
+        self._raw: PolicyLoss = self._accelerator.unwrap_model(prepared)
         self._supervised = supervised(self.rank, self.ranks) if supervised is not None else None
+        weight = 1.0 if self._supervised is None else self._supervised.weight
+        self._passes = Passes(
+            self._accelerator,
+            prepared,
+            optimizer,
+            settings,
+            train.max_grad_norm,
+            gold_weight=weight,
+            reference=reference,
+        )
         self._served = served(self.rank, self.ranks) if served is not None else None
         self.step = 0
         self.share = 0.0
         """How much of train.minutes is over, on every rank alike."""
         self.left_out: Counter[str] = Counter()
-        """Windows and sequences that could not be trained on, by reason."""
+        """Windows, sequences and verdicts that could not be had or trained on, by reason."""
         self._strange = 0  # steps in a row in which the policy spoke far too seldom or too often
 
     # A step
 
     def groups(self, step: int) -> tuple[list[Group], int]:
         """This rank's groups of a step, all that were rolled out, and how many of all ranks'
-        teach something. Collective."""
+        teach something. Collective.
+
+        Raises `UserError` where no window can be drawn, though none rests, or none rolled out.
+        """
         found: list[Group] = []
         drawn: list[Window] = []
-        teaching = 0
+        teaching = rolled = 0
+        resting = self._plan.resting
         if self._served is not None:
             self._served.take(self.model)
             wait_for_all()
-        for _ in range(self.settings.rounds):
+        for round_ in range(self.settings.rounds + _AGAIN):
             windows = self._plan.windows(step, self.settings.windows, drawn)
             drawn += windows
             found += self._rolled(windows[self.rank :: self.ranks], step)
             teaching = self._sum(sum(g.advantages is not None for g in found))
-            if teaching >= self.settings.windows or not windows:
+            rolled = self._sum(len(found))
+            done = round_ + 1 >= self.settings.rounds and rolled
+            if teaching >= self.settings.windows or not windows or done:
                 break
+        if not rolled and (drawn or self._plan.resting == resting):
+            raise self._nothing_to_learn_from(step, len(drawn))
+        numbers = {window.key: number for number, window in enumerate(drawn)}
+        for group in found:
+            number = numbers[group.window.key]
+            group.part = part_of(number, len(drawn), self.settings.updates)
         told_of = [(g.window.key, g.pass_rate, g.advantages is not None) for g in found]
-        for key, passed, taught in self.gathered(told_of):
-            self._plan.note(step, key, passed, taught)
+        for key, passed, taught in gathered(told_of):
+            if passed is not None:
+                self._plan.note(step, key, passed, taught)
         return found, teaching
+
+    def _nothing_to_learn_from(self, step: int, drawn: int) -> UserError:
+        """Collective."""
+        if not drawn:
+            why = _counts(self._plan.passed_over)
+            return UserError(
+                f"windows.mix: step {step} finds no window to draw ({why}); give a kind that these "
+                "clips hold a weight, or take other clips"
+            )
+        why = _counts(self._sum_of_left_out())
+        return UserError(
+            f"none of {drawn} windows of step {step} could be rolled out ({why}); the run's "
+            "rejects.jsonl names the clips: mend them, or take others"
+        )
 
     def _rolled(self, windows: Sequence[Window], step: int) -> list[Group]:
         asked = [window for window in windows if window.kind == "question"]
-        opened = [o for w in windows if w.kind != "question" if (o := self._opened(w, step))]
+        others = [w for w in windows if w.kind != "question"]
+        pairs = [(window, o) for window in others if (o := self._opened(window, step))]
+        opened, drawn = [each for _, each in pairs], [*(window for window, _ in pairs), *asked]
         settings = self.settings
         golds: list[Rollout | None] = [None] * (len(opened) + len(asked))
         if settings.gold:
@@ -163,10 +200,12 @@ class Grpo:
                     items = [self._questions(window.clip) for window in asked]
                     rolled += ask(engine, asked, items, settings.group, side=settings.side, **names)
         if self._judge is not None:
-            self._judge.look([rollout for rollouts in rolled for rollout in rollouts])
+            lost_texts = self._judge.look([each for rollouts in rolled for each in rollouts])
+            self.left_out.update({f"judge: {why}": n for why, n in lost_texts.items()})
         if lost := sum(not rollouts for rollouts in rolled):
             self.left_out["window without frames"] += lost
-        return [self._judged(r, gold) for r, gold in zip(rolled, golds, strict=True) if r]
+        every = zip(drawn, rolled, golds, strict=True)
+        return [self._judged(window, r, gold) for window, r, gold in every if r]
 
     def _engine(self, plain: Any) -> BranchingEngine:
         settings = self.settings
@@ -181,11 +220,13 @@ class Grpo:
         )
 
     def _opened(self, window: Window, step: int) -> Opened | None:
-        """The window just before its first second; None, counted, where its record is broken."""
+        """The window just before its first second; None, counted, where its record is broken, or a
+        picture that it needs."""
         tell = self._summarize
         try:
             timeline, frames = self._plan.clip(window)
-            return open_window(
+            window = within(window, timeline)
+            opened = open_window(
                 window,
                 timeline,
                 frames,
@@ -198,56 +239,43 @@ class Grpo:
                 late=self.settings.late,
                 draw_gold=self.settings.draw_gold,
             )
+            # Rollouts advance together: one that meets a broken picture would end them all.
+            for second in range(window.first, window.stop):
+                opened.show(second)
         except TimelineError as error:
             self.left_out[error.reason] += 1
+            self._plan.reject(window.clip, error)
             return None
+        return opened
 
     def _prepare(self, picture: Any) -> Any:
         if self._served is not None:
             return self._served.prepare(picture)
         return self._renderer.processor.images([picture])
 
-    def _judged(self, rollouts: list[Rollout], gold: Rollout | None) -> Group:
+    def _judged(self, window: Window, rollouts: list[Rollout], gold: Rollout | None) -> Group:
         settings = self.settings
         weights = routed(settings.weights, settings.families, rollouts[0].timeline.family)
-        clip = rollouts[0].trace.clip
-        right = said_right if self._judge is None else self._judge.right(clip)
-        return judged(
-            rollouts[0].window, rollouts, weights, settings.advantages, brief(right), gold
-        )
+        right = said_right if self._judge is None else self._judge.right(rollouts[0].timeline)
+        return judged(window, rollouts, weights, settings.advantages, brief(right), gold)
 
-    def batches(self, groups: Sequence[Group]) -> list[Batch]:
-        """The rows of this rank's sequences, as many as every rank has. Collective.
-
-        A rank that has fewer repeats one whose tokens weigh nothing.
-        """
-        scored: list[Weighed] = []
-        room = self.train.row_tokens
-        for group in groups:
-            assert group.advantages is not None
-            own: list[Weighed] = []
-            for rollout, advantages in zip(group.learnt_from, group.advantages, strict=True):
-                made = sequences(rollout, self._renderer, self.settings.system)
-                if sum(len(sequence.positions) for sequence in made) < rollout.tokens:
-                    self.left_out["an image's placeholder was drawn"] += 1
-                for sequence in made:
-                    if len(sequence) > room:
-                        self.left_out["longer than a row"] += 1
-                    else:
-                        own.append(Weighed(sequence, advantages))
-            scored += merged(own)
-        lengths = [len(weighed) for weighed in scored]
-        rows = packed(lengths, room) if self.train.pack else [[i] for i in range(len(lengths))]
-        made_rows = [
-            row_batch([scored[i] for i in row], self.settings.policy.aggregate) for row in rows
-        ]
-        counts = self.gathered([len(made_rows)])
-        if not max(counts):
-            return []
-        # A rank without rows of its own takes another's, as a filler.
-        filler = made_rows[0] if min(counts) else self.gathered(made_rows[:1])[0]
-        nothing = {**filler, "token_weights": torch.zeros_like(filler["token_weights"])}
-        return made_rows + [nothing] * (max(counts) - len(made_rows))
+    def batches(self, groups: Sequence[Group]) -> list[list[Batch]]:
+        """The rows of this rank's sequences by optimizer step, as many as every rank has.
+        Collective."""
+        settings, train = self.settings, self.train
+        parts: list[list[Batch]] = []
+        for part in range(settings.updates):
+            made, lost = rows_of(
+                [g for g in groups if g.part == part and g.advantages is not None],
+                self._renderer,
+                system=settings.system,
+                room=train.row_tokens,
+                pack=train.pack,
+                aggregate=settings.policy.aggregate,
+            )
+            self.left_out += lost
+            parts.append(made)
+        return evened(parts)
 
     def update(self, step: int) -> dict[str, float]:
         """One step: rollouts, and the optimizer steps on them. The figures of it. Collective."""
@@ -256,101 +284,24 @@ class Grpo:
         rolled = time.monotonic() - begun
         figures = self.figures_of(groups)
         figures |= {"grpo/groups_teaching": float(teaching), "grpo/rollout_seconds": rolled}
-        batches = self.batches([g for g in groups if g.advantages is not None])
-        figures["grpo/tokens"] = float(self._sum(sum(b["input_ids"].numel() for b in batches)))
-        if teaching and not batches:
+        parts = self.batches(groups)
+        tokens = sum(row["input_ids"].numel() for rows in parts for row in rows)
+        figures |= {"grpo/tokens": float(self._sum(tokens)), "grpo/updates": 0.0}
+        if teaching and not parts:
             raise UserError(
                 f"train.row_tokens={self.train.row_tokens}: no rollout of step {step} fits a row; "
                 "raise it, or make windows shorter"
             )
         shown = self._supervised.next() if self._supervised is not None else []
-        if batches or shown:
-            figures |= self._trained(batches, shown, step)
+        if parts or shown:
+            rate = schedule(self.train, lambda: self.share)(step)
+            figures |= self._passes.take(parts, shown, step, rate)
         figures["grpo/train_seconds"] = time.monotonic() - begun - rolled
         return figures
 
     def figures_of(self, groups: Sequence[Group]) -> dict[str, float]:
         """What all ranks' rollouts came to, beside gold. Collective."""
-        return of_groups(self.gathered([told(group) for group in groups]))
-
-    def _trained(
-        self, batches: Sequence[Batch], shown: Sequence[Batch], step: int
-    ) -> dict[str, float]:
-        """The optimizer steps on these rows of rollouts, and on `shown`, rows of gold streams."""
-        passes = [
-            batches[number :: self.settings.updates]
-            for _ in range(self.settings.epochs)
-            for number in range(self.settings.updates)
-        ]
-        passes = [rows for rows in passes if rows] or [[]]
-        self._loss.train()
-        if len(passes) > 1:
-            for batch in batches:
-                with torch.no_grad():
-                    batch["old"] = self._loss(**self._moved(batch))["logp"].cpu()
-        if self._reference is not None:
-            with self._accelerator.autocast():
-                for batch in batches:
-                    batch["reference"] = self._reference.logp(self._raw, self._moved(batch))
-        rate = schedule(self.train, lambda: self.share)(step)
-        for group, peak in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = peak * rate
-        total = torch.zeros(len(STATS), dtype=torch.float64)
-        norm = supervised = 0.0
-        for number, rows in enumerate(passes):
-            stats, loss, norm = self._optimized(rows, shown[number :: len(passes)])
-            total += stats
-            supervised += loss / len(passes)
-        sums = dict(zip(STATS, self._reduced(total).tolist(), strict=True))
-        count = max(sums.pop("tokens"), 1.0)
-        found = {f"grpo/{name}": value / count for name, value in sums.items() if name != "loss"}
-        if self._reference is None:
-            del found["grpo/kl"]
-        if shown:
-            found["grpo/supervised_loss"] = supervised
-        return {**found, "train/learning_rate": self._rates[0] * rate, "train/grad_norm": norm}
-
-    def _optimized(
-        self, rows: Sequence[Batch], shown: Sequence[Batch]
-    ) -> tuple[Tensor, float, float]:
-        """An optimizer step on these rows of rollouts and of gold streams: the sums of the former's
-        figures, the mean loss of the latter, and the gradient's norm."""
-        accelerator = self._accelerator
-        ranks = accelerator.num_processes
-        weights = torch.zeros(2, dtype=torch.float64)
-        weights[0] += sum(float(b["token_weights"].double().sum()) for b in rows)
-        weights[1] += sum(float(b["denominator"]) for b in shown)
-        of_rollouts, of_gold = self._reduced(weights).clamp(min=1e-12).tolist()
-        total = torch.zeros(len(STATS), dtype=torch.float64)
-        told = 0.0
-        for number, batch in enumerate([*rows, *shown]):
-            last = number == len(rows) + len(shown) - 1
-            accelerator.gradient_state._set_sync_gradients(last)
-            hold = nullcontext() if last else accelerator.no_sync(self._loss)
-            own = number < len(rows)
-            weight = 1.0 if self._supervised is None else self._supervised.weight
-            share = ranks / of_rollouts if own else weight * ranks / of_gold
-            with hold:
-                output = self._loss(**self._moved(batch))
-                if not bool(output["loss"].isfinite()):
-                    raise _diverged("loss", float(output["loss"]), self.step)
-                accelerator.backward(output["loss"] * share)
-            if not own:
-                told += float(output["loss"].detach()) / of_gold
-            elif bool(batch["token_weights"].any()):
-                total += output["stats"].double().cpu()
-        norm = 0.0
-        if self.train.max_grad_norm:
-            parameters = [p for p in self._raw.parameters() if p.requires_grad]
-            found = accelerator.clip_grad_norm_(parameters, self.train.max_grad_norm)
-            norm = 0.0 if found is None else float(found)
-        if not math.isfinite(norm):
-            raise _diverged("gradient's norm", norm, self.step)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        if shown:
-            told = float(self._reduced(torch.tensor([told], dtype=torch.float64)))
-        return total, told, norm
+        return of_groups(gathered([told(group) for group in groups]))
 
     def collapsed(self, figures: Mapping[str, float]) -> str:
         """Why training should stop: the policy has all but ceased to speak, or speaks all the time,
@@ -430,20 +381,6 @@ class Grpo:
 
     # Ranks
 
-    def _moved(self, batch: Batch) -> Batch:
-        device = self._accelerator.device
-
-        def moved(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.to(device)
-            return {k: moved(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-        vision = self._raw.vision
-        found = {name: moved(value) for name, value in batch.items()}
-        if vision is not None and batch["image_count"]:
-            found["frame_keys"] = vision.keys(batch["images"])
-        return found
-
     @property
     def rank(self) -> int:
         return int(self._accelerator.process_index)
@@ -458,23 +395,12 @@ class Grpo:
             if each is not None:
                 each.end()
 
-    def gathered(self, values: list[Any]) -> list[Any]:
-        """All ranks' lists as one, rank by rank."""
-        return [value for of_rank in of_all(values) for value in of_rank]
-
-    def _reduced(self, value: Tensor) -> Tensor:
-        if self._accelerator.num_processes == 1:
-            return value
-        moved = value.to(self._accelerator.device)
-        dist.all_reduce(moved)
-        return moved.cpu()
-
     def _sum(self, value: int) -> int:
-        return int(self._reduced(torch.tensor([value]))[0])
+        return int(reduced(self._accelerator, torch.tensor([value]))[0])
 
     def of_first(self, value: Any) -> Any:
         """The first rank's word. Collective."""
-        return self.gathered([value])[0]
+        return gathered([value])[0]
 
     def left_out_of_all(self) -> dict[str, int]:
         """What could not be trained on, by reason, and draws that were not taken. Collective."""
@@ -483,16 +409,14 @@ class Grpo:
         return {**self._sum_of_left_out(), **gold, **passed}
 
     def _sum_of_left_out(self) -> dict[str, int]:
-        return dict(sum(self.gathered([self.left_out]), Counter()))
+        return dict(sum(gathered([self.left_out]), Counter()))
 
     def _broken_gold(self) -> dict[str, str]:
         """Gold streams that any rank met and could not learn from, by name, with the reason."""
         mine = {} if self._supervised is None else self._supervised.left_out
-        return {name: why for each in self.gathered([mine]) for name, why in each.items()}
+        return {name: why for each in gathered([mine]) for name, why in each.items()}
 
 
-def _diverged(what: str, value: float, step: int) -> UserError:
-    return UserError(
-        f"grpo: the {what} is {value} at step {step}: training has diverged; start again with "
-        "another run.dir and a lower train.learning_rate"
-    )
+def _counts(why: Mapping[str, int]) -> str:
+    """`3 damaged, 1 missing file`."""
+    return ", ".join(f"{n} {reason}" for reason, n in Counter(why).most_common() if n) or "no draw"

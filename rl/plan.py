@@ -9,18 +9,34 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from joyvl_train.config import UserError
 from joyvl_train.samples import Streams
 from joyvl_train.timeline import Timeline, TimelineError
 from rl.questions import question_window
-from rl.windows import KINDS, Kind, Lures, Sizes, Window, nothing, windows_of
+from rl.windows import KINDS, Kind, Lures, Sizes, Tempts, Window, nothing, windows_of
 
 _TRIES = 400
-_FIRST = 3
-"""Of a clip's silence windows, which come hardest first, one of so many is taken."""
+_RESTS = "all passed or none"
+Reject = Callable[[int, TimelineError], None]
+"""Takes down, once, that clip number so-and-so can't be used."""
+
+_TEMPTS: Mapping[Tempts, float] = {"alarm": 2.0, "lure": 1.0, "onset": 1.0, "": 1.0}
+"""How often a silence window of each class is drawn of a clip that has windows of several."""
+
+
+def check_mix(mix: Mapping[str, float], questions: bool) -> None:
+    """Raises `UserError` where windows can't be drawn by these weights. questions: whether there
+    are any."""
+    unknown = sorted(set(mix) - set(KINDS))
+    if unknown:
+        raise UserError(f"windows.mix.{unknown[0]}: there are {', '.join(KINDS)}")
+    if not any(mix.values()):
+        raise UserError("windows.mix: no kind of window has a weight; raise one of them")
+    if mix.get("question") and not questions:
+        raise UserError("windows.mix.question: there are no questions; set it to 0")
 
 
 class Plan:
@@ -30,7 +46,8 @@ class Plan:
     are to draw from. mix: kind -> weight. alarms: clip -> seconds in which the policy spoke before
     training though nothing was due; half of the silence windows are of such clips, where there are
     some. most: seconds of a window; longer ones are passed over. early, late: of onsets that name
-    no window.
+    no window. reject: is told of clips that can't be used. timeline: gives a clip's, for less than
+    opening it costs.
     """
 
     def __init__(
@@ -47,14 +64,14 @@ class Plan:
         most: int = 10**6,
         early: int = 0,
         late: int = 1,
+        reject: Reject = lambda clip, error: None,
+        timeline: Callable[[int], Timeline] | None = None,
     ) -> None:
-        unknown = sorted(set(mix) - set(KINDS))
-        if unknown:
-            raise UserError(f"windows.mix.{unknown[0]}: there are {', '.join(KINDS)}")
-        if not any(mix.values()) or not len(clips):
-            raise UserError("windows.mix: no kind of window has a weight, or there is no clip")
-        if mix.get("question") and not questions:
-            raise UserError("windows.mix.question: there are no questions; set it to 0")
+        self.reject = reject
+        self._timeline = timeline or (lambda clip: clips[clip][0])
+        check_mix(mix, bool(questions))
+        if not len(clips):
+            raise UserError("there is no clip to draw windows from")
         self._clips, self._sizes, self._mix = clips, sizes, dict(mix)
         self._questions = questions
         self._seed, self._remeasure = seed, remeasure
@@ -88,6 +105,11 @@ class Plan:
         self._known[key] = step, passed, taught
 
     @property
+    def resting(self) -> int:
+        """How many draws so far were of windows that rest, for they teach nothing now."""
+        return self.passed_over[_RESTS]
+
+    @property
     def pass_rates(self) -> Mapping[str, float]:
         """Window -> the share of its rollouts that passed when it was last measured."""
         return {key: passed for key, (_, passed, _) in self._known.items()}
@@ -108,20 +130,23 @@ class Plan:
             kind = rng.choices(list(self._mix), list(self._mix.values()))[0]
             if kind == "question":
                 window = question_window(rng.randrange(self._questions))
-                if window.key not in drawn and not self._taught_nothing(window.key, step):
-                    return window
-                continue
+                if window.key in drawn:
+                    continue
+                if self._taught_nothing(window.key, step):
+                    self.passed_over[_RESTS] += 1
+                    continue
+                return window
             alarmed = kind == "silence" and self._alarmed and rng.random() < 0.5
             clip = rng.choice(self._alarmed) if alarmed else rng.randrange(len(self._clips))
             found = self._of(clip, kind)
             if not found:
                 self.passed_over[f"no {kind} window"] += 1
                 continue
-            window = rng.choice(found[:_FIRST] if kind == "silence" else found)
+            window = rng.choice(_of_a_class(found, rng))
             if window.key in drawn:
                 continue
             if self._taught_nothing(window.key, step):
-                self.passed_over["all passed or none"] += 1
+                self.passed_over[_RESTS] += 1
                 continue
             return window
         return None
@@ -129,10 +154,9 @@ class Plan:
     def _of(self, clip: int, kind: Kind | str) -> list[Window]:
         early, late = self._window
         try:
-            timeline, _ = self._clips[clip]
             found = windows_of(
                 clip,
-                timeline,
+                self._timeline(clip),
                 self._sizes,
                 lures=self._lures,
                 alarms=self._alarms.get(clip, ()),
@@ -141,6 +165,7 @@ class Plan:
             )
         except TimelineError as error:
             self.passed_over[error.reason] += 1
+            self.reject(clip, error)
             return []
         own = [window for window in found if window.kind == kind]
         kept = [window for window in own if window.stop - window.first <= self._most]
@@ -152,3 +177,10 @@ class Plan:
             return False
         when, passed, taught = self._known[key]
         return passed in (0.0, 1.0) and not taught and step - when < self._remeasure
+
+
+def _of_a_class(found: Sequence[Window], rng: random.Random) -> list[Window]:
+    """The windows of one class, drawn by weight: a clip's many of one leave the others theirs."""
+    classes = sorted({window.tempts for window in found})
+    drawn = rng.choices(classes, [_TEMPTS[each] for each in classes])[0]
+    return [window for window in found if window.tempts == drawn]

@@ -1,4 +1,4 @@
-"""Turn-based questions as windows of one turn: asked once, answered `group` times, rewarded alike.
+"""Turn-based questions as windows of one turn: answered `group` times, rewarded as streams are.
 
 A question is a clip of one second, in which its answer is due. So the rewards, the advantages and
 the loss are those of streams; what does not apply to it, such as silence, is left out.
@@ -66,7 +66,8 @@ def ask(
     seed: int = 0,
     step: int = 0,
 ) -> list[list[Rollout]]:
-    """`group` answers to each question; side: that of its pictures."""
+    """`group` answers to each question, each with a prompt of its own to the engine; side: that of
+    its pictures."""
     prompts, seeds = [], []
     for window, item in zip(windows, items, strict=True):
         rendered = engine.renderer.render_question(
@@ -102,6 +103,7 @@ def ask(
                     reply.action is None,
                     tuple(episode.gold),
                     prompts[place * group],
+                    (0,),
                 )
             )
         found.append(answers)

@@ -2,19 +2,23 @@
 
 Each part gives its credits by second (their sum is the part's value), or None where it does not
 apply. What was due, matched, late, repeated or false is what `joyvl_train.timing` says of the gold
-past and the policy's seconds together, so that training and evaluation can't disagree. A value is a
-share: of what was due in the window, or of its seconds; so it does not grow with the window.
+past and the policy's seconds together, as in evaluation; that a text is wrong for its length alone
+(`brief`) is said in training only. Timing, content, silence, delegation and talk are shares, of
+what was due in the window or of its seconds, and don't grow with it; the other penalties are
+counts.
 
     format       -1 where the rollout ended at a malformed turn
     timing       1 for each onset met in its second, less `SLACK` for each second off
     content      1 for each onset met by a right text; None where a judge failed
-    silence      seconds outside every window and state, kept silent
+    silence      seconds outside every window and state, kept silent; a malformed one is not, nor
+                 are those after it
     delegation   1 for what is hard, handed over; 1 for a result that is told rightly; -1 for
                  anything else handed over
     false_alarm  -1 for each thing said that nothing called for
     mistimed     -1 for a state told of late
     repetition   -1 for a repeat that was not asked for
-    talk         -1 for each second spoken in past twice as many as gold speaks in
+    talk         -1 for each second spoken in past the first 2 n + 1, where gold speaks in n, by the
+                 seconds decided
 """
 
 from __future__ import annotations
@@ -43,8 +47,9 @@ class Examined:
     window, or more where more came due, so that nothing is won by owing less. hits: (onset,
     emission, is its text right) of what it met; None: there is nothing to score, or a judge failed.
     handed: its delegations of what is hard. results: ids of the onsets that tell of what came back.
-    wanted: seconds in which gold speaks. seconds: those that it decided; quiet: those of them
-    outside every window and state. malformed: the second in which it broke.
+    wanted: seconds in which gold speaks. seconds: those that it decided. quiet: those of the
+    window, decided or not, that have frames and lie outside every window and state. malformed: the
+    second in which it broke.
     """
 
     due: tuple[Onset, ...]
@@ -63,8 +68,9 @@ class Examined:
     malformed: int | None
 
     @property
-    def passed(self) -> bool:
-        """All that was due was done, in time and rightly, and nothing else."""
+    def passed(self) -> bool | None:
+        """All that was due was done, in time and rightly, and nothing else. None where nothing is
+        known to be wrong, and of some text nobody knows whether it is right."""
         handed = {id(onset) for onset, _ in self.handed}
         met = {
             id(onset)
@@ -73,7 +79,9 @@ class Examined:
         }
         wrong = self.false_alarms or self.late or self.malformed is not None
         asked = all(onset.repeat for onset, _ in self.repeats)
-        return not wrong and asked and all(id(onset) in met for onset in self.due)
+        if wrong or not asked or any(id(onset) not in met for onset in self.due):
+            return False
+        return None if self.unscored else True
 
     @property
     def unscored(self) -> int:
@@ -128,7 +136,7 @@ def examine(rollout: Rollout, right: Right = said_right) -> Examined:
         ),
         wanted=frozenset({o.second for o in due} | repeated),
         seconds=tuple(step.second for step in steps),
-        quiet=tuple(step.second for step in steps if step.second not in busy),
+        quiet=tuple(t for t in rollout.seconds if t not in busy),
         malformed=next((s.second for s in steps if s.malformed is not None), None),
     )
 
@@ -180,8 +188,10 @@ def content_part(seen: Examined) -> Credits | None:
 def silence_part(seen: Examined) -> Credits | None:
     if not seen.quiet:
         return None
-    spoken = {said.second for said in seen.said}
-    return {t: 1 / len(seen.quiet) for t in seen.quiet if t not in spoken}
+    # A malformed turn ends its rollout, and stands as a silence that was not chosen.
+    broken = set() if seen.malformed is None else {seen.malformed}
+    silent = set(seen.seconds) - {said.second for said in seen.said} - broken
+    return {t: 1 / len(seen.quiet) for t in seen.quiet if t in silent}
 
 
 def false_alarm_part(seen: Examined) -> Credits | None:
@@ -206,7 +216,7 @@ def delegation_part(seen: Examined) -> Credits | None:
     each = 1 / max(1, len(hard) + len(told))
     found = dict.fromkeys(kept, -each) | dict.fromkeys(handed, each)
     for onset, said, right in seen.hits:
-        if onset.id in seen.results and right is not False:
+        if onset.id in seen.results and (right or not _has_content(onset)):
             found[said.second] = found.get(said.second, 0.0) + each
     return found
 

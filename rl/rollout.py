@@ -79,9 +79,9 @@ class Rollout:
 
     `trace` holds the gold past and what the policy did; `sampled` the seconds that it decided.
     memory_text, turns: the chunk as it stands after the last of them, from which the prompts of all
-    of them follow. broken: it ended at a malformed turn. gold:
-    what is due where gold is followed. prompt: of a turn-based question, which
-    has no turns.
+    of them follow. broken: it ended at a malformed turn. gold: what is due where gold is followed.
+    prompt: of a turn-based question, which has no turns. seconds: those of the window that have
+    frames, decided or not.
     """
 
     window: Window
@@ -94,6 +94,7 @@ class Rollout:
     broken: bool
     gold: tuple[Onset, ...] = ()
     prompt: Rendered | None = None
+    seconds: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -251,12 +252,14 @@ def _goes_on(going: _Going, reply: Reply) -> bool:
 
 def _told(going: _Going) -> Iterator[tuple[int, Rollout]]:
     """The rollouts, each with its number."""
-    trace = going.episode.trace("policy")
+    trace, opened = going.episode.trace("policy"), going.opened
+    window = opened.window
+    seconds = tuple(t for t in range(window.first, window.stop) if opened.show(t))
     for number in going.randoms:
         yield (
             number,
             Rollout(
-                going.opened.window,
+                window,
                 number,
                 going.episode.timeline,
                 trace,
@@ -265,5 +268,6 @@ def _told(going: _Going) -> Iterator[tuple[int, Rollout]]:
                 going.stream.turns,
                 going.broken,
                 tuple(going.episode.gold),
+                seconds=seconds,
             ),
         )

@@ -16,10 +16,11 @@ class Settings:
 
     windows: groups of `group` rollouts that a step trains on. rounds: so often as many windows are
     drawn again while fewer than that have taught something. gold: a window's gold actions stand in
-    its group beside the rollouts. epochs, updates: passes over a step's rollouts, and optimizer
-    steps in each. rows: rollouts that advance together. side: of the pictures of questions.
-    weights, families: of the rewards. collapse: (lowest, highest) share of gold's response rate
-    that the policy's may have for `patience` steps in a row.
+    its group beside the rollouts. epochs, updates: passes over a step's rollouts, and the parts
+    that its windows are dealt to, each an optimizer step in each pass where it teaches something.
+    rows: rollouts that advance together. side: of the pictures of questions. weights, families: of
+    the rewards. collapse: (lowest, highest) share of gold's response rate that the policy's may
+    have for `patience` steps in a row.
     """
 
     windows: int = 16

@@ -7,14 +7,17 @@ import logging
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from accelerate.utils import DeepSpeedPlugin  # type: ignore[import-untyped]
+from torch import Tensor
 
 from joyvl_train.config import EngineConfig, TrainConfig
 from joyvl_train.frozen_vision import FrozenVision, is_frozen
 from joyvl_train.model_weights import plain_model
 from joyvl_train.parts import arithmetic
+from joyvl_train.ranks import of_all
 
 _FEATURE_BYTES = 2 << 30
 
@@ -43,6 +46,20 @@ def accelerator_of(train: TrainConfig, engine: EngineConfig) -> Accelerator:
         cpu=not torch.cuda.is_available(),
         deepspeed_plugin=plugin,
     )
+
+
+def gathered(values: list[Any]) -> list[Any]:
+    """All ranks' lists as one, rank by rank. Collective."""
+    return [value for of_rank in of_all(values) for value in of_rank]
+
+
+def reduced(accelerator: Accelerator, value: Tensor) -> Tensor:
+    """The sum of all ranks' values, on the CPU. Collective."""
+    if accelerator.num_processes == 1:
+        return value
+    moved = value.to(accelerator.device)
+    dist.all_reduce(moved)
+    return moved.cpu()
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ So no prompt occurs in training that serving could not produce, and none holds a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from joyvl_train.actions import Silence
@@ -24,6 +24,10 @@ from joyvl_train.stream import Stream, StreamSettings
 from joyvl_train.timeline import Timeline, TimelineError, actions
 from joyvl_train.timing import EARLY, LATE, Onset, due
 
+Tempts = Literal["", "alarm", "lure", "onset"]
+"""What tempts to speak in a silence window: a policy did, something happens that nobody asked for,
+or something is due right after it."""
+
 Kind = Literal["answer", "silence", "pending", "question"]
 KINDS: tuple[Kind, ...] = ("answer", "silence", "pending", "question")
 """The last are turn-based questions, windows of one turn (`rl.questions`)."""
@@ -32,13 +36,14 @@ KINDS: tuple[Kind, ...] = ("answer", "silence", "pending", "question")
 @dataclass(frozen=True, slots=True)
 class Window:
     """Seconds [first, stop) of clip `clip` of its source, in which the policy decides; made for
-    what is due, or tempting, in second `focus`."""
+    what is due, or tempting, in second `focus`. tempts: how, in a silence window."""
 
     clip: int
     kind: Kind
     first: int
     stop: int
     focus: int
+    tempts: Tempts = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.focus < self.stop:
@@ -121,7 +126,7 @@ def _silences(
     quiet = [t for t in range(end) if t not in busy]
     told: set[int] = set()
 
-    def around(focus: int, before: int) -> Iterator[Window]:
+    def around(focus: int, before: int, tempts: Tempts = "") -> Iterator[Window]:
         """`focus` with so many of the quiet seconds that come before it, and after."""
         first = last = focus
         while first - 1 >= 0 and first - 1 not in busy and focus - first < before:
@@ -130,16 +135,18 @@ def _silences(
             last += 1
         if not told & set(range(first, last + 1)):
             told.update(range(first, last + 1))
-            yield Window(clip, "silence", first, last + 1, focus)
+            yield Window(clip, "silence", first, last + 1, focus, tempts)
 
     half = sizes.silence // 2
-    for second in [*sorted(set(alarms)), *sorted(set(lures))]:
-        if 0 <= second < end and second not in busy:
-            yield from around(second, half)
+    found: list[tuple[Tempts, Iterable[int]]] = [("alarm", alarms), ("lure", lures)]
+    for tempts, seconds in found:
+        for second in sorted(set(seconds)):
+            if 0 <= second < end and second not in busy:
+                yield from around(second, half, tempts)
     for onset in onsets:
         second = onset.window.start - 1
         if second >= 0 and second not in busy:
-            yield from around(second, sizes.silence - 1)
+            yield from around(second, sizes.silence - 1, "onset")
     if not told and quiet:
         yield from around(quiet[len(quiet) // 2], half)
 
@@ -155,6 +162,17 @@ def _pendings(clip: int, end: int, timeline: Timeline, sizes: Sizes) -> Iterator
         stop = min(end, back + sizes.after + 1, first + sizes.pending)
         if stop > first:
             yield Window(clip, "pending", first, stop, min(back, stop - 1))
+
+
+def within(window: Window, timeline: Timeline) -> Window:
+    """The window without seconds that its clip does not have after all. Raises `TimelineError`
+    where what it was made for is among them."""
+    end = timeline.clip.seconds
+    if end is None or window.stop <= end:
+        return window
+    if window.focus >= end:
+        raise TimelineError("past the end", f"clip {timeline.clip.id!r}: second {window.focus}")
+    return replace(window, stop=end)
 
 
 @dataclass(frozen=True, slots=True)

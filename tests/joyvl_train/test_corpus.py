@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from joyvl_train.corpus import FrameSource, open_corpus
+from joyvl_train.corpus_samples import CorpusClips
 from joyvl_train.frames import FirstSeconds, open_video
-from joyvl_train.records import StreamLabels
+from joyvl_train.records import Rejects, StreamLabels
 from joyvl_train.shards import read_shards, write_shards
+from joyvl_train.sides import Side
 from joyvl_train.timeline import Clip, Event, Timeline, TimelineError, to_json
+from joyvl_train.video import FrameError
 
 from .videos import make_video, number_of
 
@@ -61,6 +65,33 @@ def test_labels_alone_in_shards_find_the_clips_pictures(folder, tmp_path):
     assert [number_of(frames.frames(t)[0]) for t in range(12)] == [
         (3 * (71 + t) - 1) % 25 for t in range(12)
     ]
+
+
+@pytest.mark.parametrize("stored", ["json", "shards"])
+def test_a_timeline_is_read_without_a_look_at_the_video(folder, tmp_path, monkeypatch, stored):
+    timelines = [clip(70, 12.0), replace(clip(70, None), family="qa")]
+    if stored == "json":
+        path = tmp_path / "t.jsonl"
+        path.write_text("".join(json.dumps(to_json(each)) + "\n" for each in timelines))
+    else:
+        path = tmp_path / "s"
+        write_shards([(StreamLabels(each), None) for each in timelines], path)
+    corpus = open_corpus(path, folder, cache_dir=tmp_path / "c")
+    clips = CorpusClips(Side(corpus, "train", 0.0, Rejects()))
+    # How long the second one lasts is known from its video alone.
+    assert clips.timeline(1) == clips[1][0] and clips.timeline(1).clip.seconds == 30
+
+    def refuse(*_, **__):
+        raise AssertionError("opened")
+
+    monkeypatch.setattr("joyvl_train.corpus.open_video", refuse)
+    assert clips.timeline(0) == clip(70, 12.0)
+    without = Side(corpus, "train", 0.0, Rejects(), ("qa",))
+    with pytest.raises(TimelineError, match="family left out"):
+        CorpusClips(without).timeline(1)
+    assert without.rejects.counts == {"family left out": 1}
+    clips.reject(0, FrameError("damaged", "second 3"))
+    assert clips._corpus.rejects.counts == {"damaged": 1}
 
 
 @pytest.mark.parametrize(("offset", "at"), [(95, 7.0), (100, 2.5), (4000, 2.5)])

@@ -15,13 +15,12 @@ import yaml
 from safetensors.torch import load_file
 
 from joyvl_train.branching import BranchingEngine
-from joyvl_train.config import UserError
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.timeline import TimelineError
 from joyvl_train.trainer import WeightedLoss, generating
 from rl.advantages import Advantages
-from rl.fit import fit_policy
+from rl.fit import Best, fit_policy
 from rl.grpo import Grpo
 from rl.policy_loss import Policy, PolicyLoss
 from rl.rollout import Rollout, roll
@@ -196,16 +195,16 @@ def test_gold_streams_have_the_gradient_of_sft_beside_that_of_the_rollouts(tmp_p
             named = grpo.model.named_parameters()
             found.update({n: p.grad.clone() for n, p in named if p.grad is not None})
 
-        grpo._optimizer.optimizer.register_step_pre_hook(kept)
-        grpo._loss.train()
-        grpo._optimized(rows, shown)
+        grpo._passes.optimizer.optimizer.register_step_pre_hook(kept)
+        grpo._passes.loss.train()
+        grpo._passes.optimized(rows, shown, 0)
         return found
 
     def fresh() -> Grpo:
         return trainer(tmp_path, shown=2, max_grad_norm=0.0)
 
     groups, _ = fresh().groups(0)
-    rows = fresh().batches([group for group in groups if group.advantages is not None])
+    (rows,) = fresh().batches(groups)
     own = fresh()
     shown = own._supervised.next()
     both, alone = gradients(own, rows, shown), gradients(fresh(), rows, [])
@@ -260,22 +259,17 @@ def test_gold_streams_that_are_broken_are_counted_over_a_resume(
     assert again.left_out_of_all()["gold stream: frames are gone"] == len(all_met)
 
 
-def test_a_window_longer_than_a_row_is_counted(tmp_path: Path) -> None:
-    grpo = trainer(tmp_path, row_tokens=64)
-    with pytest.raises(UserError, match="train.row_tokens=64: no rollout of step 0 fits a row"):
-        grpo.update(0)
-    assert grpo.left_out["longer than a row"] >= 1
-
-
 @pytest.mark.parametrize("level", ["trajectory", "turn"])
 def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> None:
     settings = Settings(
         windows=3, group=3, rounds=1, max_new_tokens=6, advantages=Advantages(level)
     )
     logs: dict[str, list[dict[str, Any]]] = {"whole": [], "torn": []}
+    kept: dict[str, list[Best]] = {"whole": [], "torn": []}
+    figures: dict[str, dict[str, float]] = {}
 
     def run(name: str, folder: Path, steps: int | None = None) -> Grpo:
-        grpo = trainer(folder, settings=settings, shown=2)
+        grpo = trainer(folder, settings=settings, shown=2, eval_every=1)
 
         class Stop(Exception):
             pass
@@ -286,11 +280,13 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> 
                 raise Stop  # killed within the step that follows the last saved one
 
         with suppress(Stop):
-            fit_policy(
+            figures[name] = fit_policy(
                 grpo,
                 grpo.train,
                 log=log,
                 validate=lambda step: {"validation/onset_f1": [0.1, 0.3, 0.2, 0.1][step]},
+                best=kept[name][-1] if kept[name] else None,
+                keep_best=kept[name].append,
             )
         return grpo
 
@@ -307,6 +303,28 @@ def test_a_run_that_is_broken_off_goes_on_to_the_same(tmp_path: Path, level) -> 
         for of in logs.values()
     ]
     assert told[0] == told[1]
+    # The best step by what was validated, and no other after it.
+    assert kept["whole"] == kept["torn"] == [(0.1, 0), (0.3, 1)]
+    for of in figures.values():
+        assert (of["train/best_step"], of["train/best_score"]) == (1, 0.3)
+
+
+def test_a_collapse_ends_training_for_good(tmp_path: Path, monkeypatch) -> None:
+    settings = Settings(windows=2, group=2, rounds=1, max_new_tokens=6, patience=2)
+    figures = {"grpo/gold_rate": 0.2, "grpo/response_rate": 0.95, "grpo/turns": 4.0}
+    said: list[str] = []
+
+    def fitted() -> dict[str, float]:
+        grpo = trainer(tmp_path, settings=settings, steps=6)
+        monkeypatch.setattr(grpo, "update", lambda step: figures)
+        return fit_policy(grpo, grpo.train, log=lambda line: None, say=said.append)
+
+    told = fitted()
+    assert (told["train/steps"], told["train/collapsed"]) == (2, 1)
+    assert "stopped at step 2: the policy speaks all the time" in said[0]
+    again = fitted()  # a run that goes on stays stopped
+    assert (again["train/steps"], again["train/collapsed"]) == (2, 1) and said[1] == said[0]
+    assert again["train/rollout_turns"] == told["train/rollout_turns"] == 8
 
 
 def test_the_policy_that_falls_silent_or_never_stops_ends_the_run(tmp_path: Path) -> None:
@@ -349,7 +367,7 @@ def assert_close(found: Path, wanted: Path) -> None:
 
 
 RANKED: dict[str, Any] = {"steps": 2, "learning_rate": 1e-4, "eval_every": 1, "kl": 0.01}
-RANKED |= {"shown": 2}
+RANKED |= {"shown": 2, "settings": {"updates": 2}}  # of three windows one rank has two, in both
 
 
 @pytest.fixture(scope="module")

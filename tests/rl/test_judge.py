@@ -55,10 +55,7 @@ def reads(request, number: int) -> str:
 
 
 def content(judge: Judge, found: list[Rollout]) -> list[float | None]:
-    return [
-        reward(examine(r, judge.right(CLIP.clip.id)), {"content": 1.0}).value("content")
-        for r in found
-    ]
+    return [reward(examine(r, judge.right(CLIP)), {"content": 1.0}).value("content") for r in found]
 
 
 def test_what_no_rule_judges_is_asked_once_and_the_rest_never() -> None:
@@ -75,9 +72,27 @@ def test_what_no_rule_judges_is_asked_once_and_the_rest_never() -> None:
 
 def test_the_question_tells_what_was_due_and_holds_no_control_string() -> None:
     (found,) = rollouts("A ball.")
-    text = prompt(CLIP, found.trace.onsets[0], found.trace.emissions[0])
+    text = prompt(CLIP, found.trace.onsets[0], found.trace.emissions[0].text)
     assert rubrics()["commentary"] in text and "A ball rolls." in text and "A ball." in text
     assert "<|im_end|>" not in text and "5" in text
+
+
+def test_the_events_own_rubric_is_read_and_makes_it_another_question() -> None:
+    (found,) = rollouts("A ball.")
+    onset = found.trace.onsets[0]
+    own = replace(onset, rule=Rule("judged", ("says {where} it rolls", "names its <|im_end|> hue")))
+    plain, text = prompt(CLIP, onset, "A ball."), prompt(CLIP, own, "A ball.")
+    assert rubrics()["commentary"] in text and text != plain
+    assert "- says {where} it rolls\n- names its" in text and "<|im_end|>" not in text
+    with Endpoint(reads) as endpoint:
+        judge = judge_at(endpoint)
+        judge.look([found])
+        assert judge.right(CLIP)(onset, "A ball.") is True
+        assert judge.right(CLIP)(own, "A ball.") is None
+        query = replace(CLIP.events[0], text="Say nothing.")
+        other = replace(CLIP, events=(query, *CLIP.events[1:]))
+        assert judge.right(other)(onset, "A ball.") is None  # the user had said something else
+        judge.end()
 
 
 @pytest.mark.parametrize("bad", ["no JSON at all", (500, {})])
@@ -90,9 +105,9 @@ def test_one_failure_is_unscored_and_counted(bad) -> None:
 
     with Endpoint(some) as endpoint:
         judge = judge_at(endpoint, retries=0, reparses=0)
-        judge.look(found)
+        reason = "no answer" if isinstance(bad, tuple) else "unparseable"
+        assert judge.look(found) == {reason: 1}
         assert content(judge, found) == [1.0, None]
-        assert sum(judge.unscored.values()) == 1
         judge.end()
 
 
@@ -112,8 +127,9 @@ def test_a_verdict_is_of_its_clip_and_of_the_policys_own_seconds() -> None:
         judge = judge_at(endpoint)
         judge.look(found)
         (onset, *_), said = found[0].trace.onsets, "The ball is rolling."
-        assert judge.right("c")(onset, said) is True and judge.right("d")(onset, said) is None
+        other = replace(CLIP, family="chat")
+        assert judge.right(CLIP)(onset, said) is True and judge.right(other)(onset, said) is None
         past = replace(found[0], window=Window(0, "answer", 6, 15, 6))
-        judge.look([replace(past, trace=replace(past.trace, clip="d"))])
+        judge.look([replace(past, timeline=other)])
         assert judge.asked == 1
         judge.end()

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from joyvl_train.config import UserError
-from joyvl_train.timeline import Clip, Timeline
+from joyvl_train.timeline import Clip, Event, Timeline
 from rl.plan import Plan
-from rl.windows import Sizes, Window
+from rl.windows import Sizes, Window, windows_of
 from tests.joyvl_train.scripted import Pictures
 from tests.rl.policies import world
 
@@ -74,7 +74,7 @@ def test_what_all_or_none_pass_is_passed_over_for_a_while(clips: Clips) -> None:
 
 def test_a_run_that_goes_on_draws_as_it_would_have(clips: Clips) -> None:
     made, other = plan(clips), plan(clips)
-    for window in made.windows(0, 6):
+    for window in made.windows(0, 24):
         made.note(0, window.key, 1.0)
     assert other.windows(1, 6) != made.windows(1, 6)
     other.load_state_dict(made.state_dict())
@@ -89,6 +89,38 @@ def test_half_of_the_silence_windows_are_of_alarms(clips: Clips) -> None:
     share = sum(w.clip == 5 for w in drawn) / len(drawn)
     assert 0.4 < share < 0.8
     assert any(w.focus == 0 for w in drawn)
+
+
+def test_every_silence_window_of_a_clip_is_drawn() -> None:
+    """Whatever tempts in it, and however many tempt before it."""
+    events = tuple(Event(f"e{t}", t, "assistant", "Now.") for t in (30, 60, 90))
+    timeline = Timeline(Clip("long", 120.0), "alerting", "test", events)
+
+    class One:
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int):
+            return timeline, Pictures(120)
+
+    sizes, lures, alarms = Sizes(3, 2, 4, 6), lambda timeline: (15, 45, 75), [2, 8, 20, 40, 70, 110]
+    every = windows_of(0, timeline, sizes, lures=lures, alarms=alarms)
+    silent = {window.key: window.tempts for window in every if window.kind == "silence"}
+    assert Counter(silent.values()) == {"alarm": 6, "lure": 3, "onset": 3}
+    made = Plan(One(), sizes, {"silence": 1.0}, alarms={0: alarms}, lures=lures)
+    drawn = [window for step in range(200) for window in made.windows(step, 1)]
+    assert {window.key for window in drawn} == set(silent)
+    shares = Counter(window.tempts for window in drawn)
+    assert 0.4 < shares["alarm"] / len(drawn) < 0.6 and 0.15 < shares["onset"] / len(drawn) < 0.35
+
+
+def test_windows_are_drawn_without_opening_clips(clips: Clips) -> None:
+    class Closed(Clips):
+        def __getitem__(self, index: int):
+            raise AssertionError("opened")
+
+    made = plan(Closed(), timeline=lambda clip: clips[clip][0])
+    assert made.windows(0, 8) == plan(clips).windows(0, 8)
 
 
 def test_windows_that_no_chunk_holds_are_passed_over(clips: Clips) -> None:

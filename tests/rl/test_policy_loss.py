@@ -93,3 +93,9 @@ def test_without_advantage_only_the_kl_moves() -> None:
     losses, _, _ = token_losses(Policy(), logp, logp.detach(), zero, numbers)
     losses.sum().backward()
     assert not logp.grad.any()
+    reference = torch.tensor([-0.3, -1.0])
+    losses, kl, _ = token_losses(Policy(kl=0.5), logp, logp.detach(), zero, numbers, reference)
+    losses.sum().backward()
+    # k3 = e^r - r - 1 with r = 1 for the second token, and d k3 / d logp = 1 - e^r.
+    assert kl.tolist() == pytest.approx([0, math.e - 2])
+    assert logp.grad.tolist() == pytest.approx([0, 0.5 * (1 - math.e)])

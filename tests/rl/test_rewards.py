@@ -14,7 +14,7 @@ from joyvl_train.stream import Turn
 from joyvl_train.timeline import Clip, Event, Rule, Timeline, actions
 from joyvl_train.timing import Onset, said_right
 from rl.advantages import Advantages
-from rl.groups import judged
+from rl.groups import judged, of_groups, told
 from rl.rewards import PARTS, WEIGHTS, Examined, brief, examine, reward, routed
 from rl.rollout import Rollout, roll
 from rl.windows import Sizes, Window, open_window, windows_of
@@ -96,6 +96,24 @@ def test_each_fault_by_hand() -> None:
     assert not examine(broken).passed
 
 
+def test_breaking_off_earns_no_silence() -> None:
+    def broken(at: int) -> dict[str, float | None]:
+        return values(done(lambda turn, number: None if turn.second == at else Silence(), 12, 20))
+
+    assert broken(12)["silence"] == 0 and broken(13)["silence"] == pytest.approx(1 / 8)
+    assert broken(19)["silence"] == pytest.approx(7 / 8)
+    assert values(done(saying(), 12, 20))["silence"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("breaks", "share"), [(-1, 1.0), (16, 2 / 6)])
+def test_seconds_without_frames_are_not_kept_silent_nor_missed(breaks: int, share: float) -> None:
+    frames = Pictures(40, missing=(14, 15))
+    opened = open_window(Window(0, "silence", 12, 20, 12), DUE, frames, SETTINGS)
+    script = Scripted(lambda turn, number: None if turn.second == breaks else Silence())
+    ((found,),) = roll(script, [opened], 1)
+    assert len(examine(found).quiet) == 6 and values(found)["silence"] == pytest.approx(share)
+
+
 def test_only_what_the_policy_decided_counts() -> None:
     """The gold past is not earned anew, and what can't be met in the window is not missed."""
     told = examine(done(saying(), 12, 18))
@@ -117,6 +135,36 @@ def test_a_judge_that_fails_leaves_content_unscored() -> None:
     seen = examine(rollout, right=lambda onset, said: None)
     assert reward(seen, {"content": 1.0, "timing": 1.0}).value("content") is None
     assert reward(seen, {"content": 1.0, "timing": 1.0}).total == 1.0
+
+
+def test_what_nobody_judges_has_not_passed_and_earns_nothing() -> None:
+    gold, unknown = done(saying(**GOLD)), lambda onset, said: None
+    seen = examine(gold, unknown)
+    assert seen.unscored == 2 and seen.passed is None
+    # Its delegation is one of two, told rightly or not; that of the result is not.
+    assert reward(seen, {"delegation": 1.0}).value("delegation") == pytest.approx(1 / 2)
+    # What is wrong whatever a judge would say is wrong.
+    alarm = examine(done(saying(**GOLD, t30=Response("It rings."))), unknown)
+    assert alarm.passed is False
+    # A result handed over once more, without a rule: there is no text to judge.
+    events = (
+        Event("q", 2, "user", "Ask."),
+        Event("d", 2, "assistant", "Wait.", question="?", answers="q"),
+        Event("r", 8, "background", "More.", answers="d"),
+        Event("a", 8, "assistant", "Wait on.", question="??", answers="r"),
+    )
+    timeline = Timeline(Clip("c", 40.0), "delegation", "test", events)
+    twice = {"t2": Delegation("Wait.", "?"), "t8": Delegation("Wait on.", "??")}
+    seen = examine(done(saying(**twice), timeline=timeline), unknown)
+    assert seen.passed and reward(seen, {"delegation": 1.0}).value("delegation") == 1
+
+    known, open_ones = (
+        judged(gold.window, [gold, gold], WEIGHTS, Advantages(), right)
+        for right in (said_right, unknown)
+    )
+    assert known.pass_rate == 1 and open_ones.pass_rate is None
+    assert of_groups([told(known), told(open_ones)])["grpo/passed"] == 1
+    assert "grpo/passed" not in of_groups([told(open_ones)])
 
 
 def test_a_part_without_weight_is_not_there_and_families_have_their_own() -> None:

@@ -73,13 +73,16 @@ def trainer(
     mix: Mapping[str, float] = MIX,
     questions: Any = None,
     shown: int = 0,
+    clips: Any = None,
+    reject: Any = None,
     **train: Any,
 ) -> Grpo:
     """GRPO on a few windows; shown: rows of gold streams in each step."""
     model, renderer = lively()
     freeze(model, freezes)
-    clips = Clips("alerting", "delegation", "qa")
-    plan = Plan(clips, Sizes(3, 2, 4, 5), mix, questions=100 if questions else 0)
+    clips = clips or Clips("alerting", "delegation", "qa")
+    told = {"reject": reject} if reject else {}
+    plan = Plan(clips, Sizes(3, 2, 4, 5), mix, questions=100 if questions else 0, **told)
 
     def gold(rank: int, ranks: int) -> Supervised:
         streams = parts(renderer.processor)
