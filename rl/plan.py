@@ -130,19 +130,14 @@ class Plan:
             kind = rng.choices(list(self._mix), list(self._mix.values()))[0]
             if kind == "question":
                 window = question_window(rng.randrange(self._questions))
-                if window.key in drawn:
+            else:
+                alarmed = kind == "silence" and self._alarmed and rng.random() < 0.5
+                clip = rng.choice(self._alarmed) if alarmed else rng.randrange(len(self._clips))
+                found = self._of(clip, kind)
+                if not found:
+                    self.passed_over[f"no {kind} window"] += 1
                     continue
-                if self._taught_nothing(window.key, step):
-                    self.passed_over[_RESTS] += 1
-                    continue
-                return window
-            alarmed = kind == "silence" and self._alarmed and rng.random() < 0.5
-            clip = rng.choice(self._alarmed) if alarmed else rng.randrange(len(self._clips))
-            found = self._of(clip, kind)
-            if not found:
-                self.passed_over[f"no {kind} window"] += 1
-                continue
-            window = rng.choice(_of_a_class(found, rng))
+                window = rng.choice(_of_a_class(found, rng))
             if window.key in drawn:
                 continue
             if self._taught_nothing(window.key, step):
