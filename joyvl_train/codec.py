@@ -45,6 +45,9 @@ _CELLS = 4
 _BOX = 8
 """Pixels to a side over which noise is averaged; a block has whole boxes."""
 
+_CACHED = 100_000
+"""Values that are worked on at a time, so that they stay in the cache."""
+
 _MOST_PLACES = 4096
 """Places that a block is looked for in, at most."""
 
@@ -207,12 +210,14 @@ def _coarse_search(
     every = sliding_window_view(padded, (height, width))
     side = 2 * reach + 1
     sums = np.empty((side, side, rows, columns), np.int32)
-    apart = np.empty((side, height, width), np.int16)
-    for down, shifted in enumerate(every):  # a row of places at a time stays in the cache
-        np.abs(np.subtract(shifted, now, out=apart), out=apart)
+    step = max(1, _CACHED // (side * height * width))
+    for top in range(0, side, step):
+        apart = np.subtract(every[top : top + step], now)
+        np.abs(apart, out=apart)
         # Sums by slices: numpy adds long rows far faster than many short ones.
-        lines = sum((apart[:, i::block] for i in range(1, block)), apart[:, 0::block])
-        sums[down] = sum((lines[..., i::block] for i in range(1, block)), lines[..., 0::block])
+        lines = sum((apart[..., i::block, :] for i in range(1, block)), apart[..., 0::block, :])
+        own = sum((lines[..., i::block] for i in range(1, block)), lines[..., 0::block])
+        sums[top : top + step] = own
     # Ties, and near ties, are for the smaller vector: neither a still picture moves nor noise.
     away = np.abs(np.arange(side) - reach)
     cost = (away[:, None] + away[None]) * block + block**2
