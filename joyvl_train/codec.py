@@ -9,12 +9,13 @@ come to, or has gone on for long, the frame is a reference, which a model sees w
 (arXiv 2606.02569); its thresholds, search and form of residual are not published: these are ours.
 
 All sums over a frame are of whole numbers, and only what they come to is divided, so that a frame
-is coded alike on every machine, live, offline and after a state was put back. The cost of a frame,
-in grey levels:
+is coded alike on every machine, live, offline and after a state was put back. The cost of a block,
+in grey levels, and that of a frame:
 
     r = frame - predicted
     a = mean |r|, b = mean |mean of r over a box of 8 x 8 pixels|
-    cost = max(0, 8 b - a) / 7 + 0.4 roughness of the motion
+    block: max(0, 8 b - a) / 7
+    frame: mean of its blocks + 0.4 roughness of the motion
 
 What a residual has in common over a box is change: of such b = a, and its cost is a. What goes up
 and down from pixel to pixel, as a sensor's noise does and an edge that is found a pixel off, comes
@@ -164,7 +165,8 @@ class Encoder:
 
 def search(before: Image.Image, now: Image.Image, block: int, reach: int) -> NDArray[np.int16]:
     """Where each block of `now` lies in `before`: [rows, columns, 2], (down, right) in pixels from
-    its own place, by the least absolute difference; where nothing is gained, (0, 0).
+    its own place, by the least absolute difference; (0, 0) where less than a level of grey is
+    gained, for noise alone gains that much.
 
     Grey pictures of one size, of whole blocks. Every place up to `reach` pixels away is tried on
     pictures in which a block is four pixels wide, then those around the best on larger ones, to two

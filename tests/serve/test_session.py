@@ -214,7 +214,7 @@ def test_a_summary_is_made_of_whole_frames() -> None:
     timeline = stream("counting", 2, "train", seconds=50)
     frames = WorldFrames(timeline, 96)
     session = Session(Script(), StreamSettings(20, 4, codec=CodecSettings(drift=1e6)))
-    due, changes = [], 0
+    due = []
     for second in range(50):
         found = session.step(Tick(second, frames.frames(second)))
         due += [event for event in found if isinstance(event, SummaryDue)]
