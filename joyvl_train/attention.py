@@ -1,8 +1,9 @@
 """Attention that keeps packed samples apart without computing, or masking, what lies between them.
 
 Registered with transformers' own attention interface; models are not patched. Two forms: for the
-text model, causal attention inside each of a row's samples; for Qwen-VL vision towers, full
-attention inside each image, all images of one size in one call.
+text model, causal attention inside each of a row's samples, or inside trees of samples that begin
+alike (`joyvl_train.trees`); for Qwen-VL vision towers, full attention inside each image, all images
+of one size in one call.
 
 In bfloat16 on a CPU both are written out as matrix products: torch's fused kernel takes two to
 eleven times as long there, forward and backward, at the lengths of a small model's samples.
@@ -10,16 +11,19 @@ eleven times as long there, forward and backward, at the lengths of a small mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from joyvl_train.trees import Tree, hidden_from
 
 TEXT = "joyvl_packed"
 # The vision towers hand whole rows with their boundaries only to what is called flash attention.
@@ -35,15 +39,28 @@ def _text_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sample_lengths: Sequence[int] | None = None,
+    trees: Sequence[Tree] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """query [1, H, T, D], key and value [1, Hkv, T, D] -> [1, T, H, D]; causal in each sample."""
+    """query [1, H, T, D], key and value [1, Hkv, T, D] -> [1, T, H, D]; causal in each sample.
+
+    trees: of each of the row's samples, where they are trees of several.
+    """
     lengths = [query.shape[2]] if sample_lengths is None else list(sample_lengths)
     assert attention_mask is None and sum(lengths) == query.shape[2] == key.shape[2]
     scale = query.shape[3] ** -0.5 if scaling is None else scaling
-    if _written_out(query) and dropout == 0.0:
-        q, k, v = (t.to(torch.bfloat16) for t in (query, key, value))
-        return _causal_groups(q, k, v, tuple(lengths), scale), None
+    written_out = _written_out(query) and dropout == 0.0
+    if written_out:
+        query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
+    if trees is not None:
+        split = (torch.split(t, lengths, dim=2) for t in (query, key, value))
+        done = [
+            _in_tree(q, k, v, tree, scale, dropout, written_out)
+            for q, k, v, tree in zip(*split, trees, strict=True)
+        ]
+        return torch.cat(done, dim=2).transpose(1, 2), None
+    if written_out:
+        return _causal_groups(query, key, value, tuple(lengths), scale), None
     grouped = query.shape[1] != key.shape[1]
     parts = [torch.split(t, lengths, dim=2) for t in (query, key, value)]
     out = [
@@ -53,6 +70,66 @@ def _text_attention(
         for q, k, v in zip(*parts, strict=True)
     ]
     return torch.cat(out, dim=2).transpose(1, 2), None
+
+
+def _in_tree(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tree: Tree,
+    scale: float,
+    dropout: float,
+    written_out: bool,
+) -> Tensor:
+    """[1, H, L, D], [1, Hkv, L, D] twice, of the nodes of `tree` -> [1, H, L, D]."""
+    if not _by_blocks(query):
+        return _along_paths(query, key, value, tree, scale, dropout)
+    hidden = partial(hidden_from, tree)
+    if written_out:
+        attend = _LongCausal.apply if query.shape[2] > _LONG else _causal
+        done: Tensor = attend(query, key, value, scale, hidden)
+        return done
+    out = []
+    for start in range(0, query.shape[2], _BLOCK):
+        stop = min(query.shape[2], start + _BLOCK)
+        part = scaled_dot_product_attention(
+            *(query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop]),
+            attn_mask=hidden(stop - start, stop, query.dtype),
+            dropout_p=dropout,
+            scale=scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        out.append(part)
+    return torch.cat(out, dim=2)
+
+
+def _along_paths(
+    query: Tensor, key: Tensor, value: Tensor, tree: Tree, scale: float, dropout: float
+) -> Tensor:
+    """`_in_tree`, node by node against the keys of its path, so that no mask of a tree is held and
+    fused kernels can take it."""
+    lengths = list(tree.lengths)
+    nodes, *others = (torch.split(t, lengths, dim=2) for t in (query, key, value))
+    shared = query.shape[1] // key.shape[1]
+    out = []
+    for node, near in enumerate(nodes):
+        path = tree.path(node)
+        # The fused kernels' own mask for fewer queries than keys knows no heads that share keys.
+        keys, values = (
+            torch.cat([t[n] for n in path], dim=2).repeat_interleave(shared, 1) for t in others
+        )
+        mask = causal_lower_right(near.shape[2], keys.shape[2])
+        done = scaled_dot_product_attention(
+            near, keys, values, attn_mask=mask, dropout_p=dropout, scale=scale
+        )
+        out.append(done)
+    return torch.cat(out, dim=2)
+
+
+def _by_blocks(query: Tensor) -> bool:
+    """Whether a tree is taken in blocks of queries and not by its nodes, of which small models
+    have many short ones."""
+    return query.device.type == "cpu"
 
 
 def _written_out(query: Tensor) -> bool:
@@ -119,6 +196,10 @@ def _causal_groups(
     return torch.cat(done)[went].unsqueeze(0)
 
 
+Hidden = Callable[[int, int, torch.dtype], Tensor]
+"""What the last `queries` of `keys` tokens must not look at: an additive mask [queries, keys]."""
+
+
 @lru_cache(maxsize=16)
 def _future(queries: int, keys: int, dtype: torch.dtype) -> Tensor:
     """-inf where the last `queries` of `keys` tokens must not look, [queries, keys]."""
@@ -126,11 +207,13 @@ def _future(queries: int, keys: int, dtype: torch.dtype) -> Tensor:
     return full.triu(1 + keys - queries)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def _causal(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, hidden: Hidden = _future
+) -> Tensor:
     """[B, H, L, D], [B, Hkv, L, D] twice -> [B, H, L, D]: softmax of masked products."""
     out = []
     for rows, near, keys, values in _blocks(query, key, value):
-        seen = _probabilities(near, keys, rows, scale) @ values
+        seen = _probabilities(near, keys, rows, scale, hidden) @ values
         out.append(seen.view(*query.shape[:2], -1, query.shape[3]))
     return torch.cat(out, dim=2)
 
@@ -142,10 +225,17 @@ class _LongCausal(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        out = _causal(query, key, value, scale)
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        hidden: Hidden = _future,
+    ) -> Tensor:
+        out = _causal(query, key, value, scale, hidden)
         ctx.save_for_backward(query, key, value, out)
-        ctx.scale = scale
+        ctx.scale, ctx.hidden = scale, hidden
         return out
 
     @staticmethod
@@ -158,13 +248,13 @@ class _LongCausal(torch.autograd.Function):
         # The gradient of softmax: probabilities times (their own gradient less its mean over them).
         means = (slope.float() * out).sum(-1, keepdim=True).to(slope.dtype)
         for rows, near, keys, values in _blocks(query, key, value):
-            seen = _probabilities(near, keys, rows, ctx.scale)
+            seen = _probabilities(near, keys, rows, ctx.scale, ctx.hidden)
             given, mean = (_shared(t, rows, batch) for t in (slope, means))
             of_value[:, : rows.stop] += seen.transpose(1, 2) @ given
             inner = (given @ values.transpose(1, 2)).sub_(mean).mul_(seen).mul_(ctx.scale)
             of_key[:, : rows.stop] += inner.transpose(1, 2) @ near
             of_query[:, :, rows] = (inner @ keys).view(*query.shape[:2], -1, query.shape[3])
-        return of_query, of_key.view(key.shape), of_value.view(value.shape), None
+        return of_query, of_key.view(key.shape), of_value.view(value.shape), None, None
 
 
 def _blocks(
@@ -183,10 +273,10 @@ def _shared(t: Tensor, rows: slice, batch: int) -> Tensor:
     return t[:, :, rows].reshape(batch, -1, t.shape[3])
 
 
-def _probabilities(near: Tensor, keys: Tensor, rows: slice, scale: float) -> Tensor:
+def _probabilities(near: Tensor, keys: Tensor, rows: slice, scale: float, hidden: Hidden) -> Tensor:
     """[B * Hkv, H / Hkv * rows, keys]"""
     count = rows.stop - rows.start
-    mask = _future(count, keys.shape[1], near.dtype).repeat(near.shape[1] // count, 1)
+    mask = hidden(count, keys.shape[1], near.dtype).repeat(near.shape[1] // count, 1)
     return torch.baddbmm(mask, near, keys.transpose(1, 2), alpha=scale).softmax(-1)
 
 

@@ -39,8 +39,9 @@ class WeightedLoss(nn.Module):
 
     Logits are computed at the scored positions only, and never held whole (`head.score`). `vision`
     keeps the features of a frozen tower. `marks` adds the loss of a batch's marks, where it has
-    some. in_step: all ranks call every part of the model equally often, whatever their rows hold,
-    as ZeRO-3's partitioned weights need.
+    some. packed: attention keeps a row's samples apart by their lengths; False where the model's
+    architecture can't. in_step: all ranks call every part of the model equally often, whatever
+    their rows hold, as ZeRO-3's partitioned weights need.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class WeightedLoss(nn.Module):
         self.marks = marks
         self._vocabulary = plain_model(model).config.get_text_config().vocab_size
         self._in_step = in_step and dist.is_initialized() and dist.get_world_size() > 1
-        self._packed = packed and attention.use_packed(plain_model(model))
+        self.packed = packed and attention.use_packed(plain_model(model))
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
         """loss: the weighted sum (not the mean), for `RowTrainer` to divide; correct: [K] bools."""
@@ -102,9 +103,15 @@ class WeightedLoss(nn.Module):
         return sum((p.sum() * 0.0 for p in seeing if p.requires_grad), 0.0)
 
     def hidden(self, batch: Mapping[str, Any]) -> Tensor:
-        """The last hidden states [K, H] at the scored positions of `batch`."""
+        """The last hidden states [K, H] at the scored positions of `batch`.
+
+        Its `trees`, where it has them, are of its samples, `sample_lengths` their tokens.
+        """
         inputs = model_inputs(dict(batch))
-        extra: dict[str, Any] = {"sample_lengths": batch["sample_lengths"]} if self._packed else {}
+        extra: dict[str, Any] = {"sample_lengths": batch["sample_lengths"]} if self.packed else {}
+        if "trees" in batch:
+            assert self.packed, "samples share tokens only where attention is ours"
+            extra["trees"] = batch["trees"]
         plain = plain_model(self.model)
         if self.vision is not None and batch["image_count"]:
             inputs = {k: v for k, v in inputs.items() if k in ("input_ids", "position_ids")}

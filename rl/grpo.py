@@ -271,6 +271,7 @@ class Grpo:
                 system=settings.system,
                 room=train.row_tokens,
                 pack=train.pack,
+                share=self._raw.packed,
                 aggregate=settings.policy.aggregate,
             )
             self.left_out += lost

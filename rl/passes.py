@@ -24,7 +24,7 @@ from joyvl_train.ranks import of_all
 from joyvl_train.rendering import Renderer
 from rl.groups import Group
 from rl.policy_loss import STATS, PolicyLoss, Reference
-from rl.rows import Weighed, merged, row_batch
+from rl.rows import Bunch, Weighed, bunch, bunched, merged, row_batch
 from rl.sequences import packed, sequences
 from rl.settings import Settings
 from rl.spread import gathered, reduced
@@ -37,14 +37,16 @@ def rows_of(
     system: str = "",
     room: int,
     pack: bool = True,
+    share: bool = True,
     aggregate: str,
 ) -> tuple[list[Batch], Counter[str]]:
     """The packed rows of these groups, and how many of their sequences are in none, by reason.
 
-    room: tokens of a row. pack: several sequences share one.
+    room: tokens of a row. pack: several sequences share one. share: what those of a window have in
+    common stands there once, which only attention of our own can read.
     """
     lost: Counter[str] = Counter()
-    scored: list[Weighed] = []
+    found: list[Bunch] = []
     for group in groups:
         assert group.advantages is not None
         own: list[Weighed] = []
@@ -57,10 +59,11 @@ def rows_of(
                     lost["longer than a row"] += 1
                 else:
                     own.append(Weighed(sequence, advantages))
-        scored += merged(own)
-    lengths = [len(weighed) for weighed in scored]
+        few = merged(own)
+        found += bunched(few, room) if pack and share else [bunch([each]) for each in few]
+    lengths = [len(each) for each in found]
     rows = packed(lengths, room) if pack else [[i] for i in range(len(lengths))]
-    return [row_batch([scored[i] for i in row], aggregate) for row in rows], lost
+    return [row_batch([found[i] for i in row], aggregate) for row in rows], lost
 
 
 def part_of(number: int, windows: int, parts: int) -> int:

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joyvl_train.rendering import Rendered, Renderer, Segment, join
+from joyvl_train.rendering import Rendered, Renderer, Segment
 from rl.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A sequence, and which of its tokens were sampled.
+    """A sequence as the segments of its chat, and which of its tokens were sampled.
 
     positions [K]: where they stand; seconds [K]: the second that each was sampled in; logprobs [K]:
     under the policy that drew them. `rollout` is the rollout's number in its group, `tokens` how
     many were sampled in all of it.
     """
 
-    rendered: Rendered
+    segments: tuple[Segment, ...]
     positions: np.ndarray
     seconds: np.ndarray
     logprobs: np.ndarray
@@ -34,7 +34,7 @@ class Scored:
     tokens: int
 
     def __len__(self) -> int:
-        return len(self.rendered)
+        return sum(len(segment.ids) for segment in self.segments)
 
 
 def sequences(rollout: Rollout, renderer: Renderer, system: str = "") -> list[Scored]:
@@ -81,7 +81,7 @@ def _scored(
     seconds = [np.full(len(sampled[second].ids), second) for second, _ in places]
     logprobs = [np.asarray(sampled[second].logprobs) for second, _ in places]
     return Scored(
-        join(segments),
+        tuple(segments),
         np.concatenate(positions),
         np.concatenate(seconds),
         np.concatenate(logprobs),

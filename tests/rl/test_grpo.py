@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from joyvl_train import attention
 from joyvl_train.branching import BranchingEngine
 from joyvl_train.rendering import Renderer
 from joyvl_train.saved_steps import resumed_step
@@ -24,7 +25,7 @@ from rl.fit import Best, fit_policy
 from rl.grpo import Grpo
 from rl.policy_loss import Policy, PolicyLoss
 from rl.rollout import Rollout, roll
-from rl.rows import Weighed, merged, row_batch
+from rl.rows import Weighed, bunch, bunched, merged, row_batch
 from rl.sequences import packed, sequences
 from rl.settings import Settings
 from rl.supervised import Supervised
@@ -75,7 +76,7 @@ def test_each_sampled_token_has_the_probability_that_it_was_drawn_with(
     loss = PolicyLoss(model, Policy(temperature=temperature))
     for numbers in packed([len(s) for s in scored], 2048):
         row = [Weighed(scored[i], dict.fromkeys(scored[i].seconds.tolist(), 0.0)) for i in numbers]
-        batch = row_batch(row, "tokens")
+        batch = row_batch([bunch([each]) for each in row], "tokens")
         with torch.no_grad():
             logp, entropy = loss.logprobs(batch)
         assert torch.allclose(logp, batch["drawn"], atol=2e-4)
@@ -112,10 +113,40 @@ def test_packed_rows_have_the_gradient_of_single_ones(lively, aggregate: str, le
         for number, s in enumerate(scored)
     ]
     loss = PolicyLoss(model, Policy(level=level))
-    alone = gradients(loss, [row_batch([one], aggregate) for one in weighed])
-    together = gradients(loss, [row_batch(weighed, aggregate)])
+    singles = [bunch([one]) for one in weighed]
+    alone = gradients(loss, [row_batch([one], aggregate) for one in singles])
+    together = gradients(loss, [row_batch(singles, aggregate)])
     assert alone.keys() == together.keys() and any(bool(g.any()) for g in alone.values())
     for name, gradient in alone.items():
+        assert torch.allclose(gradient, together[name], rtol=1e-3, atol=1e-6), name
+
+
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["blocks", "nodes"])
+@pytest.mark.parametrize("room", [10_000, 700])
+def test_what_rollouts_of_a_window_share_is_computed_once_and_comes_to_the_same(
+    lively, monkeypatch: pytest.MonkeyPatch, room: int, on_cpu: bool
+) -> None:
+    model, renderer = lively
+    by_window: dict[Any, list[Weighed]] = {}
+    for number, rollout in enumerate(rollouts(model, renderer)):
+        for s in sequences(rollout, renderer):
+            given = Weighed(s, {t: float(number % 3 - 1) for t in s.seconds.tolist()})
+            by_window.setdefault(rollout.window.key, []).append(given)
+    singles = [bunch([one]) for own in by_window.values() for one in own]
+    bunches = [each for own in by_window.values() for each in bunched(own, room)]
+    assert max(map(len, bunches)) <= room and len(bunches) >= len(by_window)
+    assert any(len(each.tree.lengths) > 2 for each in bunches)
+    assert sum(map(len, bunches)) < 0.8 * sum(map(len, singles))
+    loss = PolicyLoss(model, Policy())
+    apart, trees = (row_batch(them, "tokens") for them in (singles, bunches))
+    assert trees["image_count"] < apart["image_count"]
+    monkeypatch.setattr(attention, "_by_blocks", lambda query: on_cpu)
+    with torch.no_grad():
+        one, other = loss(**apart), loss(**trees)
+    for key in ("loss", "stats", "logp"):
+        assert torch.allclose(one[key], other[key], rtol=1e-4, atol=1e-4), key
+    separate, together = gradients(loss, [apart]), gradients(loss, [trees])
+    for name, gradient in separate.items():
         assert torch.allclose(gradient, together[name], rtol=1e-3, atol=1e-6), name
 
 
@@ -132,7 +163,9 @@ def test_rollouts_that_are_alike_are_computed_once_and_weigh_as_all(lively, aggr
     few = merged(every)
     assert [each.copies for each in few] == [3, 1, 2, *[1] * (len(once) - 3), 1]
     loss = PolicyLoss(model, Policy())
-    whole, merged_rows = row_batch(every, aggregate), row_batch(few, aggregate)
+    whole, merged_rows = (
+        row_batch([bunch([one]) for one in them], aggregate) for them in (every, few)
+    )
     assert torch.isclose(whole["token_weights"].sum(), merged_rows["token_weights"].sum())
     assert torch.allclose(
         loss(**whole)["stats"], loss(**merged_rows)["stats"], rtol=1e-4, atol=1e-4

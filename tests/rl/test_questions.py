@@ -18,7 +18,7 @@ from rl.policy_loss import Policy, PolicyLoss
 from rl.questions import ask, question_window, timeline_of
 from rl.rewards import WEIGHTS, examine, reward
 from rl.rollout import Rollout, Sampled
-from rl.rows import Weighed, row_batch
+from rl.rows import Weighed, bunch, row_batch
 from rl.sequences import sequences
 from rl.settings import Settings
 from rl.windows import Sizes
@@ -43,7 +43,7 @@ def test_answers_are_drawn_rewarded_and_scored_as_they_were_drawn() -> None:
     for group in found:
         for rollout in group:
             (scored,) = sequences(rollout, renderer)
-            batch = row_batch([Weighed(scored, {0: 0.0})], "tokens")
+            batch = row_batch([bunch([Weighed(scored, {0: 0.0})])], "tokens")
             with torch.no_grad():
                 logp, _ = loss.logprobs(batch)
             assert torch.allclose(logp, batch["drawn"], atol=2e-4)
