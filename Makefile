@@ -37,8 +37,10 @@ test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 8 -m "not slow and not gpu"
 
+slow: export OMP_NUM_THREADS = 1
 slow: $(READY)
-	$(RUN) -m pytest -m "slow and not gpu"
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations=15 \
+		-m "slow and not gpu"
 
 lint: $(READY)
 	$(RUN) -m ruff check .
