@@ -403,6 +403,18 @@ def _check_value(key: Key, value: Any) -> None:
         raise UserError(f"{key.name}={value}: takes {key.takes} ({key.meaning})")
 
 
+def check_windows(config: Config) -> None:
+    """Raises `UserError` where a window of GRPO is longer than a chunk can hold."""
+    stream, windows = config.stream, config.windows
+    longest = max(windows.before + windows.after + 1, windows.silence, windows.pending)
+    if longest + 2 * stream.lead > stream.chunk:
+        raise UserError(
+            f"windows: the longest has {longest} s, which a chunk of stream.chunk_seconds="
+            f"{stream.chunk} with twice stream.lead={stream.lead} can't hold; make windows "
+            "shorter, or chunks longer"
+        )
+
+
 def _check_together(config: Config) -> None:
     data, model, stream, train = config.data, config.model, config.stream, config.train
     if data.kind == "path" and not data.path:
@@ -418,20 +430,14 @@ def _check_together(config: Config) -> None:
             f"model.min_pixels={model.min_pixels}: is above model.max_pixels={model.max_pixels}; "
             "lower it"
         )
-    if stream.lead >= stream.chunk_seconds:
+    if stream.lead >= stream.chunk:
         raise UserError(
             f"stream.lead={stream.lead}: a chunk opens with so many seconds of the last one, which "
-            f"must be below stream.chunk_seconds={stream.chunk_seconds}, its whole length; lower "
+            f"must be below stream.chunk_seconds={stream.chunk}, its whole length; lower "
             "the lead, or make chunks longer"
         )
-    windows = config.windows
-    longest = max(windows.before + windows.after + 1, windows.silence, windows.pending)
-    if config.recipe == "grpo" and longest + 2 * stream.lead > stream.chunk_seconds:
-        raise UserError(
-            f"windows: the longest has {longest} s, which a chunk of stream.chunk_seconds="
-            f"{stream.chunk_seconds} with twice stream.lead={stream.lead} can't hold; make windows "
-            "shorter, or chunks longer"
-        )
+    if config.recipe == "grpo":
+        check_windows(config)
     if len(train.betas) != 2:
         raise UserError(f"train.betas={train.betas}: takes two numbers, such as [0.9,0.95]")
     if set(model.freeze) == {"vision", "projector", "text"} and not model.lora.rank:

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 
 from joyvl_train.config_key import key as _key
 
+_CHUNK = 100
+
 
 @dataclass
 class StreamConfig:
-    chunk_seconds: int = _key(100, "seconds after which a prompt starts anew", low=2, high=86_400)
+    chunk_seconds: int = _key(
+        0,
+        "seconds after which a prompt starts anew; 0: as many as the checkpoint was trained with, "
+        f"{_CHUNK} where nothing tells",
+        low=0,
+        high=86_400,
+    )
     lead: int = _key(10, "seconds of turns that the next chunk opens with", low=1, high=3_600)
     mid: int = _key(5, "summaries that become one long-term block", low=1, high=1_000)
     long: int = _key(15, "long-term blocks kept", low=0, high=1_000)
@@ -23,6 +31,11 @@ class StreamConfig:
     pinned: int = _key(8, "standing instructions kept", low=0, high=1_000)
     pinned_chars: int = _key(600, "characters of the standing instructions", low=16, high=10**6)
     dialogue_tokens: int = _key(400, "tokens of other dialogue kept", low=0, high=10**6)
+
+    @property
+    def chunk(self) -> int:
+        """`chunk_seconds`, or what stands for it where nothing was said."""
+        return self.chunk_seconds or _CHUNK
 
 
 @dataclass

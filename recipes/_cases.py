@@ -19,7 +19,7 @@ from joyvl_train.checkpoint import load_processor
 from joyvl_train.config import Config, UserError, nearest
 from joyvl_train.rendering import Renderer
 from joyvl_train.run import Run, cores
-from recipes._made import tell_codec
+from recipes._made import as_trained
 from recipes._speaking import check_codec
 from recipes._world import settings
 
@@ -93,12 +93,12 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
         "min_pixels": config.model.min_pixels,
         "max_pixels": config.model.max_pixels,
     }
+    if trained:
+        as_trained(config, run, trained)
     stream = settings(config)
     summaries: Any = config.cases.summaries
     parts = stream.chunk_seconds, stream.lead, stream.limits
     cutting = Cutting(*parts, summaries, stream.codec)
-    if trained:
-        tell_codec(config, run, trained)
     if trained and config.data.codec != "off":
         check_codec(config, Renderer(load_processor(trained)))
     period = config.cases.poll_seconds

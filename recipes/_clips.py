@@ -108,7 +108,7 @@ def plan_of(config: Config, run: Run, clips: Streams, alarms: dict[int, list[int
         lures=lures,
         alarms=alarms,
         remeasure=windows.remeasure,
-        most=config.stream.chunk_seconds - 2 * config.stream.lead,
+        most=config.stream.chunk - 2 * config.stream.lead,
         early=config.eval.early,
         late=config.eval.late,
         reject=rejecting(run, clips),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import yaml
 
 from joyvl_train.config import Config
 from joyvl_train.run import Run
+from joyvl_train.stream_config import StreamConfig
+
+_OTHER = "warning: {} was trained with {}={}, this run has {}"
 
 
 def made_with(checkpoint: str | Path) -> Mapping[str, Any]:
@@ -22,8 +26,41 @@ def made_with(checkpoint: str | Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def tell_codec(config: Config, run: Run, checkpoint: str | Path) -> None:
-    """Warns where this checkpoint was trained on frames that were coded in another way."""
+def as_trained(config: Config, run: Run, checkpoint: str | Path) -> None:
+    """Cuts streams into chunks as long as this checkpoint was trained with, where the run names no
+    length; warns where it names another, or codes frames in another way."""
+    trained, given = chunk_of(checkpoint), config.stream.chunk_seconds
+    if trained and not given:
+        config.stream.chunk_seconds = trained
+        if trained != StreamConfig().chunk:
+            run.say(f"stream.chunk_seconds={trained}, as {checkpoint} was trained")
+    elif trained and trained != given:
+        run.say(_OTHER.format(checkpoint, "stream.chunk_seconds", trained, given))
+    _tell_codec(config, run, checkpoint)
+
+
+def chunk_of(checkpoint: str | Path) -> int:
+    """The length of the chunks that this checkpoint was trained with; 0 where nothing tells."""
+    seen: set[Path] = set()
+    path = Path(checkpoint)
+    while path.resolve() not in seen:
+        seen.add(path.resolve())
+        made = made_with(path)
+        stream = made.get("stream")
+        found = stream.get("chunk_seconds") if isinstance(stream, dict) else None
+        if not isinstance(found, int) or found < 0:
+            break
+        if found or made.get("recipe") != "grpo":
+            return found or StreamConfig().chunk
+        try:  # as that from which it began
+            start = json.loads((path.parent / "start.json").read_text(encoding="utf-8"))
+            path = Path(start["path"])
+        except (OSError, ValueError, KeyError, TypeError):
+            break
+    return 0
+
+
+def _tell_codec(config: Config, run: Run, checkpoint: str | Path) -> None:
     made = made_with(checkpoint)
     data, codec = made.get("data"), made.get("codec")
     trained = data.get("codec") if isinstance(data, dict) else None
@@ -36,4 +73,4 @@ def tell_codec(config: Config, run: Run, checkpoint: str | Path) -> None:
         own = vars(config.codec)
         apart = [(f"codec.{k}", before[k], own[k]) for k in own if before.get(k, own[k]) != own[k]]
     for key, value, now in apart:
-        run.say(f"warning: {checkpoint} was trained with {key}={value}, this run has {now}")
+        run.say(_OTHER.format(checkpoint, key, value, now))

@@ -14,7 +14,7 @@ from joyvl_train.records import Rejects
 from joyvl_train.report import curves, measures, page, published, section, strips
 from joyvl_train.run import Run
 from recipes._data import held_out_cases
-from recipes._made import tell_codec
+from recipes._made import as_trained
 from recipes._speaking import (
     SUMMED,
     check_speaker,
@@ -55,7 +55,7 @@ def evaluate(
     own = config.data.kind == "path" or config.data.families
     count = max(8, len(cases) // 10)
     apart = [] if own else held_out_cases(config, "test", count, families=HELD_OUT)
-    tell_codec(config, run, checkpoint)
+    as_trained(config, run, checkpoint)
     model, renderer = speaker(config, checkpoint)
     check_speaker(config, renderer)
     bias = chosen_bias(config, run, model, renderer)

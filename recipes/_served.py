@@ -118,7 +118,7 @@ def vllm_of(config: Config, run: Run, source: str) -> Vllm:
         serve.served_model or serve.name,
         serve.vllm_port,
         run.dir / "vllm.log",
-        images=(config.stream.chunk_seconds + config.stream.lead) * int(rate(config)),
+        images=(config.stream.chunk + config.stream.lead) * int(rate(config)),
         options=["--logprobs-mode", "processed_logprobs", *serve.vllm_options],
         variables={"VLLM_SERVER_DEV_MODE": "1"},
     )

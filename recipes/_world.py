@@ -62,7 +62,7 @@ def settings(config: Config) -> StreamSettings:
             codec = CodecSettings(**vars(config.codec))
         except ValueError as error:
             raise UserError(f"codec: {error}") from None
-    return StreamSettings(stream.chunk_seconds, stream.lead, limits, codec=codec)
+    return StreamSettings(stream.chunk, stream.lead, limits, codec=codec)
 
 
 def cells(config: Config) -> int:

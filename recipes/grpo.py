@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from joyvl_train.checkpoint import load, run_device
-from joyvl_train.config import Config
+from joyvl_train.config import Config, check_windows
 from joyvl_train.corpus_samples import CorpusClips
 from joyvl_train.heldout import Trace, metrics
 from joyvl_train.model_weights import save_final
@@ -28,7 +28,7 @@ from recipes._client import client_of
 from recipes._clips import APART, mined, plan_of, question, told, training_clips
 from recipes._data import held_out_cases, training_parts
 from recipes._grpo_check import check
-from recipes._made import tell_codec
+from recipes._made import as_trained
 from recipes._measured import evaluate
 from recipes._served import Sampling, served
 from recipes._speaking import check_speaker, stream_model, trained_type
@@ -66,7 +66,8 @@ def main(config: Config, run: Run) -> None:
     run.use_threads()
     prepare_engine(config.engine)
     start = run.find_checkpoint(["sft"])
-    tell_codec(config, run, start.path)
+    as_trained(config, run, start.path)
+    check_windows(config)
     if config.command == "windows":
         windows(config, run, start.path)
         run.finish(latest=False)

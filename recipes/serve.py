@@ -23,7 +23,7 @@ from joyvl_train.rendering import Renderer
 from joyvl_train.run import Run
 from recipes._background import check_background, modules_of, solver_of
 from recipes._cases import silence_bias
-from recipes._made import made_with, tell_codec
+from recipes._made import as_trained, made_with
 from recipes._sample import sample
 from recipes._serve_report import tell
 from recipes._speaking import check_codec, engine_of, speaker
@@ -210,7 +210,7 @@ async def replicas(
             return
         start = run.find_checkpoint(["grpo", "sft", "base", "kept"])
         bias = silence_bias(config, run, start.path)
-        tell_codec(config, run, start.path)
+        as_trained(config, run, start.path)
         warning = "" if trained(config, run, Path(start.path)) else UNTRAINED
         if warning:
             run.say(f"warning: {warning}")
@@ -226,7 +226,7 @@ async def replicas(
             serve.served_model or serve.name,
             serve.vllm_port,
             run.dir / "vllm.log",
-            images=(config.stream.chunk_seconds + config.stream.lead) * int(rate(config)),
+            images=(config.stream.chunk + config.stream.lead) * int(rate(config)),
             options=serve.vllm_options,
         )
         run.say(f"starting vLLM; what it says goes to {vllm.log}")

@@ -79,7 +79,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "too few of a list": (lambda p: p.sft("train.betas=[0.9]"), r"takes two numbers, such as"),
     "unknown name in a value": (lambda p: p.sft("run.dir=${no}"), r"Interpolation key 'no'"),
     "frames of absurd size": (lambda p: p.sft("data.size=100000"), r"takes int, 28 to 2048"),
-    "absurd chunk": (lambda p: p.sft("stream.chunk_seconds=1000000000"), r"takes int, 2 to 86400"),
+    "absurd chunk": (lambda p: p.sft("stream.chunk_seconds=1000000000"), r"takes int, 0 to 86400"),
     "room for no text": (lambda p: p.sft("stream.pinned_chars=3"), r"takes int, 16 to"),
     "no lead": (lambda p: p.sft("stream.lead=0"), r"stream.lead=0: takes int, 1 to 3600"),
     "no weight in the loss": (
