@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.eval_results import share
 from benchmarks.result_page import keep, named_runs, page, row, versions
 from benchmarks.trained_arms import Start, run_all, started
+from recipes._made import chunk_of
 
 RESULTS = Path(__file__).parent / "results" / "memory_cases.md"
 RIVAL = "ask_only"
@@ -80,9 +81,12 @@ def main(arguments: Sequence[str] | None = None, start: Start = started) -> int:
     ]
     if code := run_all(due, start):
         return code
+    chunks = ", ".join(
+        f"{name} {chunk_of(run / 'checkpoint') or 100} s" for name, run in runs.items()
+    )
     note = [
-        "Nine cases, so intervals are wide. A chunk has 100 seconds: the cases of two or three",
-        "minutes have one boundary, three of ten minutes six, three of half an hour eighteen.",
+        "Nine cases, so intervals are wide: three of two or three minutes, three of ten, three of",
+        f"half an hour. Chunks are as long as the checkpoint was trained with: {chunks}.",
     ]
     packages = versions("torch", "transformers")
     title = "The memory's tiers on the memory cases"

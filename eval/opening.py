@@ -141,7 +141,7 @@ def _engine(spec: Spec) -> Engine:
 @lru_cache(maxsize=2)
 def _served(spec: Spec) -> Served:
     token = os.environ.get(spec.key_variable, "")
-    return Served(spec.name, spec.model, token, spec.cutting.chunk_seconds, spec.timeout)
+    return Served(spec.name, spec.model, token, spec.timeout)
 
 
 @lru_cache(maxsize=2)

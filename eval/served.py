@@ -27,13 +27,11 @@ QUALITY = 95
 
 @dataclass
 class Served:
-    """Plays to a server at `url`. token: where it asks for one. chunk_seconds: as its sessions are
-    cut, so that they are given the time to write their memory. timeout: seconds for an answer."""
+    """Plays to a server at `url`. token: where it asks for one. timeout: seconds for an answer."""
 
     name: str
     url: str
     token: str = ""
-    chunk_seconds: int = 100
     timeout: float = 60.0
     _runner: asyncio.Runner = field(default_factory=asyncio.Runner)
 
@@ -44,17 +42,21 @@ class Served:
         client = Client(self.url, self.token)
         try:
             session = await client.open({"kind": "push"}, opening=opening, seed=seed)
+            chunk = int((await session.state())["chunk_seconds"])
         except ServerError as error:
             await client.close()
             raise UserError(f"cases.served={self.url}: no session ({error})") from None
-        return _Watching(session, self, self._runner)
+        return _Watching(session, self, chunk, self._runner)
 
 
 class _Watching:
-    """One session."""
+    """One session, which begins anew from its memory after each `chunk` seconds."""
 
-    def __init__(self, session: Session, system: Served, runner: asyncio.Runner) -> None:
+    def __init__(
+        self, session: Session, system: Served, chunk: int, runner: asyncio.Runner
+    ) -> None:
         self._session, self._system, self._runner = session, system, runner
+        self._chunk = chunk
         self._waiting: list[str] = []  # said in seconds without frames
         self._steps: dict[int, dict[str, Any]] = {}
         self._malformed: dict[int, dict[str, Any]] = {}
@@ -86,7 +88,7 @@ class _Watching:
         queries, self._waiting = tuple(self._waiting), []
         await self._push(tick)
         told = await self._until(lambda: self._steps.pop(tick.second, None))
-        if (tick.second + 1) % self._system.chunk_seconds == 0:
+        if (tick.second + 1) % self._chunk == 0:
             # In real time there are seconds enough for the memory's text.
             self._chunks += 1
             await self._until(lambda: self._summaries >= self._chunks or None)

@@ -53,6 +53,10 @@ def _text_attention(
     if written_out:
         query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
     if trees is not None:
+        kind = query.device.type
+        if torch.is_autocast_enabled(kind):  # which doesn't reach what fewer queries than keys take
+            wide = torch.get_autocast_dtype(kind)
+            query, key, value = (t.to(wide) for t in (query, key, value))
         split = (torch.split(t, lengths, dim=2) for t in (query, key, value))
         done = [
             _in_tree(q, k, v, tree, scale, dropout, written_out)

@@ -109,6 +109,8 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
     ConfigStore.instance().store(name="schema", node=Config)
     # ${choose:flag,a,b} in configs/: a where the flag is set, else b.
     OmegaConf.register_new_resolver("choose", lambda on, a, b: a if on else b, replace=True)
+    # ${equal:one,other}
+    OmegaConf.register_new_resolver("equal", lambda one, other: one == other, replace=True)
     try:
         with initialize_config_dir(str((root / "configs").resolve()), version_base="1.3"):
             config = OmegaConf.to_object(hydra_compose("run", texts))

@@ -430,13 +430,15 @@ def _check_together(config: Config) -> None:
             f"model.min_pixels={model.min_pixels}: is above model.max_pixels={model.max_pixels}; "
             "lower it"
         )
-    if stream.lead >= stream.chunk:
+    # Where no length is given a checkpoint may bring one; what is too long for it is told then.
+    brought = not stream.chunk_seconds and config.recipe in ("grpo", "eval", "serve")
+    if stream.lead >= stream.chunk and not brought:
         raise UserError(
             f"stream.lead={stream.lead}: a chunk opens with so many seconds of the last one, which "
             f"must be below stream.chunk_seconds={stream.chunk}, its whole length; lower "
             "the lead, or make chunks longer"
         )
-    if config.recipe == "grpo":
+    if config.recipe == "grpo" and not brought:
         check_windows(config)
     if len(train.betas) != 2:
         raise UserError(f"train.betas={train.betas}: takes two numbers, such as [0.9,0.95]")

@@ -13,8 +13,8 @@ _CHUNK = 100
 class StreamConfig:
     chunk_seconds: int = _key(
         0,
-        "seconds after which a prompt starts anew; 0: as many as the checkpoint was trained with, "
-        f"{_CHUNK} where nothing tells",
+        f"seconds after which a prompt starts anew; 0: {_CHUNK}, but as many as the checkpoint was "
+        "trained with where one is tuned, evaluated on cases or served",
         low=0,
         high=86_400,
     )

@@ -49,7 +49,7 @@ class Tree:
         return tuple(reversed(found))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def hidden_from(tree: Tree, queries: int, keys: int, dtype: torch.dtype) -> Tensor:
     """-inf where the last `queries` of the tree's first `keys` tokens must not look,
     [queries, keys]."""

@@ -93,12 +93,11 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
         "min_pixels": config.model.min_pixels,
         "max_pixels": config.model.max_pixels,
     }
+    # Others are played to as the run says, whatever checkpoint of ours plays beside them.
+    others = [endpoint(config, cutting_of(config))] if config.cases.url else []
     if trained:
         as_trained(config, run, trained)
-    stream = settings(config)
-    summaries: Any = config.cases.summaries
-    parts = stream.chunk_seconds, stream.lead, stream.limits
-    cutting = Cutting(*parts, summaries, stream.codec)
+    cutting = cutting_of(config)
     if trained and config.data.codec != "off":
         check_codec(config, Renderer(load_processor(trained)))
     period = config.cases.poll_seconds
@@ -123,12 +122,11 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
             specs.append(Spec(name, "ask_only", checkpoint, **shared))
     if "trivial" in config.cases.systems:
         specs += [Spec(name, "trivial", text=text) for name, text in CANNED.items()]
-    if config.cases.url:
-        specs.append(endpoint(config, cutting))
+    specs += others
     if config.cases.served:
         token = config.serve.token_variable
         where: dict[str, Any] = {"model": config.cases.served, "key_variable": token}
-        specs.append(Spec("served", "served", timeout=60.0, cutting=cutting, **where))
+        specs.append(Spec("served", "served", timeout=60.0, **where))
     specs += [Spec(Path(path).stem, "recorded", path=path) for path in config.cases.recorded]
     check_recorded(config, run, cases)
     names = [slug(spec.name) for spec in specs]
@@ -138,6 +136,13 @@ def systems(config: Config, run: Run, cases: Sequence[Case]) -> list[Spec]:
     if not specs:
         raise UserError("cases.systems is empty, and cases.recorded, too: name who is played")
     return specs
+
+
+def cutting_of(config: Config) -> Cutting:
+    """How streams are cut, and what memory holds of them, by the config as it stands."""
+    stream = settings(config)
+    summaries: Any = config.cases.summaries
+    return Cutting(stream.chunk_seconds, stream.lead, stream.limits, summaries, stream.codec)
 
 
 def play_cases(config: Config, run: Run, cases: Sequence[Case], view: View) -> Transcripts:

@@ -1,4 +1,4 @@
-"""What the run that made a checkpoint was told, from the config beside it; imports no torch."""
+"""What the run that made a checkpoint was told, from what stands beside it; imports no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from joyvl_train.config import Config
-from joyvl_train.run import Run
+from joyvl_train.run import Run, write_text
 from joyvl_train.stream_config import StreamConfig
 
+_STREAM = "stream.json"
 _OTHER = "warning: {} was trained with {}={}, this run has {}"
 
 
@@ -39,25 +40,22 @@ def as_trained(config: Config, run: Run, checkpoint: str | Path) -> None:
     _tell_codec(config, run, checkpoint)
 
 
+def keep_chunk(config: Config, checkpoint: Path) -> None:
+    """Leaves in a checkpoint's folder how long the chunks were that it was trained with, so that it
+    goes where the checkpoint goes."""
+    told = {"chunk_seconds": config.stream.chunk}
+    write_text(checkpoint / _STREAM, json.dumps(told) + "\n")
+
+
 def chunk_of(checkpoint: str | Path) -> int:
     """The length of the chunks that this checkpoint was trained with; 0 where nothing tells."""
-    seen: set[Path] = set()
-    path = Path(checkpoint)
-    while path.resolve() not in seen:
-        seen.add(path.resolve())
-        made = made_with(path)
-        stream = made.get("stream")
-        found = stream.get("chunk_seconds") if isinstance(stream, dict) else None
-        if not isinstance(found, int) or found < 0:
-            break
-        if found or made.get("recipe") != "grpo":
-            return found or StreamConfig().chunk
-        try:  # as that from which it began
-            start = json.loads((path.parent / "start.json").read_text(encoding="utf-8"))
-            path = Path(start["path"])
-        except (OSError, ValueError, KeyError, TypeError):
-            break
-    return 0
+    try:
+        told = json.loads((Path(checkpoint) / _STREAM).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        made = made_with(checkpoint)
+        told = made.get("stream") if made.get("recipe") in ("sft", "grpo") else None
+    found = told.get("chunk_seconds") if isinstance(told, dict) else None
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def _tell_codec(config: Config, run: Run, checkpoint: str | Path) -> None:

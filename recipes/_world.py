@@ -62,7 +62,10 @@ def settings(config: Config) -> StreamSettings:
             codec = CodecSettings(**vars(config.codec))
         except ValueError as error:
             raise UserError(f"codec: {error}") from None
-    return StreamSettings(stream.chunk, stream.lead, limits, codec=codec)
+    try:
+        return StreamSettings(stream.chunk, stream.lead, limits, codec=codec)
+    except ValueError as error:  # of a length that a checkpoint brought
+        raise UserError(f"stream: {error}") from None
 
 
 def cells(config: Config) -> int:

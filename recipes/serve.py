@@ -205,6 +205,11 @@ async def replicas(
         if serve.engine == "url":
             if config.data.codec != "off":
                 run.say(f"data.codec={config.data.codec}: what serve.urls read was not looked at")
+            if not config.stream.chunk_seconds:
+                run.say(
+                    f"stream.chunk_seconds={config.stream.chunk}: give it as what serve.urls read "
+                    "was trained with, where that is another"
+                )
             models = [await remote(config, url, stack) for url in serve.urls]
             yield models, config.eval.silence_bias, ""
             return

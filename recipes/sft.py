@@ -14,6 +14,7 @@ from joyvl_train.run import Run
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.training import fit, freeze, prepare_engine, with_lora
 from recipes._data import held_out_cases, memory_marks, training_parts
+from recipes._made import keep_chunk
 from recipes._measured import evaluate
 from recipes._speaking import check_speaker, stream_model, trained_type
 
@@ -120,3 +121,5 @@ def train(config: Config, run: Run, source: str) -> None:
     # Before the checkpoint, whose presence says that training is over.
     run.metrics(figures)
     save_final(model, processor, run.checkpoint, source, dtype)
+    if run.is_main:
+        keep_chunk(config, run.checkpoint)

@@ -81,7 +81,7 @@ def _scored(
     seconds = [np.full(len(sampled[second].ids), second) for second, _ in places]
     logprobs = [np.asarray(sampled[second].logprobs) for second, _ in places]
     return Scored(
-        tuple(segments),
+        tuple(segment for segment in segments if segment.ids),
         np.concatenate(positions),
         np.concatenate(seconds),
         np.concatenate(logprobs),

@@ -460,6 +460,7 @@ class Live:
             "modes": list(self.settings.modes),
             "last_event": self.log.last,
             "chunk": stream.chunk,
+            "chunk_seconds": stream.settings.chunk_seconds,
             "memory": memory_text(replace(memory, pending=noted)),
             "tiers": {
                 "long": [vars_of(s) for s in memory.long],

@@ -95,7 +95,7 @@ def test_what_is_said_over_the_api_is_what_is_said_in_process(tmp_path: Path) ->
     engine, other = (Engine(*lively(), max_new_tokens=6, temperature=1.5) for _ in "ab")
     here = play(case, frames, Streaming("here", engine, SETTINGS, log_summary)).trace
     with serving(tmp_path, InProcess(other)) as url:
-        there = play(case, frames, Served("there", url, chunk_seconds=20)).trace
+        there = play(case, frames, Served("there", url)).trace
     assert [s.action for s in there.steps] == [s.action for s in here.steps]
     assert [s.queries for s in there.steps] == [s.queries for s in here.steps]
     assert len({str(s.action) for s in here.steps}) > 1
@@ -106,7 +106,7 @@ def test_tasks_come_back_when_the_case_says(tmp_path: Path) -> None:
     actions = {4: Delegation("Let me see.", "How many?"), 24: Response("A fire appeared.")}
     model = Scripted(actions)  # type: ignore[arg-type]
     with serving(tmp_path, model) as url:
-        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url))
     steps = {step.second: step for step in played.trace.steps}
     assert steps[4].action == actions[4] and steps[24].action == actions[24]
     # What was handed over without need comes back all the same, and the model is told so.
@@ -119,7 +119,7 @@ def test_a_model_that_fails_is_silent_there(tmp_path: Path) -> None:
     case = made(tmp_path)
     model = Scripted(fails={7: EngineError("out of memory")})
     with serving(tmp_path, model) as url:
-        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url))
     assert [s.second for s in played.trace.steps if s.malformed] == [7]
 
 
@@ -128,7 +128,7 @@ def test_an_endpoint_that_fails_is_silent_there(tmp_path: Path) -> None:
     with Endpoint(lambda asked, number: (500, {}) if number == 7 else "</silence>") as endpoint:
         client = Client(Where(endpoint.url, "m", "NO_KEY"), retries=0)
         with serving(tmp_path, ChatModel(client, strict=True)) as url:
-            played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+            played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url))
     assert [(s.second, s.malformed) for s in played.trace.steps if s.malformed] == [
         (7, "no answer")
     ]
@@ -137,7 +137,7 @@ def test_an_endpoint_that_fails_is_silent_there(tmp_path: Path) -> None:
 def test_what_is_no_action_is_counted_as_such(tmp_path: Path) -> None:
     case = made(tmp_path)
     with serving(tmp_path, Scripted({5: None})) as url:
-        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url))
     (step,) = [s for s in played.trace.steps if s.malformed]
     assert (step.second, step.malformed, step.reply) == (5, "empty", "?")
 
@@ -146,7 +146,7 @@ def test_what_the_server_keeps_back_is_not_heard(tmp_path: Path) -> None:
     case = made(tmp_path)
     model = Scripted({9: Response("Psst."), 24: Response("A fire appeared.")})
     with serving(tmp_path, model, say=lambda text, asked: "" if text == "Psst." else text) as url:
-        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url, "", 20))
+        played = play(case, Sent(WorldFrames(case.timeline, 32)), Served("s", url))
     assert [e.second for e in played.trace.emissions] == [24]
 
 
@@ -154,7 +154,7 @@ def test_a_server_that_goes_is_one_clear_line(tmp_path: Path) -> None:
     case = made(tmp_path)
     frames = Sent(WorldFrames(case.timeline, 32))
     with serving(tmp_path, Scripted()) as url:
-        watcher = Served("s", url, "", 20).watch(case.id, "", 0)
+        watcher = Served("s", url).watch(case.id, "", 0)
         watcher.step(Tick(0, tuple(frames.frames(0))))
     with pytest.raises(UserError, match=f"cases.served={url}"):
         watcher.step(Tick(1, tuple(frames.frames(1))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,19 +9,21 @@ from typing import Any
 import pytest
 import yaml
 
-from joyvl_train.config import Config
-from recipes._made import as_trained, chunk_of
+from joyvl_train.cli import compose
+from joyvl_train.config import Config, UserError, check_windows
+from recipes._made import as_trained, chunk_of, keep_chunk
+from recipes._world import settings
+
+ROOT = Path(__file__).parents[2]
 
 
-def made(folder: Path, config: Any, start: Any = None) -> Path:
-    """A checkpoint of a run with this config, that began from `start`."""
+def made(folder: Path, config: Any) -> Path:
+    """A checkpoint of a run with this config."""
     (folder / "checkpoint").mkdir(parents=True)
     if config is not None:
         (folder / "config.yaml").write_text(
             config if isinstance(config, str) else yaml.dump(config)
         )
-    if start is not None:
-        (folder / "start.json").write_text(start if isinstance(start, str) else json.dumps(start))
     return folder / "checkpoint"
 
 
@@ -35,11 +36,12 @@ def of(recipe: str, chunk: Any) -> dict[str, Any]:
     [
         (of("sft", 40), 40),
         (of("grpo", 40), 40),
-        (of("sft", 0), 100),  # a run that trains and names none
+        (of("sft", 0), 0),
+        (of("base", 40), 0),  # knows no streams
         (of("sft", "many"), 0),
         (of("sft", -3), 0),
         ({"recipe": "sft"}, 0),
-        ({"stream": "long"}, 0),
+        ({"recipe": "sft", "stream": "long"}, 0),
         ("{broken", 0),
         (None, 0),
     ],
@@ -48,18 +50,21 @@ def test_the_chunk_is_that_of_the_run_beside_it(tmp_path: Path, config: Any, wan
     assert chunk_of(made(tmp_path / "run", config)) == wanted
 
 
-def test_a_run_of_grpo_has_that_of_what_it_began_from(tmp_path: Path) -> None:
-    first = made(tmp_path / "sft", of("sft", 40))
-    second = made(tmp_path / "one", of("grpo", 0), {"path": str(first)})
-    third = made(tmp_path / "two", of("grpo", 0), {"path": str(second)})
-    assert chunk_of(third) == 40
+@pytest.mark.parametrize("config", [None, of("sft", 100), of("grpo", 0)])
+def test_a_checkpoint_takes_it_along(tmp_path: Path, config: Any) -> None:
+    checkpoint = made(tmp_path / "run", config)
+    told = Config()
+    told.stream.chunk_seconds = 40
+    keep_chunk(told, checkpoint)
+    assert chunk_of(checkpoint) == 40
+    assert chunk_of(checkpoint.rename(tmp_path / "elsewhere")) == 40
 
 
-@pytest.mark.parametrize("start", [None, "{broken", {}, {"path": 3}, [1], "itself"])
-def test_a_start_that_is_not_told_leaves_it_open(tmp_path: Path, start: Any) -> None:
-    if start == "itself":
-        start = {"path": str(tmp_path / "run" / "checkpoint")}
-    assert chunk_of(made(tmp_path / "run", of("grpo", 0), start)) == 0
+@pytest.mark.parametrize("text", ["{broken", "[1]", '{"chunk_seconds": "many"}', "{}"])
+def test_what_is_no_length_leaves_it_open(tmp_path: Path, text: str) -> None:
+    checkpoint = made(tmp_path / "run", None)
+    (checkpoint / "stream.json").write_text(text)
+    assert chunk_of(checkpoint) == 0
 
 
 @pytest.mark.parametrize(
@@ -83,3 +88,36 @@ def test_a_run_takes_it_over_or_is_told(
     as_trained(config, run, there)  # type: ignore[arg-type]
     assert config.stream.chunk == wanted
     assert len(lines) == bool(told) and told in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["recipe=sft", "setting=short"], 40),
+        (["recipe=sft", "setting=short", "data=photo"], 40),
+        (["recipe=sft", "setting=short", "data.path=clips.json"], 0),
+        (["recipe=sft"], 0),
+        (["recipe=serve", "setting=short"], 0),
+        (["recipe=grpo", "setting=short"], 0),
+        (["recipe=sft", "setting=short", "stream.chunk_seconds=60"], 60),
+    ],
+)
+def test_the_short_setting_trains_short_chunks_and_asks_for_none(
+    overrides: list[str], wanted: int
+) -> None:
+    assert compose(ROOT, overrides).stream.chunk_seconds == wanted
+
+
+def test_a_lead_that_a_trained_chunk_is_too_short_for_is_one_line(tmp_path: Path) -> None:
+    config = compose(ROOT, ["recipe=serve", "stream.lead=45"])
+    as_trained(config, SimpleNamespace(say=print), made(tmp_path / "run", of("sft", 40)))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="stream: lead is 45 s and a chunk 40 s"):
+        settings(config)
+
+
+def test_what_only_a_trained_chunk_can_hold_is_left_to_it(tmp_path: Path) -> None:
+    config = compose(ROOT, ["recipe=grpo", "windows.pending=90", "stream.lead=20"])
+    with pytest.raises(UserError, match="stream.chunk_seconds=100"):
+        check_windows(config)
+    as_trained(config, SimpleNamespace(say=print), made(tmp_path / "run", of("sft", 400)))  # type: ignore[arg-type]
+    check_windows(config)

@@ -150,6 +150,27 @@ def test_what_rollouts_of_a_window_share_is_computed_once_and_comes_to_the_same(
         assert torch.allclose(gradient, together[name], rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["blocks", "nodes"])
+def test_shared_rows_under_autocast(lively, monkeypatch: pytest.MonkeyPatch, on_cpu: bool) -> None:
+    """Master weights leave norms in float32, and so queries and keys, beside values in bfloat16."""
+    model, renderer = lively
+    own = [
+        Weighed(s, {t: float(number % 3 - 1) for t in s.seconds.tolist()})
+        for number, rollout in enumerate(rollouts(model, renderer)[:3])
+        for s in sequences(rollout, renderer)
+    ]
+    loss = PolicyLoss(model, Policy())
+    apart, tree = (row_batch(them, "tokens") for them in ([bunch([s]) for s in own], [bunch(own)]))
+    assert "trees" in tree and "trees" not in apart
+    with torch.no_grad():
+        exact = loss(**apart)["logp"]
+        monkeypatch.setattr(attention, "_by_blocks", lambda query: on_cpu)
+        monkeypatch.setattr(attention, "_written_out", lambda query: False)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = loss(**tree)["logp"]
+    assert (found - exact).abs().mean() < 0.05
+
+
 @pytest.mark.parametrize("aggregate", ["tokens", "sequences"])
 def test_rollouts_that_are_alike_are_computed_once_and_weigh_as_all(lively, aggregate: str) -> None:
     model, renderer = lively
