@@ -111,7 +111,8 @@ def _along_paths(
     query: Tensor, key: Tensor, value: Tensor, tree: Tree, scale: float, dropout: float
 ) -> Tensor:
     """`_in_tree`, node by node against the keys of its path, so that no mask of a tree is held and
-    fused kernels can take it."""
+    fused kernels can take it. The keys and values of each path stand in memory meanwhile, a copy a
+    node; gradient checkpointing holds those of one layer at a time."""
     lengths = list(tree.lengths)
     nodes, *others = (torch.split(t, lengths, dim=2) for t in (query, key, value))
     shared = query.shape[1] // key.shape[1]
