@@ -76,9 +76,14 @@ def test_streams_with_broken_pictures_are_not_mined_but_named(tmp_path: Path, mo
     }
 
 
-def test_windows_longer_than_a_chunk_are_refused() -> None:
+def test_windows_longer_than_a_chunk_are_refused(tmp_path: Path) -> None:
+    long = ["recipe=grpo", "windows.pending=90"]
     with pytest.raises(UserError, match="the longest has 90 s"):
-        compose(ROOT, ["recipe=grpo", "windows.pending=90"])
+        compose(ROOT, [*long, "stream.chunk_seconds=100"])
+    # Where a checkpoint may bring a chunk that holds it, once that is known.
+    config = compose(ROOT, [*long, f"checkpoint={ROOT / 'models' / 'tiny'}", f"run.dir={tmp_path}"])
+    with Run(config, ROOT) as run, pytest.raises(UserError, match="the longest has 90 s"):
+        recipe.main(config, run)
 
 
 @pytest.mark.parametrize(
