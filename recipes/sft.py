@@ -44,6 +44,7 @@ def main(config: Config, run: Run) -> None:
             train(config, run, start.path)
         leave_others()  # also where an earlier start has trained
         if run.is_main:
+            keep_chunk(config, run.checkpoint)
             evaluate(config, run, str(run.checkpoint), shown, base=start.path)
     run.finish(latest=config.command == "run")
 
@@ -121,5 +122,3 @@ def train(config: Config, run: Run, source: str) -> None:
     # Before the checkpoint, whose presence says that training is over.
     run.metrics(figures)
     save_final(model, processor, run.checkpoint, source, dtype)
-    if run.is_main:
-        keep_chunk(config, run.checkpoint)
