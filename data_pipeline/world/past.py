@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_pipeline.world.pictures import COLOURS, Picture, picture_set
 from data_pipeline.world.words import a, capital
-from joyvl_train.memory import NOTHING, Memory, Summary, add_summary, memory_text
-from joyvl_train.stream import StreamSettings
+from joyvl_train.memory import (
+    NOTHING,
+    Limits,
+    Memory,
+    Summary,
+    absorb,
+    add_summary,
+    log_summary,
+    memory_text,
+)
+from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Timeline
 
 ASKED_BACK = ("qa", "recall", "chat")
@@ -22,6 +32,10 @@ ASKED_BACK = ("qa", "recall", "chat")
 
 LONGEST = 72
 """Chunks that may lie behind a clip: two hours of 100 seconds each."""
+
+
+OPENING_SECONDS = 400
+"""The seconds that an opening tells of, unless its timeline's meta says how many ("before")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +51,46 @@ def past(timeline: Timeline, settings: StreamSettings, rng: random.Random) -> Pa
 
     A clip that has an opening of its own keeps it as it is, and begins after all that it tells of.
     """
-    chunks = round(math.exp(rng.uniform(0, math.log(LONGEST))))
+    chunks = long_or_short(LONGEST, rng)
     if timeline.opening:
-        chunks = max(chunks, -(-400 // settings.chunk_seconds))
-    start = chunks * settings.chunk_seconds - settings.lead
+        told = int(timeline.meta.get("before", OPENING_SECONDS)) + settings.lead
+        chunks = max(chunks, -(-told // settings.chunk_seconds))
+    stops = [n * settings.chunk_seconds - settings.lead for n in range(1, chunks + 1)]
     if timeline.opening:
-        return Past(start, timeline.opening)
+        return Past(stops[-1], timeline.opening)
     things = [] if timeline.family in ASKED_BACK else _others(timeline)
+    return Past(stops[-1], memory_text(remembered((), stops, things, settings.limits, rng)))
+
+
+def long_or_short(longest: int, rng: random.Random) -> int:
+    """A count from 1 to `longest`: small ones are as likely as large ones, by their order of
+    size."""
+    return round(math.exp(rng.uniform(0, math.log(longest))))
+
+
+def remembered(
+    turns: Sequence[Turn],
+    stops: Sequence[int],
+    things: Sequence[Picture],
+    limits: Limits,
+    rng: random.Random,
+) -> Memory:
+    """The memory of a stream with a summary up to each of `stops`, in which `turns` were said, and
+    some of `things` came and left."""
     # Of long pasts each chunk tells little, so that the text leaves room for the clip.
-    most = 5 if chunks <= settings.limits.mid else 2
+    most = 5 if len(stops) <= limits.mid else 2
     busy = rng.random() if things else 0.0
-    memory = Memory()
-    covered = 0
-    for chunk in range(1, chunks + 1):
-        stop = chunk * settings.chunk_seconds - settings.lead
-        text = _told(things, covered, stop, busy, most, rng)
-        memory, _ = add_summary(memory, Summary(covered, stop, text), settings.limits)
+    memory, covered = Memory(), 0
+    for stop in stops:
+        lines = _seen(things, range(covered, stop), busy, most, rng)
+        for turn in turns:
+            if covered <= turn.second < stop:
+                memory, _ = absorb(memory, turn, 0, limits)
+                lines.append((turn.second, log_summary((turn,))))
+        text = "; ".join(line for _, line in sorted(lines)) or NOTHING
+        memory, _ = add_summary(memory, Summary(covered, stop, text), limits)
         covered = stop
-    return Past(start, memory_text(memory))
+    return memory
 
 
 def _others(timeline: Timeline) -> list[Picture]:
@@ -70,22 +106,21 @@ def _others(timeline: Timeline) -> list[Picture]:
     ]
 
 
-def _told(
-    things: list[Picture], start: int, stop: int, busy: float, most: int, rng: random.Random
-) -> str:
-    """The summary of a chunk, as the log of a stream or a model tells it: `most` lines, or as few
-    of them as chance and `busy` say."""
+def _seen(
+    things: Sequence[Picture], seconds: range, busy: float, most: int, rng: random.Random
+) -> list[tuple[int, str]]:
+    """What a summary tells of these seconds, as the log of a stream or a model does: `most` lines,
+    or as few of them as chance and `busy` say, each with its second."""
     count = sum(rng.random() < busy for _ in range(most))
     if not count or not things:
-        return NOTHING
-    seconds = sorted(rng.sample(range(start, stop), min(count, stop - start)))
+        return []
     lines = []
-    for second in seconds:
+    for second in rng.sample(seconds, min(count, len(seconds))):
         thing = rng.choice(things)
         colour = rng.choice(list(COLOURS)) if thing.colours and rng.random() < 0.4 else ""
         noun = f"{colour} {thing.name}".strip()
         told = f"{capital(a(noun, thing.article))} appeared."
         if rng.random() < 0.35:
             told = f"The {noun} left."
-        lines.append(f"{second} s: {told}")
-    return "; ".join(lines)
+        lines.append((second, f"{second} s: {told}"))
+    return lines

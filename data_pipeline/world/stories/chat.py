@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from data_pipeline.world.past import long_or_short, remembered
 from data_pipeline.world.stories.actor import Actor, named
 from data_pipeline.world.stories.draft import Clash, Draft, Kind
 from data_pipeline.world.stories.qa import moments, scene
 from data_pipeline.world.words import PEOPLE, capital
+from joyvl_train.actions import Response
+from joyvl_train.memory import Limits, memory_text
+from joyvl_train.stream import Turn
 from joyvl_train.timeline import Rule
 
 SAY: dict[str, tuple[str, ...]] = {
@@ -106,12 +110,27 @@ bye = _fixed("bye", "Goodbye!", "goodbye|bye")
 who = _fixed("who", "I watch and tell you what I see.", "watch|see")
 
 
+def met(person: str) -> str:
+    """What is said to somebody who has told a name."""
+    return f"Hello, {person}."
+
+
+def liked(favourite: str) -> str:
+    """What is said to somebody who has told what they like."""
+    return f"The {favourite} is nice."
+
+
+def likeable(draft: Draft) -> str:
+    """Something that somebody may like best."""
+    things = [name for name in draft.countable if draft.thing(name).category != "person"]
+    return draft.rng.choice(things)
+
+
 def name(talk: Talk, second: int) -> None:
     if talk.name:
         raise Clash("the name is known")
-    person = talk.draft.rng.choice(PEOPLE)
-    talk.turn(second, "name", person, f"Hello, {person}.", Rule("key_facts", (person,)))
-    talk.name = person
+    talk.name = talk.draft.rng.choice(PEOPLE)
+    talk.turn(second, "name", talk.name, met(talk.name), Rule("key_facts", (talk.name,)))
 
 
 def name_back(talk: Talk, second: int) -> None:
@@ -124,11 +143,8 @@ def name_back(talk: Talk, second: int) -> None:
 def like(talk: Talk, second: int) -> None:
     if talk.favourite:
         raise Clash("the favourite is known")
-    draft = talk.draft
-    liked = [name for name in draft.countable if draft.thing(name).category != "person"]
-    favourite = draft.rng.choice(liked)
-    said = f"The {favourite} is nice."
-    talk.turn(second, "like", favourite, said, Rule("key_facts", (favourite,)))
+    favourite = likeable(talk.draft)
+    talk.turn(second, "like", favourite, liked(favourite), Rule("key_facts", (favourite,)))
     # From here on "it" would be the favourite.
     talk.favourite, talk.subject = favourite, None
 
@@ -201,12 +217,13 @@ def _subject(talk: Talk) -> Actor:
 SMALL: tuple[Move, ...] = (hello, how, who, name, name_back, like, like_back, thanks, again)
 LOOKING: tuple[Move, ...] = (see, see, it_colour, it_there, it_like, it_like, hello, again)
 MEMORY: tuple[Move, ...] = (name, like, name_back, like_back, see, how, hello, it_there)
+LONG_AGO: tuple[Move, ...] = (name_back, like_back, name_back, like_back, how, hello, name, like)
 
 
-def _talk(draft: Draft, moves: tuple[Move, ...]) -> None:
+def _talk(draft: Draft, moves: tuple[Move, ...], talk: Talk | None = None) -> None:
     """Turns at random seconds: one after the other, with more weight on follow-ups."""
     scene(draft, most=1 if see in moves else 2, low=3, high=6)
-    talk = Talk(draft)
+    talk = talk or Talk(draft)
     turns = moments(draft, start=0, gap=3)
     for second in turns[:-1]:
         for move in draft.rng.sample(moves, len(moves)):
@@ -237,10 +254,58 @@ def memory(draft: Draft) -> None:
     _talk(draft, MEMORY)
 
 
+LONG_AGO_CHUNKS = 30
+"""Chunks that may lie between what was told and the clip."""
+
+
+def long_ago(draft: Draft) -> None:
+    """A name, a liking or both were told minutes or up to an hour ago, which memory alone holds,
+    among what else was said and seen since."""
+    rng, talk = draft.rng, Talk(draft)
+    chunk = rng.choice((40, 60, 100))
+    stops = [chunk * n - 10 for n in range(1, long_or_short(LONG_AGO_CHUNKS, rng) + 1)]
+    said = _told_before(talk)
+    # What is told of somebody is told at the start, as a rule.
+    last = min(stops[-1], 60) if rng.random() < 0.6 else stops[-1]
+    seconds = sorted(rng.sample(range(1, last), len(said)))
+    turns = [
+        Turn(second, queries=(asked,), action=Response(answer))
+        for second, (asked, answer) in zip(seconds, said, strict=True)
+    ]
+    draft.opening = memory_text(remembered(turns, stops, draft.things, Limits(), rng))
+    draft.meta["before"] = stops[-1]
+    _talk(draft, LONG_AGO, talk)
+    if not talk.done & {"name_back", "like_back"}:
+        raise Clash("nothing was asked back")
+
+
+def _told_before(talk: Talk) -> list[tuple[str, str]]:
+    """What the user said before the clip, with the replies: of the name and the liking at least
+    one, which `talk` knows from then on."""
+    draft, rng = talk.draft, talk.draft.rng
+    told = rng.choice((("name",), ("like",), ("name", "like"), ("name", "like")))
+    small = {"how": "I am fine, thanks.", "thanks": "You are welcome.", "hello": "Hello!"}
+    events = [*told, *rng.sample(sorted(small), rng.randint(0, 2))]
+    rng.shuffle(events)
+    said = []
+    for event in events:
+        thing, answer = "you", small.get(event, "")
+        if event == "name":
+            thing = talk.name = rng.choice(PEOPLE)
+            answer = met(thing)
+        elif event == "like":
+            thing = talk.favourite = likeable(draft)
+            answer = liked(thing)
+        _, text = draft.pick(event, [thing], SAY[event])
+        said.append((text.format(x=thing), answer))
+    return said
+
+
 KINDS = {
     "small_talk": Kind(small_talk),
     "looking": Kind(looking, all_seen=True),
     "memory": Kind(memory),
+    "long_ago": Kind(long_ago, 2.0),
 }
 
 

@@ -259,9 +259,19 @@ def test_the_opening_memory_holds_the_answer() -> None:
 
 
 def test_a_standing_instruction_needs_no_question() -> None:
-    for timeline, _ in told("recall", "standing", 20):
+    long = 0
+    for timeline, _ in told("recall", "standing", 40):
         assert "Instructions:" in timeline.opening and not timeline.of("user")
         assert timeline.of("assistant")
+        before, _, order = timeline.opening.rpartition("Instructions:\n")
+        name = timeline.meta["compositions"][0].split(" | ")[1]
+        # What memory saw of others since is none of what is waited for.
+        assert not re.search(rf"\b{name} (appeared|left)", before)
+        second = int(order.split(" s: ")[0])
+        if before:
+            assert second < timeline.meta["before"]
+            long += timeline.meta["before"] > 600
+    assert long > 3
 
 
 def test_steps_follow_each_other() -> None:

@@ -114,7 +114,11 @@ def test_talk_begins_with_a_greeting_or_none_and_is_about_what_was_named_last() 
     refers = 0
     for kind in kinds("chat"):
         for timeline, _ in told("chat", kind, 60):
-            turns = [key.split(" | ")[0] for key in timeline.meta["compositions"]]
+            said = timeline.meta["compositions"]
+            if kind == "long_ago":  # what was told before the clip goes first
+                assert len(said) > len(timeline.of("assistant"))
+                said = said[-len(timeline.of("assistant")) :]
+            turns = [key.split(" | ")[0] for key in said]
             assert len(turns) == len(timeline.of("assistant"))
             assert replies["hello"] not in [
                 e.text
@@ -123,7 +127,7 @@ def test_talk_begins_with_a_greeting_or_none_and_is_about_what_was_named_last() 
             ]
             assert turns.count("thanks") <= 1 and turns[0] not in ("thanks", "again")
             assert all(one != other for one, other in itertools.pairwise(turns))
-            about = [key.split(" | ")[:2] for key in timeline.meta["compositions"]]
+            about = [key.split(" | ")[:2] for key in said]
             assert not [
                 it for it in about if it[0].startswith(("it_", "like")) and "person" in it[1]
             ]
@@ -137,6 +141,28 @@ def test_talk_begins_with_a_greeting_or_none_and_is_about_what_was_named_last() 
                 if reply.text.startswith("No, "):  # it has left
                     subject = ""
     assert refers > 40
+
+
+def test_what_was_told_long_ago_stands_in_memory_alone() -> None:
+    asked, told_at = {"name_back": 0, "like_back": 0}, []
+    for timeline, _ in told("chat", "long_ago", 60):
+        memory, before = timeline.opening, timeline.meta["before"]
+        assert f" to {before} s: " in memory
+        lines = memory.split("Instructions:\n")[1].splitlines()
+        pinned = lines[: lines.index("Said:")]
+        assert all(int(line.split(" s: ")[0]) < before for line in pinned)
+        known = {}
+        for key in timeline.meta["compositions"][: -len(timeline.of("assistant"))]:
+            event, thing, wording = key.split(" | ")
+            (line,) = [line for line in pinned if line.endswith(f" s: {wording.format(x=thing)}")]
+            known[f"{event}_back"] = thing
+            told_at.append(before - int(line.split(" s: ")[0]))
+        for event in known.keys() & asked.keys():
+            replies = {"name_back": "You are {}.", "like_back": "The {}."}
+            said = [e.text for e in timeline.of("assistant")]
+            asked[event] += said.count(replies[event].format(known[event]))
+    assert min(asked.values()) > 40
+    assert min(told_at) < 100 and max(told_at) > 1500
 
 
 def test_hard_sums_are_right() -> None:
