@@ -164,6 +164,16 @@ def coded(frames: Frames, settings: StreamSettings, begun: int = 0) -> ShownFram
     return frames if settings.codec is None else CodedFrames(frames, settings, begun)
 
 
+def coded_row(frames: Sequence[Image.Image], settings: StreamSettings) -> tuple[Shown, ...]:
+    """Frames in a row as a model on a stream of these settings sees them, if each is a second's."""
+    if settings.codec is None:
+        return tuple(frames)
+    coder = FrameCoder(settings)
+    return tuple(
+        shown for second, each in enumerate(frames) for shown in coder.push(second, [each])
+    )
+
+
 def prepared(shown: Shown, prepare: Callable[[Image.Image], Any]) -> Any:
     """What `prepare` makes of the picture, marked as it was."""
     if isinstance(shown, Predicted):

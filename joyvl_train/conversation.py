@@ -54,14 +54,15 @@ def cut(text: str, chars: int) -> str:
     return _OPEN_END.sub("", text[: chars - 1]) + "…"
 
 
-def time_line(second: int, predicted: Sequence[bool] = ()) -> str:
-    """The time of a turn, as the model reads it: `<7.0 seconds>`.
+def frame_marks(predicted: Sequence[bool]) -> str:
+    """A mark for each frame where one of them shows a change alone: `~`, or of three of which the
+    first is whole `=~~`; "" where all are whole."""
+    return "".join("~" if change else "=" for change in predicted) if any(predicted) else ""
 
-    predicted: of each frame of the turn, whether it shows a change alone. Where one does, a mark
-    for each frame follows: `<7.0 seconds> ~`, or of three of which the first is whole `=~~`.
-    """
-    marks = "".join("~" if change else "=" for change in predicted) if any(predicted) else ""
-    return f"<{second:.1f} seconds> {marks}".rstrip()
+
+def time_line(second: int, predicted: Sequence[bool] = ()) -> str:
+    """The time of a turn, as the model reads it: `<7.0 seconds>`; the frames' marks follow."""
+    return f"<{second:.1f} seconds> {frame_marks(predicted)}".rstrip()
 
 
 def user_content(turn: Turn) -> list[dict[str, str]]:
@@ -141,10 +142,16 @@ def split_context(context: str) -> tuple[str, list[str]]:
     return "\n".join(memory), results
 
 
-def next_content(question: str = "") -> list[dict[str, str]]:
+def next_content(question: str = "", predicted: bool = False) -> list[dict[str, str]]:
     """The parts of a further user turn of a turn-based sample: one more frame, no time line, and
     a question of its own where the first one is not asked anew."""
-    return [{"type": "text", "text": f"{clean(question) or _NEXT}\n"}, {"type": "image"}]
+    text = _question_lines([clean(question) or _NEXT], [predicted])
+    return [{"type": "text", "text": text}, {"type": "image"}]
+
+
+def _question_lines(lines: Sequence[str], predicted: Sequence[bool]) -> str:
+    marks = frame_marks(predicted)
+    return "".join(f"{line}\n" for line in (*lines, *([marks] if marks else [])))
 
 
 def qa_messages(
@@ -154,10 +161,13 @@ def qa_messages(
     context: str = "",
     before: Sequence[str] = (),
     further: Sequence[str] = (),
+    predicted: Sequence[bool] = (),
 ) -> list[dict[str, Any]]:
     """The chat of a turn-based sample: memory text, one user turn without a time line, its answer.
 
     The user turn is the background lines of the context, the question, then one image part a frame.
+    predicted: of each frame, whether it shows a change alone; where one does, the marks of a turn's
+    frames stand on a line of their own after the question.
     The answer is written as a response, so that a model taught by it speaks the grammar; None makes
     a prompt. Where there are answers `before` it, each frame is a turn of its own; the question
     stands in the first, and each other one asks it anew, or what `further` holds for it.
@@ -169,14 +179,17 @@ def qa_messages(
     if further and len(further) != len(before):
         raise ValueError(f"{len(before)} turns after the first, but {len(further)} questions")
     memory, results = split_context(context)
-    text = "".join(f"{line}\n" for line in (*results, clean(question)))
-    shown = frames[:1] if before else frames
+    changes = list(predicted) or [False] * len(frames)
+    first = 1 if before else len(frames)
+    shown = frames[:first]
+    text = _question_lines([*results, clean(question)], changes[:first])
     content = [{"type": "text", "text": text}, *({"type": "image"} for _ in shown)]
     chat: list[dict[str, Any]] = [{"role": "system", "content": memory}] if memory else []
     chat.append({"role": "user", "content": content})
-    for said, asked in zip(before, further or [""] * len(before), strict=True):
+    asked_next = further or [""] * len(before)
+    for said, asked, change in zip(before, asked_next, changes[first:], strict=True):
         chat.append({"role": "assistant", "content": assistant_text(Response(clean(said)))})
-        chat.append({"role": "user", "content": next_content(asked)})
+        chat.append({"role": "user", "content": next_content(asked, change)})
     if answer is not None:
         text = assistant_text(Response(clean(answer)))
         chat.append({"role": "assistant", "content": text})

@@ -29,6 +29,8 @@ Item = tuple[Image.Image, Any]
 
 _DEEP_SHARE = 0.3
 _STATE = "dense.pt"
+UNTOLD = -100
+"""The label of a token of which nothing is told."""
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -72,8 +74,8 @@ def teach_tower(
 
     item(n) gives the n-th frame with labels [len(classes), tokens of a frame]; classes are the
     numbers of labels of each head, label 0 meaning "nothing here", shares the heads' shares of the
-    loss (1 each where none are given), precision as `train.precision`. Every frame must have the
-    same size. Logged: dense/loss,
+    loss (1 each where none are given), precision as `train.precision`. All frames of a batch must
+    have the same size; `UNTOLD` labels count for nothing. Logged: dense/loss,
     and the accuracy over what shows something: dense/accuracy of the first head's labels,
     dense/accuracy_rest of all others. With steps=0 nothing is done.
     """
@@ -142,7 +144,10 @@ def _loss(
     for level, head in enumerate(heads):
         of_level = 1.0 if level == 0 else _DEEP_SHARE
         for kind, logits in enumerate(head(features[level]).float().split(list(classes), dim=-1)):
-            total = total + of_level * shares[kind] * cross_entropy(logits, wanted[kind])
+            # A mean over none would be no number.
+            lost = cross_entropy(logits, wanted[kind], reduction="sum")
+            told = (wanted[kind] != UNTOLD).sum().clamp(min=1)
+            total = total + of_level * shares[kind] * lost / told
             if level == 0:
                 guesses.append(logits.detach().argmax(-1))
     right = torch.stack(guesses) == wanted

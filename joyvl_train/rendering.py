@@ -29,7 +29,7 @@ from joyvl_train.conversation import (
     user_content,
 )
 from joyvl_train.processor import CheckpointError, ImageShape, Processor
-from joyvl_train.stream import Turn
+from joyvl_train.stream import Predicted, Turn, told_apart
 
 Kind = Literal["header", "text", "image", "control", "end"]
 
@@ -155,13 +155,16 @@ class Renderer:
         return self._user_segment(user_content(turn), turn.frames, turn.second, first)
 
     def question(self, question: str, frames: Sequence[Any], context: str = "") -> Segment:
-        """The user turn of a turn-based sample, with its generation prompt."""
-        parts = qa_messages(question, frames, context=context)[-1]["content"]
-        return self._user_segment(parts, frames, -1, True)
+        """The user turn of a turn-based sample, with its generation prompt. Some of the frames may
+        be `Predicted`."""
+        plain, predicted = told_apart(frames)
+        parts = qa_messages(question, plain, context=context, predicted=predicted)[-1]["content"]
+        return self._user_segment(parts, plain, -1, True)
 
     def next_frame(self, frame: Any, question: str = "") -> Segment:
         """A further user turn of a turn-based sample, with its generation prompt."""
-        return self._user_segment(next_content(question), [frame], -1, False)
+        plain, predicted = told_apart([frame])
+        return self._user_segment(next_content(question, any(predicted)), plain, -1, False)
 
     def assistant(self, action: Action, second: int = -1) -> Segment:
         """An assistant turn: the action's text and the end-of-turn token."""
@@ -245,7 +248,7 @@ class Renderer:
     def question_length(
         self,
         question: str,
-        shapes: tuple[ImageShape, ...],
+        shapes: Sequence[ImageShape | Predicted],
         answer: Action,
         context: str = "",
         system: str = "",
@@ -255,12 +258,15 @@ class Renderer:
         """The number of tokens of a turn-based sample whose frames have `shapes`."""
         first = shapes[:1] if before else shapes
         total = len(self.open(split_context(context)[0], system).ids)
-        parts = qa_messages(question, first, context=context)[-1]["content"]
-        total += len(self._user_ids(_text(parts), first, True)[0])
+        plain, predicted = told_apart(first)
+        parts = qa_messages(question, plain, context=context, predicted=predicted)[-1]["content"]
+        total += len(self._user_ids(_text(parts), plain, True)[0])
         asked = further or [""] * len(before)
         for action, shape, text in zip(before, shapes[1:] if before else (), asked, strict=True):
             total += len(self.assistant(action).ids)
-            total += len(self._user_ids(_text(next_content(text)), (shape,), False)[0])
+            plain, predicted = told_apart([shape])
+            parts = next_content(text, any(predicted))
+            total += len(self._user_ids(_text(parts), plain, False)[0])
         return total + len(self.assistant(answer).ids)
 
     def read(self, ids: Sequence[int]) -> str:

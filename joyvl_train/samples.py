@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from joyvl_train.actions import Response
 from joyvl_train.chunks import Chunk, Summarize, training_chunks
-from joyvl_train.coded_frames import Shown, ShownFrames, coded
+from joyvl_train.coded_frames import Shown, ShownFrames, coded, coded_row, prepared
 from joyvl_train.conversation import clean
 from joyvl_train.frames import Frames
 from joyvl_train.marks import UNKNOWN
 from joyvl_train.memory import Summary
 from joyvl_train.rendering import Rendered, Renderer
-from joyvl_train.stream import Predicted, StreamSettings, Turn
+from joyvl_train.stream import Predicted, StreamSettings, Turn, told_apart
 from joyvl_train.timeline import Timeline
 from joyvl_train.video import FrameError
 from joyvl_train.weights import LossWeights, Targets, token_weights
@@ -34,6 +34,24 @@ Size = tuple[int, int]
 
 _RECENT = 48
 """Samples whose coded frames are kept: twice as many as wait in a plan of rows."""
+
+T = TypeVar("T")
+
+
+class _Recent(Generic[T]):
+    """What was made of the last `_RECENT` samples: one is rendered soon after its length was
+    asked."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, T] = OrderedDict()
+
+    def of(self, index: int, make: Callable[[], T]) -> T:
+        if index not in self._kept:
+            self._kept[index] = make()
+            if len(self._kept) > _RECENT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(index)
+        return self._kept[index]
 
 
 class Streams(Protocol):
@@ -230,7 +248,7 @@ class StreamSamples:
         self._marks = marks
         self._text_marks = text_marks
         self._late_share, self._past = late_share, past
-        self._recent: OrderedDict[int, ShownFrames] = OrderedDict()
+        self._recent = _Recent[ShownFrames]()
 
     def __len__(self) -> int:
         if self._ends is None:
@@ -283,21 +301,19 @@ class StreamSamples:
         return timeline, frames, chunk, start
 
     def _coded(self, index: int, frames: Frames, settings: StreamSettings) -> ShownFrames:
-        """The frames as they are shown; of those that are coded the last samples' stay, for a
-        sample is rendered soon after its length was asked."""
+        """The frames as they are shown; of those that are coded the last samples' stay."""
         if settings.codec is None:
             return frames
-        found = self._recent.setdefault(index, coded(frames, settings))
-        self._recent.move_to_end(index)
-        if len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
-        return found
+        return self._recent.of(index, lambda: coded(frames, settings))
 
 
 class QuestionSamples:
     """Turn-based items as training samples (a `collate.Source`), scored with the standard loss.
 
-    marks: item -> the marks of its image tokens (`joyvl_train.marks`); None where it has none.
+    settings: of the streams whose codec an item's frames go through, a frame a second; None, or
+    with no codec: each is shown whole. marks: (item, of each frame whether it shows a change
+    alone, () where none does) -> the marks of its image tokens (`joyvl_train.marks`); None where it
+    has none.
     """
 
     def __init__(
@@ -308,10 +324,13 @@ class QuestionSamples:
         *,
         side: int,
         system: str = "",
-        marks: Callable[[Any], np.ndarray | None] | None = None,
+        settings: StreamSettings | None = None,
+        marks: Callable[[Any, tuple[bool, ...]], np.ndarray | None] | None = None,
         text_marks: Callable[[Rendered], np.ndarray] | None = None,
     ) -> None:
         self._item = item
+        self._settings = settings or StreamSettings()
+        self._recent = _Recent[tuple[Shown, ...]]()
         self._marks = marks
         self._text_marks = text_marks
         self._count = count
@@ -323,9 +342,15 @@ class QuestionSamples:
         return self._count
 
     def length(self, index: int) -> int:
-        """The number of tokens of item `index`; no picture is drawn for it."""
+        """The number of tokens of item `index`; no picture is drawn for it, unless several are
+        coded."""
         item = self._item(index)
-        shapes = (self._renderer.shape((self._side, self._side)),) * len(item.times)
+        shapes: list[Any] = [self._renderer.shape((self._side, self._side))] * len(item.times)
+        if self._coded(item):
+            shapes = [
+                prepared(frame, lambda picture: self._renderer.shape(picture.size))
+                for frame in self._frames(index, item)
+            ]
         return self._renderer.question_length(
             item.question,
             shapes,
@@ -339,9 +364,10 @@ class QuestionSamples:
     def render(self, index: int) -> tuple[Rendered, Targets]:
         """Item `index` with its pictures, and what of it is scored."""
         item = self._item(index)
+        frames = self._frames(index, item)
         rendered = self._renderer.render_question(
             item.question,
-            item.frames(self._side),
+            frames,
             Response(clean(item.answer)),
             item.context,
             self._system,
@@ -349,7 +375,16 @@ class QuestionSamples:
             item.further,
         )
         targets = token_weights(rendered, LossWeights())
-        marks = self._marks(item) if self._marks else None
+        marks = self._marks(item, told_apart(frames)[1]) if self._marks else None
         text = self._text_marks(rendered) if self._text_marks else None
         image_id = self._renderer.processor.image_id
         return rendered, with_marks(targets, rendered, image_id, marks, text)
+
+    def _coded(self, item: Question) -> bool:
+        return self._settings.codec is not None and len(item.times) > 1
+
+    def _frames(self, index: int, item: Question) -> tuple[Shown, ...]:
+        """The item's frames as they are shown; the last coded ones stay."""
+        if not self._coded(item):
+            return item.frames(self._side)
+        return self._recent.of(index, lambda: coded_row(item.frames(self._side), self._settings))

@@ -41,6 +41,14 @@ class Predicted:
     frame: Any
 
 
+def told_apart(frames: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+    """(the frames without the sign that they are `Predicted`, which of them are: () if none is)."""
+    every = tuple(frames)
+    coded = tuple(isinstance(frame, Predicted) for frame in every)
+    plain = tuple(f.frame if isinstance(f, Predicted) else f for f in every)
+    return plain, coded if any(coded) else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One second: what came in, and the action that closed it (None while the turn is open).
@@ -66,10 +74,8 @@ class Turn:
 
     def showing(self, frames: Iterable[Any]) -> Turn:
         """The turn with these frames, of which some may be `Predicted`."""
-        frames = tuple(frames)
-        coded = tuple(isinstance(frame, Predicted) for frame in frames)
-        plain = tuple(f.frame if isinstance(f, Predicted) else f for f in frames)
-        return replace(self, frames=plain, predicted=coded if any(coded) else ())
+        plain, predicted = told_apart(frames)
+        return replace(self, frames=plain, predicted=predicted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams, family_weights, held_out
@@ -28,6 +31,12 @@ from joyvl_train.weights import LossWeights
 from recipes._world import check_assets, draw, rate, settings
 
 Cases = Sequence[tuple[Timeline, Frames]]
+
+
+def marks_of(config: Config) -> Callable[[Any, Sequence[bool]], np.ndarray | None]:
+    """The marks of a turn-based question's image tokens, as its frames are shown."""
+    data = config.data
+    return partial(still_marks, side=data.size, pictures=data.kind, change_side=config.codec.side)
 
 
 def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list[Part]:
@@ -112,7 +121,8 @@ def training_parts(config: Config, renderer: Renderer, rejects: Rejects) -> list
         renderer,
         side=data.size,
         system=system,
-        marks=partial(still_marks, side=data.size, pictures=data.kind) if marked else None,
+        settings=settings(config),
+        marks=marks_of(config) if marked else None,
         text_marks=in_memory,
     )
     return [

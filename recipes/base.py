@@ -6,13 +6,16 @@ With `checkpoint=` or `model.path=` it goes on from that model.
 from __future__ import annotations
 
 import itertools
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from data_pipeline.world import stills
 from data_pipeline.world.cells import (
@@ -26,15 +29,15 @@ from data_pipeline.world.cells import (
     name_labels,
     state_labels,
 )
-from data_pipeline.world.marking import still_marks
 from data_pipeline.world.splits import Split
 from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
 from joyvl_train.actions import Response, spoken
 from joyvl_train.checkpoint import TinyShape, build_tiny, load, train_tokenizer
+from joyvl_train.coded_frames import change, coded_row, colours
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, LossConfig, UserError
-from joyvl_train.dense import taught_steps, teach_tower
+from joyvl_train.dense import UNTOLD, taught_steps, teach_tower
 from joyvl_train.engine import Engine
 from joyvl_train.model_weights import save_final
 from joyvl_train.rendering import Renderer
@@ -44,8 +47,8 @@ from joyvl_train.samples import QuestionSamples
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.trainer import generating
 from joyvl_train.training import fit
-from recipes._data import memory_marks
-from recipes._world import check_assets
+from recipes._data import marks_of, memory_marks
+from recipes._world import check_assets, settings
 
 _TEXTS = 60_000
 _PLAIN_FRAMES = 10_000
@@ -59,6 +62,9 @@ _TOWER_KINDS = {
     "read": 2,
     "translate": 3,
 }
+_BATCH = 96
+_CHANGES = 3
+"""With a codec every such batch of the tower's shows changes alone."""
 _LETTERS = READ_DOWN * READ_ACROSS
 _STAGES = ((0.03, "early"), (0.22, "middle"), (1.0, "late"))
 """Which pool is drawn from up to which share of the training."""
@@ -91,7 +97,7 @@ def main(config: Config, run: Run) -> None:
         tower,
         shares=[1.0, 1.0, 1.0, *[4.0 / _LETTERS] * _LETTERS],
         steps=before,
-        batch=96,
+        batch=_BATCH,
         learning_rate=2e-3,
         seed=config.seed,
         precision=config.train.precision,
@@ -141,6 +147,11 @@ def check(config: Config) -> None:
         raise UserError(
             f"data.size={data.size}: recipe=base labels cells of 32 pixels; give a multiple of 32"
         )
+    if data.codec != "off" and config.codec.side % CELL:
+        raise UserError(
+            f"codec.side={config.codec.side}: recipe=base labels cells of 32 pixels; give a "
+            "multiple of 32"
+        )
     unread = {
         "model.freeze": model.freeze,
         "model.lora.rank": model.lora.rank,
@@ -172,8 +183,11 @@ def classes(pictures: str) -> list[int]:
 
 
 def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
-    """Frames by number, each with the name, colour, state and letters at each of its tokens."""
+    """Frames by number, each with the name, colour, state and letters at each of its tokens.
+
+    With a codec some batches show what came into a frame, or left it: labels are of what came."""
     side, pictures = config.data.size, config.data.kind
+    codec = settings(config).codec
 
     def item(index: int) -> tuple[Any, Any]:
         # Plain backgrounds first; what is learnt on them carries over to the others.
@@ -186,6 +200,8 @@ def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
             pictures=pictures,
             backgrounds=backgrounds(stage, config),
         )
+        if codec is not None and index // _BATCH % _CHANGES == _CHANGES - 1:
+            return changed(still, side, codec.side, pictures, index)
         grid, scene, time = side // CELL, still.scenes[0], still.times[0]
         things = cell_labels(scene, time, grid, pictures)
         return still.frames(side)[0], np.concatenate(
@@ -193,6 +209,28 @@ def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
         )
 
     return item
+
+
+def changed(
+    still: Any, side: int, change_side: int, pictures: Any, seed: int
+) -> tuple[Image.Image, np.ndarray]:
+    """The picture of the change when some things come into the frame of a still and others leave
+    it, with the labels of those that came; of letters, which it is too small for, nothing is
+    told."""
+    scene, time = still.scenes[0], still.times[0]
+    rng = random.Random(f"change/{seed}")
+    draws = [rng.random() for _ in scene.tracks]
+    came = tuple(track for track, draw in zip(scene.tracks, draws, strict=True) if draw < 0.75)
+    stays = tuple(track for track, draw in zip(scene.tracks, draws, strict=True) if draw > 0.9)
+    left = tuple(track for track in scene.tracks if track not in came + stays)
+    before, now = (
+        colours(replace(scene, tracks=there).frame(time, side, side), change_side)
+        for there in (stays + left, stays + came)
+    )
+    grid = change_side // CELL
+    things = cell_labels(replace(scene, tracks=came), time, grid, pictures)
+    letters = np.full((_LETTERS, grid * grid), UNTOLD)
+    return change(now, before)[0], np.concatenate([things, letters])
 
 
 class Growing(QuestionSamples):
@@ -205,7 +243,8 @@ class Growing(QuestionSamples):
     def __init__(self, config: Config, renderer: Renderer, grown: bool = False) -> None:
         count = config.train.steps * config.train.rows_per_step * config.train.accumulation
         # About how many samples the run will draw: it sets the pace of the stages.
-        drawn = max(1, count * config.train.row_tokens // 45)
+        tokens = 36 + (config.data.size // CELL) ** 2
+        drawn = max(1, count * config.train.row_tokens // tokens)
 
         row = f"on/{config.seed}" if grown else config.seed
 
@@ -223,16 +262,14 @@ class Growing(QuestionSamples):
                 backgrounds=backgrounds(pool.backgrounds, config),
             )
 
-        def marks(still: Any) -> np.ndarray | None:
-            return still_marks(still, config.data.size, config.data.kind)
-
         super().__init__(
             item,
             10**9,
             renderer,
             side=config.data.size,
             system=config.prompt.system,
-            marks=marks if config.train.marks else None,
+            settings=settings(config),
+            marks=marks_of(config) if config.train.marks else None,
             text_marks=memory_marks(renderer, config),
         )
 
@@ -263,7 +300,7 @@ def accuracy(
     prompts = [
         renderer.render_question(
             item.question,
-            item.frames(side),
+            coded_row(item.frames(side), settings(config)),
             None,
             item.context,
             system,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from data_pipeline.world import languages
 from data_pipeline.world.captions import letters
 from data_pipeline.world.pictures import COLOURS, PictureSets, picture_set, sets_of
-from data_pipeline.world.scene import Scene
+from data_pipeline.world.scene import Key, Scene
 
 CELL = 32
 """The side of a cell in pixels: what one image token of a Qwen3-VL model shows."""
@@ -59,6 +60,21 @@ def cell_labels(scene: Scene, time: float, grid: int, pictures: PictureSets) -> 
         out[1][covered] = COLOUR_LABELS.index(track.colour)
         out[2][covered] = states.index(state)
     return out.reshape(3, -1)
+
+
+def changed_scene(scene: Scene, before: float, now: float) -> Scene:
+    """The scene with those things alone that are new at `now`, or have moved, turned or changed
+    their state since `before`; and the writing that is new."""
+    tracks = tuple(track for track in scene.tracks if _apart(track.at(before), track.at(now)))
+    captions = tuple(c for c in scene.captions if not c.start <= before < c.stop)
+    return replace(scene, tracks=tracks, captions=captions)
+
+
+def _apart(one: Key | None, other: Key | None) -> bool:
+    if one is None or other is None:
+        return one is not other
+    moved = abs(one.x - other.x) + abs(one.y - other.y) + abs(one.size - other.size)
+    return moved > 0.02 or abs(one.angle - other.angle) > 5 or one.state != other.state
 
 
 def sought_cells(

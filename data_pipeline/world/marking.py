@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.world import scene as world_scene
-from data_pipeline.world.cells import CELL, COLOUR_LABELS, name_labels, sought_cells
+from data_pipeline.world.cells import (
+    CELL,
+    COLOUR_LABELS,
+    changed_scene,
+    name_labels,
+    sought_cells,
+)
 from data_pipeline.world.pictures import COLOURS, PictureSets, picture_set, sets_of
 from data_pipeline.world.stills import Still
 from data_pipeline.world.streams import frame_times
@@ -23,12 +30,36 @@ Sought = tuple[tuple[str, str], ...]
 """Names of pictures, each with a colour or "" for any."""
 
 
-def still_marks(still: Still, side: int, pictures: PictureSets) -> np.ndarray | None:
-    """The marks of a sample's image tokens, at `side` pixels; None where it names nothing."""
+def still_marks(
+    still: Still,
+    predicted: Sequence[bool] = (),
+    *,
+    side: int,
+    pictures: PictureSets,
+    change_side: int = 0,
+) -> np.ndarray | None:
+    """The marks of a sample's image tokens, at `side` pixels; None where it names nothing.
+
+    predicted: of each frame, whether it shows a change alone, in a picture of `change_side` pixels:
+    what is sought is marked in it where it is new since the frame before, or has changed.
+    """
     if not still.sought:
         return None
-    grid, frames = side // CELL, zip(still.scenes, still.times, strict=True)
-    return np.concatenate([sought_cells(*at, grid, pictures, still.sought) for at in frames])
+    found = []
+    shown = zip(still.scenes, still.times, predicted or [False] * len(still.times), strict=True)
+    for number, (scene, time, change) in enumerate(shown):
+        grid = (change_side if change else side) // CELL
+        if change:
+            # Alone, for of several things in one of its few cells just one would be labelled.
+            scene = changed_scene(scene, still.times[number - 1], time)
+            tracks = (t for t in scene.tracks if _is_one_of(t, still.sought))
+            scene = replace(scene, tracks=tuple(tracks))
+        found.append(sought_cells(scene, time, grid, pictures, still.sought))
+    return np.concatenate(found)
+
+
+def _is_one_of(track: world_scene.Track, sought: Sought) -> bool:
+    return any(track.picture == name and colour in ("", track.colour) for name, colour in sought)
 
 
 def stream_marks(

@@ -23,7 +23,7 @@ from joyvl_train.actions import (
 from joyvl_train.checkpoint import CheckpointError
 from joyvl_train.conversation import assistant_text, clean, messages, qa_messages
 from joyvl_train.rendering import Renderer
-from joyvl_train.stream import Stream, StreamSettings, Turn
+from joyvl_train.stream import Predicted, Stream, StreamSettings, Turn
 from joyvl_train.weights import LossWeights, token_weights
 
 from .conftest import ARCHITECTURES, OUTSIDE, Speaker, build, chats, picture, texts, tokenizer_of
@@ -280,6 +280,25 @@ def test_turn_based_samples_are_the_whole_chat(speaker: Speaker) -> None:
         assert rendered.ids == whole[: len(rendered)] and len(whole) - len(rendered) == 1
         shapes = tuple(speaker.renderer.shape(f.size) for f in frames)
         length = speaker.renderer.question_length("what?", shapes, Response("a dog"), context)
+        assert length == len(rendered)
+
+
+def test_frames_of_a_question_that_show_changes_are_marked(speaker: Speaker) -> None:
+    frames = [picture(1), picture(2, (32, 32)), picture(3, (32, 32))]
+    shown = [frames[0], *map(Predicted, frames[1:])]
+    flags = [False, True, True]
+    renderer = speaker.renderer
+    shapes = [renderer.shape(frames[0].size), *[Predicted(renderer.shape((32, 32)))] * 2]
+    said = [Response("no"), Response("a car")]
+    for before, lines in (((), ["what?\n=~~\n"]), (said, ["what?\n", "Next.\n~\n"])):
+        told = [action.text for action in before]
+        rendered = renderer.render_question("what?", shown, Response("a dog"), before=before)
+        chat = qa_messages("what?", frames, "a dog", before=told, predicted=flags)
+        texts = [m["content"][0]["text"] for m in chat if m["role"] == "user"]
+        assert texts == lines + lines[1:]
+        whole = whole_ids(speaker, chat, frames)
+        assert rendered.ids == whole[: len(rendered)] and len(whole) - len(rendered) == 1
+        length = renderer.question_length("what?", shapes, Response("a dog"), before=before)
         assert length == len(rendered)
 
 

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from data_pipeline.world import stills
 from data_pipeline.world.corpus import WorldStreams
+from data_pipeline.world.marking import still_marks
 from data_pipeline.world.past import past
 from data_pipeline.world.streams import FAMILIES
 from joyvl_train.actions import Response
+from joyvl_train.codec import CodecSettings
+from joyvl_train.coded_frames import coded_row
 from joyvl_train.frames import open_video
 from joyvl_train.marks import UNKNOWN
 from joyvl_train.rendering import Renderer
 from joyvl_train.samples import QuestionSamples, chunk_counts, chunks_of, frame_sizes
-from joyvl_train.stream import StreamSettings
+from joyvl_train.stream import StreamSettings, told_apart
 from joyvl_train.timeline import Event
 from joyvl_train.video import FrameError
 
@@ -105,7 +108,11 @@ def test_marks_stand_at_the_image_tokens(renderer: Renderer) -> None:
     item = stills.still(3, "train", kind="each", backgrounds=("plain",))
     count = len(item.times)
     source = QuestionSamples(
-        lambda _: item, 1, renderer, side=64, marks=lambda still: np.arange(4 * count) % 2
+        lambda _: item,
+        1,
+        renderer,
+        side=64,
+        marks=lambda still, predicted: np.arange(4 * count) % 2,
     )
     rendered, targets = source.render(0)
     image = np.asarray(rendered.ids) == renderer.processor.image_id
@@ -113,8 +120,60 @@ def test_marks_stand_at_the_image_tokens(renderer: Renderer) -> None:
     assert targets.marks is not None
     assert targets.marks[image, 0].tolist() == [0, 1] * (2 * count)
     assert (targets.marks[~image] == UNKNOWN).all()
-    bare = QuestionSamples(lambda _: item, 1, renderer, side=64, marks=lambda still: None)
+    bare = QuestionSamples(lambda _: item, 1, renderer, side=64, marks=lambda *_: None)
     assert bare.render(0)[1].marks is None
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), kind=st.sampled_from(["watch", "each", "happened", "summarize"]))
+def test_a_still_of_several_frames_is_read_as_they_are_coded(
+    renderer: Renderer, seed: int, kind: str
+) -> None:
+    item = stills.still(seed, "train", kind=kind, backgrounds=("plain",))
+    coding = StreamSettings(codec=CodecSettings(side=32))
+    seen: list[tuple[bool, ...]] = []
+
+    def marks(still: stills.Still, predicted: tuple[bool, ...]) -> np.ndarray | None:
+        seen.append(predicted)
+        return None
+
+    source = QuestionSamples(lambda _: item, 1, renderer, side=64, settings=coding, marks=marks)
+    rendered, _ = source.render(0)
+    assert source.length(0) == len(rendered)
+    whole = QuestionSamples(lambda _: item, 1, renderer, side=64).render(0)[0]
+    predicted = seen[0] or (False,) * len(item.times)
+    assert not predicted[0] and len(predicted) == len(item.times)
+    count = sum(s.stop - s.start for s in rendered.spans if s.kind == "image")
+    assert count == sum(1 if change else 4 for change in predicted)
+    text = renderer.tokenizer.decode(rendered.ids)
+    assert text.count("~") == sum(predicted)
+    if not any(predicted):
+        assert rendered.ids == whole.ids
+
+
+def test_of_coded_stills_changes_alone_are_marked() -> None:
+    found = 0
+    for seed in range(60):
+        item = stills.still(seed, "train", kind="watch", backgrounds=("plain",))
+        shown = coded_row(item.frames(192), StreamSettings(codec=CodecSettings()))
+        predicted = told_apart(shown)[1]
+        marks = still_marks(item, predicted, side=192, pictures="drawn", change_side=64)
+        if marks is None or not predicted:
+            continue
+        at = 0
+        for number, change in enumerate(predicted):
+            cells = marks[at : at + (4 if change else 36)]
+            at += len(cells)
+            if not change:
+                continue
+            (scene, now), before = (item.scenes[number], item.times[number]), item.times[number - 1]
+            new = {t.picture for t in scene.tracks if t.at(now) and not t.at(before)}
+            assert cells.any() == bool(new & {name for name, _ in item.sought}) or any(
+                colour for _, colour in item.sought
+            )
+            found += bool(cells.any())
+        assert at == len(marks)
+    assert found > 20
 
 
 # -- chunks

@@ -8,19 +8,23 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from data_pipeline.world.corpus import held_out
 from data_pipeline.world.streams import FAMILIES
 from joyvl_train.checkpoint import load
+from joyvl_train.cli import compose
 from joyvl_train.config import Config
+from joyvl_train.dense import UNTOLD
 from joyvl_train.engine import Engine
 from joyvl_train.heldout import free_run, metrics
 from joyvl_train.rendering import Renderer
-from recipes.base import accuracy
+from recipes.base import accuracy, labelled
 
-KEPT = Path(__file__).parents[2] / "models" / "tiny"
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "models" / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,23 @@ def test_it_knows_nothing_of_when(kept):
     found = metrics(traces, samples=10)
     # It answers every turn as it would a question: silence was never taught.
     assert found["eval/silence_accuracy"] <= 0.05
+
+
+def test_with_a_codec_the_tower_learns_what_changes_show():
+    """The picture of a change shows what came, where its labels say, and nothing of what stayed."""
+    config = compose(ROOT, ["recipe=base", "data.codec=predictive", "data.size=192"])
+    item, came, grey = labelled(config), 0, 0
+    assert item(0)[0].size == (192, 192) and item(0)[1].shape == (21, 36)
+    for number in range(192, 288):
+        picture, labels = item(number)
+        assert picture.size == (64, 64) and labels.shape == (21, 4)
+        assert (labels[3:] == UNTOLD).all()
+        cells = np.abs(np.asarray(picture, int) - 128).max(axis=2).reshape(2, 32, 2, 32)
+        shown = cells.max(axis=(1, 3)).reshape(-1) > 40
+        assert shown[labels[0] > 0].all()
+        came += int((labels[0] > 0).sum())
+        grey += not shown.any()
+    assert came > 60 and 0 < grey < 48
 
 
 @pytest.mark.slow

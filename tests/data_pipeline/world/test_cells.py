@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from data_pipeline.world.cells import (
     READ_ACROSS,
     READ_DOWN,
     cell_labels,
+    changed_scene,
     letter_labels,
     letters_told,
     name_labels,
@@ -127,6 +129,24 @@ def test_letters_stand_where_they_are_drawn():
         assert abs(max(b.right for b in boxes) * 96 - across.max()) <= 3
         assert min(b.top for b in boxes) * 96 <= down.min() + 2
         assert max(b.bottom for b in boxes) * 96 >= down.max() - 2
+
+
+def test_what_a_change_shows_is_what_came_moved_or_turned():
+    def after(**change) -> list[str]:
+        first = Key(0.0, 0.2, 0.2, 0.3)
+        tracks = (
+            Track("dog", 0.0, 9.0, (first,)),
+            Track("door", 0.0, 9.0, (first, replace(first, time=1.0, **change))),
+            Track("tree", 0.9, 9.0, (first,)),
+            Track("car", 0.0, 0.9, (first,)),
+        )
+        found = changed_scene(scene(*tracks), 0.5, 1.5)
+        return [track.picture for track in found.tracks if track.at(1.5)]
+
+    assert after() == ["tree"]
+    assert after(x=0.3) == after(size=0.4) == after(angle=30.0) == ["door", "tree"]
+    assert after(state="open") == ["door", "tree"]
+    assert after(x=0.21) == ["tree"]
 
 
 def test_what_is_sought_is_found_in_its_colour():
