@@ -24,7 +24,7 @@ from joyvl_train.stream import Turn
 from joyvl_train.timeline import Rule
 
 STANDING_CHUNKS = 30
-"""Chunks that may lie between an instruction and the clip."""
+"""Chunks that may lie between an instruction and the clip; half as many where memory is full."""
 
 ASK_MEMORY: dict[str, tuple[str, ...]] = {
     "when": ("When did {the} come?", "At what second did {the} come?", "When was {the} here?",
@@ -152,10 +152,12 @@ def standing(draft: Draft) -> None:
     if rng.random() < 0.3:
         draft.opening = f"Instructions:\n{second} s: {order}"
     else:
-        stops = [100 * n - 10 for n in range(1, long_or_short(STANDING_CHUNKS, rng) + 1)]
+        full = rng.random() < 0.5
+        most = STANDING_CHUNKS // 2 if full else STANDING_CHUNKS
+        stops = [60 * n - 10 for n in range(1, long_or_short(most, rng) + 1)]
         given = Turn(second, queries=(order,), action=Silence())
         others = [thing for thing in draft.things if thing.name != name]
-        draft.opening = memory_text(remembered((given,), stops, others, Limits(), rng))
+        draft.opening = memory_text(remembered((given,), stops, others, Limits(), rng, full))
         draft.meta["before"] = stops[-1]
     for actor in visits(draft, name, draft.others(name), rng.randint(1, 3)):
         draft.say(actor.came_at, appeared(actor), None, named(actor), until=draft.held(actor))

@@ -21,7 +21,7 @@ def test_what_memory_tells_of_plays_no_part_in_the_clip(family: str) -> None:
         assert found.start % 100 == 90 and 90 <= found.start < 100 * LONGEST
         if timeline.opening:
             assert found.memory_text == timeline.opening
-            assert found.start >= timeline.meta.get("before", OPENING_SECONDS - 10)
+            assert found.start >= timeline.meta.get("before", OPENING_SECONDS)
             continue
         assert found.memory_text.startswith("Earlier:\n0 to ")
         assert f"to {found.start} s: " in found.memory_text.splitlines()[-1]
