@@ -144,14 +144,11 @@ def split_context(context: str) -> tuple[str, list[str]]:
 
 def next_content(question: str = "", predicted: bool = False) -> list[dict[str, str]]:
     """The parts of a further user turn of a turn-based sample: one more frame, no time line, and
-    a question of its own where the first one is not asked anew."""
-    text = _question_lines([clean(question) or _NEXT], [predicted])
+    a question of its own where the first one is not asked anew. predicted: the frame shows a
+    change alone, and is marked so."""
+    lines = filter(None, (clean(question) or _NEXT, frame_marks([predicted])))
+    text = "".join(f"{line}\n" for line in lines)
     return [{"type": "text", "text": text}, {"type": "image"}]
-
-
-def _question_lines(lines: Sequence[str], predicted: Sequence[bool]) -> str:
-    marks = frame_marks(predicted)
-    return "".join(f"{line}\n" for line in (*lines, *([marks] if marks else [])))
 
 
 def qa_messages(
@@ -166,11 +163,10 @@ def qa_messages(
     """The chat of a turn-based sample: memory text, one user turn without a time line, its answer.
 
     The user turn is the background lines of the context, the question, then one image part a frame.
-    predicted: of each frame, whether it shows a change alone; where one does, the marks of a turn's
-    frames stand on a line of their own after the question.
     The answer is written as a response, so that a model taught by it speaks the grammar; None makes
     a prompt. Where there are answers `before` it, each frame is a turn of its own; the question
     stands in the first, and each other one asks it anew, or what `further` holds for it.
+    predicted: of each of these frames, whether it shows a change alone; the first never does.
     """
     if not clean(question):
         raise ValueError("a turn-based sample needs a question, got an empty one")
@@ -179,15 +175,16 @@ def qa_messages(
     if further and len(further) != len(before):
         raise ValueError(f"{len(before)} turns after the first, but {len(further)} questions")
     memory, results = split_context(context)
-    changes = list(predicted) or [False] * len(frames)
-    first = 1 if before else len(frames)
-    shown = frames[:first]
-    text = _question_lines([*results, clean(question)], changes[:first])
+    if any(predicted[: 1 if before else None]):
+        raise ValueError("the frames of a question's first turn are whole")
+    text = "".join(f"{line}\n" for line in (*results, clean(question)))
+    shown = frames[:1] if before else frames
     content = [{"type": "text", "text": text}, *({"type": "image"} for _ in shown)]
     chat: list[dict[str, Any]] = [{"role": "system", "content": memory}] if memory else []
     chat.append({"role": "user", "content": content})
     asked_next = further or [""] * len(before)
-    for said, asked, change in zip(before, asked_next, changes[first:], strict=True):
+    changes = predicted[1:] or [False] * len(before)
+    for said, asked, change in zip(before, asked_next, changes, strict=True):
         chat.append({"role": "assistant", "content": assistant_text(Response(clean(said)))})
         chat.append({"role": "user", "content": next_content(asked, change)})
     if answer is not None:

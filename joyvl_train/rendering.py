@@ -155,14 +155,13 @@ class Renderer:
         return self._user_segment(user_content(turn), turn.frames, turn.second, first)
 
     def question(self, question: str, frames: Sequence[Any], context: str = "") -> Segment:
-        """The user turn of a turn-based sample, with its generation prompt. Some of the frames may
-        be `Predicted`."""
-        plain, predicted = told_apart(frames)
-        parts = qa_messages(question, plain, context=context, predicted=predicted)[-1]["content"]
-        return self._user_segment(parts, plain, -1, True)
+        """The user turn of a turn-based sample, with its generation prompt."""
+        parts = qa_messages(question, frames, context=context)[-1]["content"]
+        return self._user_segment(parts, frames, -1, True)
 
     def next_frame(self, frame: Any, question: str = "") -> Segment:
-        """A further user turn of a turn-based sample, with its generation prompt."""
+        """A further user turn of a turn-based sample, with its generation prompt. The frame may be
+        `Predicted`."""
         plain, predicted = told_apart([frame])
         return self._user_segment(next_content(question, any(predicted)), plain, -1, False)
 
@@ -258,9 +257,8 @@ class Renderer:
         """The number of tokens of a turn-based sample whose frames have `shapes`."""
         first = shapes[:1] if before else shapes
         total = len(self.open(split_context(context)[0], system).ids)
-        plain, predicted = told_apart(first)
-        parts = qa_messages(question, plain, context=context, predicted=predicted)[-1]["content"]
-        total += len(self._user_ids(_text(parts), plain, True)[0])
+        parts = qa_messages(question, first, context=context)[-1]["content"]
+        total += len(self._user_ids(_text(parts), tuple(first), True)[0])
         asked = further or [""] * len(before)
         for action, shape, text in zip(before, shapes[1:] if before else (), asked, strict=True):
             total += len(self.assistant(action).ids)

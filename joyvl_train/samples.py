@@ -307,13 +307,20 @@ class StreamSamples:
         return self._recent.of(index, lambda: coded(frames, settings))
 
 
+def question_frames(item: Question, side: int, settings: StreamSettings) -> tuple[Shown, ...]:
+    """The item's frames as a model on streams of these settings sees them: coded where each is a
+    turn of its own, as it were a second's. Several of one turn are whole, as those are of which a
+    stream asks so: of a task that is handed over, or for a summary."""
+    frames = item.frames(side)
+    return coded_row(frames, settings) if item.before else frames
+
+
 class QuestionSamples:
     """Turn-based items as training samples (a `collate.Source`), scored with the standard loss.
 
-    settings: of the streams whose codec an item's frames go through, a frame a second; None, or
-    with no codec: each is shown whole. marks: (item, of each frame whether it shows a change
-    alone, () where none does) -> the marks of its image tokens (`joyvl_train.marks`); None where it
-    has none.
+    settings: of the streams, by whose codec frames are shown (`question_frames`). marks: (item, of
+    each frame whether it shows a change alone, () where none does) -> the marks of its image tokens
+    (`joyvl_train.marks`); None where it has none.
     """
 
     def __init__(
@@ -342,7 +349,7 @@ class QuestionSamples:
         return self._count
 
     def length(self, index: int) -> int:
-        """The number of tokens of item `index`; no picture is drawn for it, unless several are
+        """The number of tokens of item `index`; no picture is drawn for it, unless they are
         coded."""
         item = self._item(index)
         shapes: list[Any] = [self._renderer.shape((self._side, self._side))] * len(item.times)
@@ -381,10 +388,10 @@ class QuestionSamples:
         return rendered, with_marks(targets, rendered, image_id, marks, text)
 
     def _coded(self, item: Question) -> bool:
-        return self._settings.codec is not None and len(item.times) > 1
+        return self._settings.codec is not None and bool(item.before)
 
     def _frames(self, index: int, item: Question) -> tuple[Shown, ...]:
         """The item's frames as they are shown; the last coded ones stay."""
         if not self._coded(item):
             return item.frames(self._side)
-        return self._recent.of(index, lambda: coded_row(item.frames(self._side), self._settings))
+        return self._recent.of(index, lambda: question_frames(item, self._side, self._settings))

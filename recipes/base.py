@@ -34,7 +34,7 @@ from data_pipeline.world.streams import texts as stream_texts
 from joyvl_train import content
 from joyvl_train.actions import Response, spoken
 from joyvl_train.checkpoint import TinyShape, build_tiny, load, train_tokenizer
-from joyvl_train.coded_frames import change, coded_row, colours
+from joyvl_train.coded_frames import change, colours
 from joyvl_train.collate import Part
 from joyvl_train.config import Config, LossConfig, UserError
 from joyvl_train.dense import UNTOLD, taught_steps, teach_tower
@@ -43,11 +43,12 @@ from joyvl_train.model_weights import save_final
 from joyvl_train.rendering import Renderer
 from joyvl_train.report import curves, page, section, table
 from joyvl_train.run import Run
-from joyvl_train.samples import QuestionSamples
+from joyvl_train.samples import QuestionSamples, question_frames
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.trainer import generating
 from joyvl_train.training import fit
 from recipes._data import marks_of, memory_marks
+from recipes._speaking import check_codec
 from recipes._world import check_assets, settings
 
 _TEXTS = 60_000
@@ -64,7 +65,7 @@ _TOWER_KINDS = {
 }
 _BATCH = 96
 _CHANGES = 3
-"""With a codec every such batch of the tower's shows changes alone."""
+"""With a codec the last of so many batches of the tower's shows changes alone."""
 _LETTERS = READ_DOWN * READ_ACROSS
 _STAGES = ((0.03, "early"), (0.22, "middle"), (1.0, "late"))
 """Which pool is drawn from up to which share of the training."""
@@ -86,6 +87,7 @@ def main(config: Config, run: Run) -> None:
         shape = TinyShape(vocabulary=len(tokenizer), side=config.data.size)
         model, processor = build_tiny(tokenizer, shape, config.seed)
     renderer = Renderer(processor)
+    check_codec(config, renderer)
     # The tower's steps stand before step 0 in the log.
     tower, before = run.dir / "tower", config.train.tower_steps
     run.keep_log(resumed_step(run.dir / "steps") or taught_steps(tower) - before)
@@ -152,10 +154,13 @@ def check(config: Config) -> None:
             f"codec.side={config.codec.side}: recipe=base labels cells of 32 pixels; give a "
             "multiple of 32"
         )
+    settings(config)  # a codec of values that can't be is told of before anything is made
     unread = {
         "model.freeze": model.freeze,
         "model.lora.rank": model.lora.rank,
         "model.gradient_checkpointing": model.gradient_checkpointing,
+        "model.min_pixels": model.min_pixels,
+        "model.max_pixels": model.max_pixels,
         "data.turn_share below 1": data.turn_share < 1,
         "loss other than plain": vars(config.loss) != vars(LossConfig(**_PLAIN)),
     }
@@ -185,7 +190,8 @@ def classes(pictures: str) -> list[int]:
 def labelled(config: Config) -> Callable[[int], tuple[Any, Any]]:
     """Frames by number, each with the name, colour, state and letters at each of its tokens.
 
-    With a codec some batches show what came into a frame, or left it: labels are of what came."""
+    With a codec some batches show what came into a frame, or left it, and so do some figures of the
+    log: labels are of what came."""
     side, pictures = config.data.size, config.data.kind
     codec = settings(config).codec
 
@@ -300,7 +306,7 @@ def accuracy(
     prompts = [
         renderer.render_question(
             item.question,
-            coded_row(item.frames(side), settings(config)),
+            question_frames(item, side, settings(config)),
             None,
             item.context,
             system,

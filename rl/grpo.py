@@ -198,7 +198,8 @@ class Grpo:
                 if asked:
                     assert self._questions is not None
                     items = [self._questions(window.clip) for window in asked]
-                    rolled += ask(engine, asked, items, settings.group, side=settings.side, **names)
+                    shown = {"side": settings.side, "settings": self._stream}
+                    rolled += ask(engine, asked, items, settings.group, **shown, **names)
         if self._judge is not None:
             lost_texts = self._judge.look([each for rollouts in rolled for each in rollouts])
             self.left_out.update({f"judge: {why}": n for why, n in lost_texts.items()})

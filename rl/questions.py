@@ -14,7 +14,8 @@ from joyvl_train.actions import Response
 from joyvl_train.conversation import clean
 from joyvl_train.heldout import Episode, step_of
 from joyvl_train.rendering import Rendered, Renderer
-from joyvl_train.stream import Turn
+from joyvl_train.samples import question_frames
+from joyvl_train.stream import StreamSettings, Turn
 from joyvl_train.timeline import Clip, Event, Rule, Timeline
 from rl.rollout import Reply, Rollout, Sampled, draw_seed
 from rl.windows import Window
@@ -63,16 +64,17 @@ def ask(
     group: int,
     *,
     side: int,
+    settings: StreamSettings | None = None,
     seed: int = 0,
     step: int = 0,
 ) -> list[list[Rollout]]:
-    """`group` answers to each question, each with a prompt of its own to the engine; side: that of
-    its pictures."""
+    """`group` answers to each question, each with a prompt of its own to the engine. side: that of
+    its pictures; settings: of the streams, by whose codec they are shown."""
     prompts, seeds = [], []
     for window, item in zip(windows, items, strict=True):
         rendered = engine.renderer.render_question(
             item.question,
-            item.frames(side),
+            question_frames(item, side, settings or StreamSettings()),
             None,
             item.context,
             engine.system,

@@ -64,15 +64,23 @@ def cell_labels(scene: Scene, time: float, grid: int, pictures: PictureSets) -> 
 
 def changed_scene(scene: Scene, before: float, now: float) -> Scene:
     """The scene with those things alone that are new at `now`, or have moved, turned or changed
-    their state since `before`; and the writing that is new."""
-    tracks = tuple(track for track in scene.tracks if _apart(track.at(before), track.at(now)))
+    their state since `before`; and the writing that is new.
+
+    What one track ends with and another begins with has stayed."""
+    then = [(t.picture, t.colour, key) for t, key in scene.visible(before)]
+    tracks = tuple(
+        track
+        for track, key in scene.visible(now)
+        if not any(
+            (picture, colour) == (track.picture, track.colour) and not _apart(old, key)
+            for picture, colour, old in then
+        )
+    )
     captions = tuple(c for c in scene.captions if not c.start <= before < c.stop)
     return replace(scene, tracks=tracks, captions=captions)
 
 
-def _apart(one: Key | None, other: Key | None) -> bool:
-    if one is None or other is None:
-        return one is not other
+def _apart(one: Key, other: Key) -> bool:
     moved = abs(one.x - other.x) + abs(one.y - other.y) + abs(one.size - other.size)
     return moved > 0.02 or abs(one.angle - other.angle) > 5 or one.state != other.state
 

@@ -132,8 +132,8 @@ class MemoryMarks:
 
     The last token of each name, in questions and answers and in the memory text itself, has a mark:
     was the thing named in the memory text before it? Where it came once it has labels: the digits
-    of the second in which it came, from the first on (10: no more), its colour, and what came
-    before and after it. The last digit of the second of a coming has the name of what came.
+    of the second in which it came, up to 999, from the first on (10: no more), its colour, and what
+    came before and after it. The last digit of the second of a coming has the name of what came.
     """
 
     def __init__(self, tokenizer: Any, pictures: PictureSets) -> None:
@@ -184,7 +184,8 @@ class MemoryMarks:
         for i, (second, name, colour) in enumerate(came):
             if names.count(names[i]) > 1:
                 continue
-            digits = [*map(int, str(second)[:3]), 10, 10][:3]
+            # Of longer ones the first three digits would be those of another second.
+            digits = [*map(int, str(second)), 10, 10][:3] if second < 1000 else [UNKNOWN] * 3
             before = names[i - 1] if i else 0
             after = names[i + 1] if i + 1 < len(names) else 0
             labels = [*digits, COLOUR_LABELS.index(colour), before, after]

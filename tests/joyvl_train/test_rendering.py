@@ -290,16 +290,18 @@ def test_frames_of_a_question_that_show_changes_are_marked(speaker: Speaker) -> 
     renderer = speaker.renderer
     shapes = [renderer.shape(frames[0].size), *[Predicted(renderer.shape((32, 32)))] * 2]
     said = [Response("no"), Response("a car")]
-    for before, lines in (((), ["what?\n=~~\n"]), (said, ["what?\n", "Next.\n~\n"])):
-        told = [action.text for action in before]
-        rendered = renderer.render_question("what?", shown, Response("a dog"), before=before)
-        chat = qa_messages("what?", frames, "a dog", before=told, predicted=flags)
-        texts = [m["content"][0]["text"] for m in chat if m["role"] == "user"]
-        assert texts == lines + lines[1:]
-        whole = whole_ids(speaker, chat, frames)
-        assert rendered.ids == whole[: len(rendered)] and len(whole) - len(rendered) == 1
-        length = renderer.question_length("what?", shapes, Response("a dog"), before=before)
-        assert length == len(rendered)
+    told = [action.text for action in said]
+    rendered = renderer.render_question("what?", shown, Response("a dog"), before=said)
+    chat = qa_messages("what?", frames, "a dog", before=told, predicted=flags)
+    texts = [m["content"][0]["text"] for m in chat if m["role"] == "user"]
+    assert texts == ["what?\n", "Next.\n~\n", "Next.\n~\n"]
+    whole = whole_ids(speaker, chat, frames)
+    assert rendered.ids == whole[: len(rendered)] and len(whole) - len(rendered) == 1
+    length = renderer.question_length("what?", shapes, Response("a dog"), before=said)
+    assert length == len(rendered)
+    for before in ((), told):
+        with pytest.raises(ValueError, match="of a question's first turn are whole"):
+            qa_messages("what?", frames, "a dog", before=before, predicted=[True, True, True])
 
 
 @pytest.mark.parametrize("further", [(), ("and here?", "")])

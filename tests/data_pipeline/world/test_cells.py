@@ -139,6 +139,9 @@ def test_what_a_change_shows_is_what_came_moved_or_turned():
             Track("door", 0.0, 9.0, (first, replace(first, time=1.0, **change))),
             Track("tree", 0.9, 9.0, (first,)),
             Track("car", 0.0, 0.9, (first,)),
+            # What a track ends with and another begins with stays.
+            Track("ball", 0.0, 1.0, (first,)),
+            Track("ball", 1.0, 9.0, (first,)),
         )
         found = changed_scene(scene(*tracks), 0.5, 1.5)
         return [track.picture for track in found.tracks if track.at(1.5)]

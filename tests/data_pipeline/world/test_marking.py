@@ -186,6 +186,15 @@ def test_an_instruction_before_a_line_is_not_told_what_the_line_tells(renderer: 
     ]
 
 
+def test_of_a_second_of_four_digits_no_digit_is_told(renderer: Renderer) -> None:
+    asked, memory = "When did the dog come?", "999 s: A red car came.\n1234 s: A dog came."
+    rendered = renderer.render_question(asked, [], Response("The car at 999 s."), memory)
+    marks = MemoryMarks(renderer.tokenizer, "drawn")(rendered)
+    colours = [COLOUR_LABELS.index(colour) for colour in ("red", "")]
+    told = {tuple(row[1:5]) for row in marks.tolist() if row[4] != UNKNOWN}
+    assert told == {(9, 9, 9, colours[0]), (*[UNKNOWN] * 3, colours[1])}
+
+
 def test_a_second_in_which_two_things_came_stands_for_neither(renderer: Renderer) -> None:
     memory = "7 s: A red car came.\n7 s: A dog came.\n9 s: The moon came."
     asked, answered = "What came at 7 s?", "At 9 s the moon came."
