@@ -38,6 +38,10 @@ OPENING_SECONDS = 400
 """The seconds that an opening tells of, unless its timeline's meta says how many ("before")."""
 
 
+TELLING = Limits(summary_chars=400, dialogue_tokens=150)
+"""Limits of the memories that stories of their own begin with: small models read them, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """The second that a clip begins in, and the text of what was before it."""

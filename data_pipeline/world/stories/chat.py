@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data_pipeline.world.past import long_or_short, remembered
+from data_pipeline.world.past import TELLING, long_or_short, remembered
 from data_pipeline.world.splits import group
 from data_pipeline.world.stories.actor import Actor, named
 from data_pipeline.world.stories.commentary import tell
@@ -13,7 +13,7 @@ from data_pipeline.world.stories.draft import Clash, Draft, Kind
 from data_pipeline.world.stories.qa import moments, scene
 from data_pipeline.world.words import PEOPLE, a, capital
 from joyvl_train.actions import Response, Silence
-from joyvl_train.memory import Limits, memory_text
+from joyvl_train.memory import memory_text
 from joyvl_train.stream import Turn
 from joyvl_train.timeline import Rule
 
@@ -276,14 +276,13 @@ def long_ago(draft: Draft) -> None:
     if draft.background.kind != "footage" and rng.random() < 0.7:
         _, told = draft.pick("describe", {entry.actor.noun for entry in draft.log})
         tell(draft, "describe", told, None, draft.log)
-    full = rng.random() < 0.5
+    full = rng.random() < 0.4
     chunk = rng.choice((40, 60, 100))
     most = LONG_AGO_CHUNKS // 2 if full else LONG_AGO_CHUNKS
     stops = [chunk * n - 10 for n in range(1, long_or_short(most, rng) + 1)]
     turns = _before(talk, told, stops[-1])
-    limits = Limits()
-    draft.opening = memory_text(remembered(turns, stops, draft.things, limits, rng, full))
-    if len(draft.opening) > limits.opening_chars:
+    draft.opening = memory_text(remembered(turns, stops, draft.things, TELLING, rng, full))
+    if len(draft.opening) > TELLING.opening_chars:
         raise Clash("more is remembered than a stream may begin with")
     draft.meta["before"] = stops[-1]
     before, mark = draft.compositions[mark:], len(draft.compositions)
@@ -353,7 +352,7 @@ KINDS = {
     "small_talk": Kind(small_talk),
     "looking": Kind(looking, all_seen=True),
     "memory": Kind(memory),
-    "long_ago": Kind(long_ago, 3.0),
+    "long_ago": Kind(long_ago, 2.0),
 }
 
 
