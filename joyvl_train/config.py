@@ -22,7 +22,7 @@ from joyvl_train.corpus_config import AgentsConfig, CorpusConfig, ExecutorConfig
 from joyvl_train.eval_config import CasesConfig
 from joyvl_train.rl_config import GrpoConfig, RewardConfig, WindowsConfig
 from joyvl_train.serve_config import ServeConfig, SpeechConfig
-from joyvl_train.stream_config import CodecConfig, StreamConfig
+from joyvl_train.stream_config import LEAST_CHARS, CodecConfig, StreamConfig
 
 _HANDED_ON = re.compile(r"Original Traceback .*\n[\w.]*Error: (.*)\Z", re.S)
 
@@ -437,6 +437,11 @@ def _check_together(config: Config) -> None:
             f"stream.lead={stream.lead}: a chunk opens with so many seconds of the last one, which "
             f"must be below stream.chunk_seconds={stream.chunk}, its whole length; lower "
             "the lead, or make chunks longer"
+        )
+    if 0 < stream.summary_chars < LEAST_CHARS:
+        raise UserError(
+            f"stream.summary_chars={stream.summary_chars}: takes {LEAST_CHARS} or more, or 0 for "
+            "as many as are used without it"
         )
     if config.recipe == "grpo" and not brought:
         check_windows(config)

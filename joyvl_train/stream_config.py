@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from joyvl_train.config_key import key as _key
 
 _CHUNK = 100
+_SUMMARY_CHARS = 1200
+_DIALOGUE_TOKENS = 400
+LEAST_CHARS = 64
+"""The fewest characters of a block that say something."""
+_AS_TRAINED = "as the checkpoint was trained with where one is tuned, evaluated on cases or served"
 
 
 @dataclass
 class StreamConfig:
     chunk_seconds: int = _key(
         0,
-        f"seconds after which a prompt starts anew; 0: {_CHUNK}, but as many as the checkpoint was "
-        "trained with where one is tuned, evaluated on cases or served",
+        f"seconds after which a prompt starts anew; 0: {_CHUNK}, but as many {_AS_TRAINED}",
         low=0,
         high=86_400,
     )
@@ -22,20 +26,37 @@ class StreamConfig:
     mid: int = _key(5, "summaries that become one long-term block", low=1, high=1_000)
     long: int = _key(15, "long-term blocks kept", low=0, high=1_000)
     summary_chars: int = _key(
-        1200,
+        0,
         "characters of a long-term block, and of a summary that a record brings; one that a stream "
-        "makes itself has at most 1000, whatever this says",
-        low=64,
+        f"makes itself has at most 1000, whatever this says; 0: {_SUMMARY_CHARS}, but as many "
+        f"{_AS_TRAINED}",
+        low=0,
         high=10**6,
     )
     pinned: int = _key(8, "standing instructions kept", low=0, high=1_000)
     pinned_chars: int = _key(600, "characters of the standing instructions", low=16, high=10**6)
-    dialogue_tokens: int = _key(400, "tokens of other dialogue kept", low=0, high=10**6)
+    dialogue_tokens: int = _key(
+        -1,
+        f"tokens of other dialogue kept; -1: {_DIALOGUE_TOKENS}, but as many {_AS_TRAINED}",
+        low=-1,
+        high=10**6,
+    )
 
     @property
     def chunk(self) -> int:
         """`chunk_seconds`, or what stands for it where nothing was said."""
         return self.chunk_seconds or _CHUNK
+
+
+def in_force(stream: StreamConfig) -> dict[str, int]:
+    """The keys that a checkpoint brings where nothing is said of them, each with what holds until
+    it does."""
+    said = stream.dialogue_tokens >= 0
+    return {
+        "chunk_seconds": stream.chunk,
+        "summary_chars": stream.summary_chars or _SUMMARY_CHARS,
+        "dialogue_tokens": stream.dialogue_tokens if said else _DIALOGUE_TOKENS,
+    }
 
 
 @dataclass

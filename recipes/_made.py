@@ -11,7 +11,7 @@ import yaml
 
 from joyvl_train.config import Config
 from joyvl_train.run import Run, write_text
-from joyvl_train.stream_config import StreamConfig
+from joyvl_train.stream_config import LEAST_CHARS, StreamConfig, in_force
 
 _STREAM = "stream.json"
 _OTHER = "warning: {} was trained with {}={}, this run has {}"
@@ -28,34 +28,47 @@ def made_with(checkpoint: str | Path) -> Mapping[str, Any]:
 
 
 def as_trained(config: Config, run: Run, checkpoint: str | Path) -> None:
-    """Cuts streams into chunks as long as this checkpoint was trained with, where the run names no
-    length; warns where it names another, or codes frames in another way."""
-    trained, given = chunk_of(checkpoint), config.stream.chunk_seconds
-    if trained and not given:
-        config.stream.chunk_seconds = trained
-        if trained != StreamConfig().chunk:
-            run.say(f"stream.chunk_seconds={trained}, as {checkpoint} was trained")
-    elif trained and trained != given:
-        run.say(_OTHER.format(checkpoint, "stream.chunk_seconds", trained, given))
+    """Cuts streams into chunks, and remembers of them, as this checkpoint was trained where the run
+    does not say otherwise; warns where it does, or codes frames in another way."""
+    own, plain, taken = config.stream, StreamConfig(), []
+    for key, value in trained_stream(checkpoint).items():
+        given = getattr(own, key)
+        if given == getattr(plain, key):  # nothing was said of it
+            setattr(own, key, value)
+            if value != in_force(plain)[key]:
+                taken.append(f"stream.{key}={value}")
+        elif value != given:
+            run.say(_OTHER.format(checkpoint, f"stream.{key}", value, given))
+    if taken:
+        run.say(f"{' '.join(taken)}, as {checkpoint} was trained")
     _tell_codec(config, run, checkpoint)
 
 
-def keep_chunk(config: Config, checkpoint: Path) -> None:
-    """Leaves in a checkpoint's folder how long the chunks were that it was trained with, so that it
-    goes where the checkpoint goes."""
-    told = {"chunk_seconds": config.stream.chunk}
-    write_text(checkpoint / _STREAM, json.dumps(told) + "\n")
+def keep_stream(config: Config, checkpoint: Path) -> None:
+    """Leaves in a checkpoint's folder how the streams were cut and remembered that it was trained
+    on, so that it goes where the checkpoint goes."""
+    write_text(checkpoint / _STREAM, json.dumps(in_force(config.stream)) + "\n")
 
 
-def chunk_of(checkpoint: str | Path) -> int:
-    """The length of the chunks that this checkpoint was trained with; 0 where nothing tells."""
+def trained_stream(checkpoint: str | Path) -> Mapping[str, int]:
+    """Those keys of `stream` that this checkpoint was trained with and that are known."""
     try:
         told = json.loads((Path(checkpoint) / _STREAM).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         made = made_with(checkpoint)
         told = made.get("stream") if made.get("recipe") in ("sft", "grpo") else None
-    found = told.get("chunk_seconds") if isinstance(told, dict) else None
-    return found if isinstance(found, int) and found > 0 else 0
+    found = told if isinstance(told, dict) else {}
+    least = {"chunk_seconds": 1, "summary_chars": LEAST_CHARS, "dialogue_tokens": 0}
+    return {
+        key: found[key]
+        for key, low in least.items()
+        if isinstance(found.get(key), int) and found[key] >= low
+    }
+
+
+def chunk_of(checkpoint: str | Path) -> int:
+    """The length of the chunks that this checkpoint was trained with; 0 where nothing tells."""
+    return trained_stream(checkpoint).get("chunk_seconds", 0)
 
 
 def _tell_codec(config: Config, run: Run, checkpoint: str | Path) -> None:

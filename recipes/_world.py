@@ -13,6 +13,7 @@ from joyvl_train.config import Config, UserError
 from joyvl_train.frames import Frames
 from joyvl_train.memory import Limits
 from joyvl_train.stream import StreamSettings
+from joyvl_train.stream_config import in_force
 from joyvl_train.timeline import Clip, Timeline
 from joyvl_train.video import FrameError
 
@@ -48,13 +49,14 @@ def rate(config: Config) -> float:
 def settings(config: Config) -> StreamSettings:
     """How streams are cut into chunks, in training and in evaluation alike."""
     stream = config.stream
+    force = in_force(stream)
     limits = Limits(
         mid=stream.mid,
         long=stream.long,
-        summary_chars=stream.summary_chars,
+        summary_chars=force["summary_chars"],
         pinned=stream.pinned,
         pinned_chars=stream.pinned_chars,
-        dialogue_tokens=stream.dialogue_tokens,
+        dialogue_tokens=force["dialogue_tokens"],
     )
     codec = None
     if config.data.codec == "predictive":

@@ -28,7 +28,7 @@ from recipes._client import client_of
 from recipes._clips import APART, mined, plan_of, question, told, training_clips
 from recipes._data import held_out_cases, training_parts
 from recipes._grpo_check import check
-from recipes._made import as_trained, keep_chunk
+from recipes._made import as_trained, keep_stream
 from recipes._measured import evaluate
 from recipes._served import Sampling, served
 from recipes._speaking import check_speaker, stream_model, trained_type
@@ -152,7 +152,7 @@ def learn(config: Config, run: Run, renderer: Renderer, grpo: Grpo, source: str)
         keep_best(None)
     run.metrics(figures)
     if run.is_main:
-        keep_chunk(config, best)
+        keep_stream(config, best)
         os.replace(best, run.checkpoint)
     wait_for_all()
 

@@ -14,7 +14,7 @@ from joyvl_train.run import Run
 from joyvl_train.saved_steps import resumed_step
 from joyvl_train.training import fit, freeze, prepare_engine, with_lora
 from recipes._data import held_out_cases, memory_marks, training_parts
-from recipes._made import keep_chunk
+from recipes._made import keep_stream
 from recipes._measured import evaluate
 from recipes._speaking import check_speaker, stream_model, trained_type
 
@@ -44,7 +44,7 @@ def main(config: Config, run: Run) -> None:
             train(config, run, start.path)
         leave_others()  # also where an earlier start has trained
         if run.is_main:
-            keep_chunk(config, run.checkpoint)
+            keep_stream(config, run.checkpoint)
             evaluate(config, run, str(run.checkpoint), shown, base=start.path)
     run.finish(latest=config.command == "run")
 

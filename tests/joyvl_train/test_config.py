@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from joyvl_train.cli import compose
 from joyvl_train.config import MAX_WEIGHT, Config, UserError, check, flat, keys, nearest
 from joyvl_train.memory import Limits
+from joyvl_train.stream_config import StreamConfig, in_force
 from joyvl_train.weights import LossWeights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,7 +190,14 @@ def test_the_small_model_is_trained_at_a_high_rate():
     assert compose(ROOT, ["recipe=sft", "model.lora.rank=4"]).train.learning_rate == 1e-3
 
 
+def test_a_block_of_a_few_characters_is_refused():
+    with pytest.raises(UserError, match="stream.summary_chars=63: takes 64 or more, or 0"):
+        compose(ROOT, ["recipe=sft", "stream.summary_chars=63"])
+
+
 def test_the_bound_of_what_a_stream_tells_is_told():
     (key,) = [key for key in keys() if key.name == "stream.summary_chars"]
     assert f"at most {Limits(summary_chars=10**6).told_chars}," in key.meaning
-    assert key.default == Limits().summary_chars
+    found = in_force(StreamConfig())
+    assert found["summary_chars"] == Limits().summary_chars
+    assert found["dialogue_tokens"] == Limits().dialogue_tokens

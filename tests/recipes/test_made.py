@@ -11,7 +11,8 @@ import yaml
 
 from joyvl_train.cli import compose
 from joyvl_train.config import Config, UserError, check_windows
-from recipes._made import as_trained, chunk_of, keep_chunk
+from joyvl_train.memory import Limits
+from recipes._made import as_trained, chunk_of, keep_stream, trained_stream
 from recipes._world import settings
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +56,37 @@ def test_a_checkpoint_takes_it_along(tmp_path: Path, config: Any) -> None:
     checkpoint = made(tmp_path / "run", config)
     told = Config()
     told.stream.chunk_seconds = 40
-    keep_chunk(told, checkpoint)
+    keep_stream(told, checkpoint)
     assert chunk_of(checkpoint) == 40
     assert chunk_of(checkpoint.rename(tmp_path / "elsewhere")) == 40
+
+
+def test_what_is_remembered_is_as_it_was_trained_unless_the_run_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    checkpoint, told = made(tmp_path / "run", None), Config()
+    told.stream.summary_chars, told.stream.dialogue_tokens = 400, 0
+    keep_stream(told, checkpoint)
+    assert trained_stream(checkpoint) == {
+        "chunk_seconds": 100,
+        "summary_chars": 400,
+        "dialogue_tokens": 0,
+    }
+    lines: list[str] = []
+    run: Any = SimpleNamespace(say=lines.append)
+    taken = Config()
+    as_trained(taken, run, checkpoint)
+    limits = settings(taken).limits
+    assert (limits.summary_chars, limits.dialogue_tokens) == (400, 0)
+    assert lines == [
+        f"stream.summary_chars=400 stream.dialogue_tokens=0, as {checkpoint} was trained"
+    ]
+    other = Config()
+    other.stream.summary_chars = 900
+    as_trained(other, run, checkpoint)
+    assert settings(other).limits.summary_chars == 900
+    assert "was trained with stream.summary_chars=400, this run has 900" in lines[1]
+    assert settings(Config()).limits == Limits()
 
 
 @pytest.mark.parametrize("text", ["{broken", "[1]", '{"chunk_seconds": "many"}', "{}"])
