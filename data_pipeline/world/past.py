@@ -38,10 +38,6 @@ OPENING_SECONDS = 400
 """The seconds that an opening tells of, unless its timeline's meta says how many ("before")."""
 
 
-TELLING = Limits(summary_chars=400, dialogue_tokens=150)
-"""Limits of the memories that stories of their own begin with: small models read them, too."""
-
-
 @dataclass(frozen=True, slots=True)
 class Past:
     """The second that a clip begins in, and the text of what was before it."""
@@ -53,16 +49,12 @@ class Past:
 def past(timeline: Timeline, settings: StreamSettings, rng: random.Random) -> Past:
     """A drawn past of this clip; short ones are as likely as long ones, by their order of size.
 
-    A clip that has an opening of its own keeps it as it is, and begins after all that it tells of:
-    at once, where its meta says up to when it tells ("before").
+    A clip that has an opening of its own keeps it as it is, and begins after all that it tells of.
     """
     chunks = long_or_short(LONGEST, rng)
     if timeline.opening:
-        before = timeline.meta.get("before")
-        told = OPENING_SECONDS if before is None else int(before)
-        least = -(-(told + settings.lead) // settings.chunk_seconds)
-        # A memory that tells up to when reaches up to the clip, as a stream's does.
-        chunks = least if before is not None else max(chunks, least)
+        told = int(timeline.meta.get("before", OPENING_SECONDS)) + settings.lead
+        chunks = max(chunks, -(-told // settings.chunk_seconds))
     stops = [n * settings.chunk_seconds - settings.lead for n in range(1, chunks + 1)]
     if timeline.opening:
         return Past(stops[-1], timeline.opening)
@@ -82,26 +74,20 @@ def remembered(
     things: Sequence[Picture],
     limits: Limits,
     rng: random.Random,
-    full: bool = False,
 ) -> Memory:
     """The memory of a stream with a summary up to each of `stops`, in which `turns` were said, and
-    some of `things` came and left. full: what was seen is told as a model does that is asked of
-    every ten seconds, and what was said after it; not with few lines a chunk, by their seconds."""
+    some of `things` came and left."""
     # Of long pasts each chunk tells little, so that the text leaves room for the clip.
     most = 5 if len(stops) <= limits.mid else 2
     busy = rng.random() if things else 0.0
     memory, covered = Memory(), 0
     for stop in stops:
-        seconds = range(covered, stop)
-        here = [turn for turn in turns if turn.second in seconds]
-        for turn in here:
-            memory, _ = absorb(memory, turn, 0, limits)
-        said = [(turn.second, log_summary((turn,))) for turn in here]
-        if full:
-            lines = _by_stretches(things, seconds, rng) + said
-        else:
-            lines = sorted(_seen(things, seconds, busy, most, rng) + said)
-        text = "; ".join(line for _, line in lines) or NOTHING
+        lines = _seen(things, range(covered, stop), busy, most, rng)
+        for turn in turns:
+            if covered <= turn.second < stop:
+                memory, _ = absorb(memory, turn, 0, limits)
+                lines.append((turn.second, log_summary((turn,))))
+        text = "; ".join(line for _, line in sorted(lines)) or NOTHING
         memory, _ = add_summary(memory, Summary(covered, stop, text), limits)
         covered = stop
     return memory
@@ -128,26 +114,13 @@ def _seen(
     count = sum(rng.random() < busy for _ in range(most))
     if not count or not things:
         return []
-    found = rng.sample(seconds, min(count, len(seconds)))
-    return [(second, f"{second} s: {_came_or_left(things, rng)}") for second in found]
-
-
-def _by_stretches(
-    things: Sequence[Picture], seconds: range, rng: random.Random
-) -> list[tuple[int, str]]:
-    """The same of every ten seconds in which something is seen."""
     lines = []
-    for second in seconds[::10]:
-        told = [_came_or_left(things, rng) for _ in range(rng.randint(0, 3))]
-        if told:
-            lines.append((second, f"{second} s: {' '.join(told)}"))
+    for second in rng.sample(seconds, min(count, len(seconds))):
+        thing = rng.choice(things)
+        colour = rng.choice(list(COLOURS)) if thing.colours and rng.random() < 0.4 else ""
+        noun = f"{colour} {thing.name}".strip()
+        told = f"{capital(a(noun, thing.article))} appeared."
+        if rng.random() < 0.35:
+            told = f"The {noun} left."
+        lines.append((second, f"{second} s: {told}"))
     return lines
-
-
-def _came_or_left(things: Sequence[Picture], rng: random.Random) -> str:
-    thing = rng.choice(things)
-    colour = rng.choice(list(COLOURS)) if thing.colours and rng.random() < 0.4 else ""
-    noun = f"{colour} {thing.name}".strip()
-    if rng.random() < 0.35:
-        return f"The {noun} left."
-    return f"{capital(a(noun, thing.article))} appeared."

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from data_pipeline.world.past import TELLING, long_or_short, remembered
-from data_pipeline.world.splits import group
+from data_pipeline.world.past import long_or_short, remembered
 from data_pipeline.world.stories.actor import Actor, named
-from data_pipeline.world.stories.commentary import tell
 from data_pipeline.world.stories.draft import Clash, Draft, Kind
 from data_pipeline.world.stories.qa import moments, scene
-from data_pipeline.world.words import PEOPLE, a, capital
-from joyvl_train.actions import Response, Silence
-from joyvl_train.memory import memory_text
+from data_pipeline.world.words import PEOPLE, capital
+from joyvl_train.actions import Response
+from joyvl_train.memory import Limits, memory_text
 from joyvl_train.stream import Turn
 from joyvl_train.timeline import Rule
 
@@ -223,15 +221,10 @@ MEMORY: tuple[Move, ...] = (name, like, name_back, like_back, see, how, hello, i
 LONG_AGO: tuple[Move, ...] = (name_back, like_back, name_back, like_back, how, hello, name, like)
 
 
-def _talk(draft: Draft, moves: tuple[Move, ...]) -> None:
-    """A talk before things that come and go."""
-    scene(draft, most=1 if see in moves else 2, low=3, high=6)
-    _converse(Talk(draft), moves)
-
-
-def _converse(talk: Talk, moves: tuple[Move, ...]) -> None:
+def _talk(draft: Draft, moves: tuple[Move, ...], talk: Talk | None = None) -> None:
     """Turns at random seconds: one after the other, with more weight on follow-ups."""
-    draft = talk.draft
+    scene(draft, most=1 if see in moves else 2, low=3, high=6)
+    talk = talk or Talk(draft)
     turns = moments(draft, start=0, gap=3)
     for second in turns[:-1]:
         for move in draft.rng.sample(moves, len(moves)):
@@ -263,76 +256,40 @@ def memory(draft: Draft) -> None:
 
 
 LONG_AGO_CHUNKS = 30
-"""Chunks that may lie between what was told and the clip; half as many where memory is full."""
+"""Chunks that may lie between what was told and the clip."""
 
 
 def long_ago(draft: Draft) -> None:
     """A name, a liking or both were told minutes or up to an hour ago, which memory alone holds,
-    among what else was said and seen since. Now and then the stream has been described all along,
-    and is on."""
+    among what else was said and seen since."""
     rng, talk = draft.rng, Talk(draft)
-    scene(draft, most=2, low=3, high=6)
-    told, mark = "", len(draft.compositions)
-    if draft.background.kind != "footage" and rng.random() < 0.7:
-        _, told = draft.pick("describe", {entry.actor.noun for entry in draft.log})
-        tell(draft, "describe", told, None, draft.log)
-    full = rng.random() < 0.4
     chunk = rng.choice((40, 60, 100))
-    most = LONG_AGO_CHUNKS // 2 if full else LONG_AGO_CHUNKS
-    stops = [chunk * n - 10 for n in range(1, long_or_short(most, rng) + 1)]
-    turns = _before(talk, told, stops[-1])
-    draft.opening = memory_text(remembered(turns, stops, draft.things, TELLING, rng, full))
-    if len(draft.opening) > TELLING.opening_chars:
-        raise Clash("more is remembered than a stream may begin with")
-    draft.meta["before"] = stops[-1]
-    before, mark = draft.compositions[mark:], len(draft.compositions)
-    _converse(talk, LONG_AGO)
-    asked = [key for key in before if f"{key.split(' | ')[0]}_back" in talk.done]
-    if not asked:
-        raise Clash("nothing of it was asked back")
-    if all(group(key) != draft.split for key in asked + draft.compositions[mark:]):
-        raise Clash("what is the split's own plays no part")
-
-
-def _before(talk: Talk, told: str, stop: int) -> list[Turn]:
-    """What was said in the seconds before `stop`, in which the stream was described as `told` asks
-    ("": it was not)."""
-    draft, rng = talk.draft, talk.draft.rng
+    stops = [chunk * n - 10 for n in range(1, long_or_short(LONG_AGO_CHUNKS, rng) + 1)]
     said = _told_before(talk)
     # What is told of somebody is told at the start, as a rule.
-    last = min(stop, 60) if rng.random() < 0.6 else stop
+    last = min(stops[-1], 60) if rng.random() < 0.6 else stops[-1]
     seconds = sorted(rng.sample(range(1, last), len(said)))
     turns = [
-        Turn(second, queries=(asked,), action=Response(answer) if answer else Silence())
+        Turn(second, queries=(asked,), action=Response(answer))
         for second, (asked, answer) in zip(seconds, said, strict=True)
     ]
-    if told:
-        turns.append(Turn(0, queries=(told,), action=Silence()))
-        for second in range(rng.randint(2, 9), stop, rng.randint(6, 20)):
-            thing = rng.choice(draft.things)
-            seen = f"{capital(a(thing.name, thing.article))} appeared."
-            turns.append(Turn(second, action=Response(seen)))
-    return sorted(turns, key=lambda turn: turn.second)
+    draft.opening = memory_text(remembered(turns, stops, draft.things, Limits(), rng))
+    draft.meta["before"] = stops[-1]
+    _talk(draft, LONG_AGO, talk)
+    if not talk.done & {"name_back", "like_back"}:
+        raise Clash("nothing was asked back")
 
 
 def _told_before(talk: Talk) -> list[tuple[str, str]]:
-    """What the user said before the clip, with the replies, "" for none: of the name and the liking
-    at least one, which `talk` knows from then on; small talk; and what to look out for that never
-    comes."""
+    """What the user said before the clip, with the replies: of the name and the liking at least
+    one, which `talk` knows from then on."""
     draft, rng = talk.draft, talk.draft.rng
     told = rng.choice((("name",), ("like",), ("name", "like"), ("name", "like")))
     small = {"how": "I am fine, thanks.", "thanks": "You are welcome.", "hello": "Hello!"}
-    seen = ["see"] if draft.background.kind != "footage" else []
-    others = rng.sample([*small, *seen, "appear"], rng.randint(0, 3))
-    events = [*told, *others]
+    events = [*told, *rng.sample(sorted(small), rng.randint(0, 2))]
     rng.shuffle(events)
-    shown = {actor.picture.name for actor in draft.actors}
     said = []
     for event in events:
-        if event == "appear":
-            awaited, text = draft.pick(event, set(draft.singular) - shown)
-            said.append((text.format(**draft.mention(awaited)), ""))
-            continue
         thing, answer = "you", small.get(event, "")
         if event == "name":
             thing = talk.name = rng.choice(PEOPLE)
@@ -340,9 +297,6 @@ def _told_before(talk: Talk) -> list[tuple[str, str]]:
         elif event == "like":
             thing = talk.favourite = likeable(draft)
             answer = liked(thing)
-        elif event == "see":
-            thing = rng.choice(draft.countable)
-            answer = f"I see {a(thing)}."
         _, text = draft.pick(event, [thing], SAY[event])
         said.append((text.format(x=thing), answer))
     return said

@@ -43,11 +43,11 @@ def describe(draft: Draft) -> None:
             draft.change(actor, second, rng.choice([s for s in actor.picture.states if s != now]))
         else:
             draft.parade(pool[: 1 if not draft.log else None], [second])
-    tell(draft, "describe", text, query, draft.log)
+    _tell(draft, "describe", text, query, draft.log)
 
 
-def tell(draft: Draft, event: str, text: str, query: str | None, log: list[Entry]) -> None:
-    """Say each line of the log, asked for in `text` by the event `query`; None: before the clip."""
+def _tell(draft: Draft, event: str, text: str, query: str, log: list[Entry]) -> None:
+    """Say each line of the log."""
     if not log:
         raise Clash("nothing happened")
     for entry in log:
@@ -69,7 +69,7 @@ def arrivals(draft: Draft) -> None:
     query = draft.ask(asked, text)
     log = draft.parade(pool[:1], [asked + draft.rng.randint(1, 2)])
     log += draft.parade(pool, draft.beats(asked + 4, 2, 3))
-    tell(draft, "arrivals", text, query, [e for e in log if e.what == "came"])
+    _tell(draft, "arrivals", text, query, [e for e in log if e.what == "came"])
 
 
 def departures(draft: Draft) -> None:
@@ -79,7 +79,7 @@ def departures(draft: Draft) -> None:
     query = draft.ask(asked, text)
     draft.parade(pool, draft.beats(asked + 2, 2, 3))
     gone = [e for e in draft.log if e.what == "left"]
-    tell(draft, "departures", text, query, gone)
+    _tell(draft, "departures", text, query, gone)
     draft.must_own()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data_pipeline.world.past import TELLING, long_or_short, remembered
+from data_pipeline.world.past import long_or_short, remembered
 from data_pipeline.world.stories.actor import appeared, named, number
 from data_pipeline.world.stories.alerting import visits
 from data_pipeline.world.stories.draft import COLOUR_NAMES, Clash, Draft, Kind
@@ -19,12 +19,12 @@ from data_pipeline.world.stories.qa import (
 )
 from data_pipeline.world.words import a, capital
 from joyvl_train.actions import Silence
-from joyvl_train.memory import memory_text
+from joyvl_train.memory import Limits, memory_text
 from joyvl_train.stream import Turn
 from joyvl_train.timeline import Rule
 
 STANDING_CHUNKS = 30
-"""Chunks that may lie between an instruction and the clip; half as many where memory is full."""
+"""Chunks that may lie between an instruction and the clip."""
 
 ASK_MEMORY: dict[str, tuple[str, ...]] = {
     "when": ("When did {the} come?", "At what second did {the} come?", "When was {the} here?",
@@ -152,12 +152,10 @@ def standing(draft: Draft) -> None:
     if rng.random() < 0.3:
         draft.opening = f"Instructions:\n{second} s: {order}"
     else:
-        full = rng.random() < 0.4
-        most = STANDING_CHUNKS // 2 if full else STANDING_CHUNKS
-        stops = [60 * n - 10 for n in range(1, long_or_short(most, rng) + 1)]
+        stops = [100 * n - 10 for n in range(1, long_or_short(STANDING_CHUNKS, rng) + 1)]
         given = Turn(second, queries=(order,), action=Silence())
         others = [thing for thing in draft.things if thing.name != name]
-        draft.opening = memory_text(remembered((given,), stops, others, TELLING, rng, full))
+        draft.opening = memory_text(remembered((given,), stops, others, Limits(), rng))
         draft.meta["before"] = stops[-1]
     for actor in visits(draft, name, draft.others(name), rng.randint(1, 3)):
         draft.say(actor.came_at, appeared(actor), None, named(actor), until=draft.held(actor))
